@@ -1,0 +1,146 @@
+"""The event log of a run: one JSON object a line, one file a stage, appended and never rewritten.
+
+Dashboards, the closing table of a run and TensorBoard all read or mirror these facts. A value's
+full name is `<stage>/<field>`, with its unit as the field's last word; `FIELDS` is the table of
+all of them. Every line carries the attempt that wrote it: after a restart a step may be logged
+again, and readers keep the last attempt of a step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+FIELDS: dict[str, str] = {
+    "ingest/photos": "photos looked at so far",
+    "ingest/faces": "faces in finished shards",
+    "ingest/rejects": "rejected photos, by reason",
+    "ingest/shards": "finished shards",
+    "ingest/snapshot": "number of the published snapshot",
+    "ingest/photos_per_s": "photos looked at per second",
+    "trainer/loss_d2": "mean triplet loss of the step over all ranks, squared L2",
+    "trainer/active_share": "share of the step's triplets with a loss above zero",
+    "trainer/in_band_share": "share of the step's triplets still semi-hard in the forward pass",
+    "trainer/now_hard_share": "share of the step's triplets that are hard in the forward pass",
+    "trainer/now_easy_share": "share of the step's triplets that are easy in the forward pass",
+    "trainer/faces_per_triplet": "distinct faces embedded per triplet (3.0 when none is shared)",
+    "trainer/staleness_steps": "step minus mined_at_step of the oldest row consumed in the step",
+    "trainer/generation": "generation that the step's main rows came from; null for random ones",
+    "trainer/repeats": "rows of the step that this generation had served before",
+    "trainer/wait_s": "seconds the step waited for its batch",
+    "trainer/step_s": "seconds the step took, waiting included",
+    "trainer/faces_per_s": "faces embedded per second over all ranks",
+    "trainer/checkpoint_s": "seconds to publish a checkpoint",
+    "trainer/world_size": "training workers",
+    "trainer/resumed_step": "step of the checkpoint that training went on from",
+    "miner/checkpoint_step": "step of the checkpoint that a refresh mined with",
+    "miner/generation": "generation that a refresh published",
+    "miner/rows": "triplets in the generation",
+    "miner/anchors": "anchors mined",
+    "miner/pairs": "ordered anchor-positive pairs looked at",
+    "miner/semi_hard": "pairs with a negative in their band",
+    "miner/band_empty": "pairs proven to have no negative in their band",
+    "miner/beyond_search": "pairs whose band lies beyond what was searched",
+    "miner/suspect": "pairs over positive_cap, kept out of training",
+    "miner/embed_s": "seconds to embed the faces",
+    "miner/mine_s": "seconds to search and select",
+    "miner/publish_s": "seconds to pack and publish the generation",
+    "miner/refresh_s": "seconds of the whole refresh",
+    "miner/skipped_checkpoints": "checkpoints passed over since the last refresh",
+    "miner/reason": "why a refresh failed or published nothing",
+    "queue/generation": "generation that takes over; null for random triplets",
+    "queue/mined_at_step": "step of the checkpoint that the generation was mined with",
+    "queue/first_step": "first step served from the generation",
+    "queue/rows": "rows of the generation",
+    "queue/reason": "why a generation was skipped",
+    "driver/command": "command that started the attempt",
+    "driver/seconds": "seconds the attempt took",
+    "driver/reason": "why the attempt ended",
+    "driver/auc": "ROC AUC on the evaluated identities",
+    "driver/staleness_bound_steps": "bound on staleness derived from this run's refresh times",
+    "driver/max_staleness_steps": "largest staleness measured at consumption",
+}
+
+
+class EventLog:
+    """Appends the events of one stage; one writer a file.
+
+    Args:
+        folder: the run's `events/` folder, made if absent.
+        stage: `ingest`, `trainer`, `miner`, `queue` or `driver`; names the file.
+        attempt: how often the run was started, counting from 1.
+        clock: seconds since the epoch; a test passes its own.
+    """
+
+    def __init__(
+        self, folder: Path, stage: str, *, attempt: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{stage}.jsonl"
+        self._stage = stage
+        self._attempt = attempt
+        self._clock = clock
+        self._end_torn_line()
+
+    def write(self, event: str, *, step: int | None = None, **fields: object) -> None:
+        """Append one line.
+
+        Raises:
+            KeyError: a field is not in `FIELDS`; add it there with its meaning.
+        """
+        for name in fields:
+            if f"{self._stage}/{name}" not in FIELDS:
+                raise KeyError(f"{self._stage}/{name} is not in datasets.events.FIELDS")
+        line = {"time": self._clock(), "attempt": self._attempt, "event": event, "step": step}
+        # JSON has no NaN or infinity: a reader sees null.
+        line |= {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in fields.items()
+        }
+        # One write of one line in append mode: a killed writer leaves at most one torn last line.
+        self._append((json.dumps(line) + "\n").encode())
+
+    def _append(self, raw: bytes) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, raw)
+        finally:
+            os.close(descriptor)
+
+    def _end_torn_line(self) -> None:
+        """Close what a killed writer left open, so that it swallows no line of ours."""
+        if self._path.is_file() and self._path.read_bytes()[-1:] not in (b"", b"\n"):
+            self._append(b"\n")
+
+
+def read_events(folder: Path, stage: str) -> list[dict[str, Any]]:
+    """Read one stage's events in the order written; a torn last line is left out."""
+    return list(iterate_lines(folder / f"{stage}.jsonl"))
+
+
+def iterate_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the complete JSON lines of a file; an absent file has none."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for raw in file:
+            if raw.endswith(b"\n"):
+                try:
+                    yield json.loads(raw)
+                except json.JSONDecodeError:
+                    continue  # a line torn by a killed writer, continued by the next attempt
+
+
+def last_attempt_by_step(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep for each step the event of the last attempt that logged it, ordered by step."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for event in events:
+        known = by_step.get(event["step"])
+        if known is None or event["attempt"] >= known["attempt"]:
+            by_step[event["step"]] = event
+    return [by_step[step] for step in sorted(by_step)]

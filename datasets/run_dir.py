@@ -1,0 +1,88 @@
+"""Every path under `runs/NAME/`, and what is published there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.publish import MANIFEST, numbered
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """One run on disk. Paths only: nothing is read or made until a method says so."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, written once when the run is made."""
+        return self.root / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step=000000500/`."""
+        return self.root / "checkpoints"
+
+    @property
+    def generations(self) -> Path:
+        """Folder of `gen=000003/`."""
+        return self.root / "generations"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of `step=000000500/` with metrics and pictures."""
+        return self.root / "evaluations"
+
+    @property
+    def events(self) -> Path:
+        """Folder of `<stage>.jsonl`."""
+        return self.root / "events"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's log folder."""
+        return self.root / "tensorboard"
+
+    @property
+    def pictures(self) -> Path:
+        """Pictures of the whole run: loss, mined triplets, refresh timeline."""
+        return self.root / "pictures"
+
+    @property
+    def queue_journal(self) -> Path:
+        """The triplet queue's journal."""
+        return self.root / "queue.jsonl"
+
+    @property
+    def face_cache(self) -> Path:
+        """The memory-mapped face cache of this node, derived from the shards."""
+        return self.root / "cache"
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint at `step`."""
+        return self.checkpoints / f"step={step:09d}"
+
+    def generation(self, number: int) -> Path:
+        """Folder of generation `number`."""
+        return self.generations / f"gen={number:06d}"
+
+    def evaluation(self, step: int) -> Path:
+        """Folder of the evaluation of the checkpoint at `step`."""
+        return self.evaluations / f"step={step:09d}"
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the published checkpoints, ascending."""
+        return numbered(self.checkpoints, "step=")
+
+    def generation_numbers(self) -> list[int]:
+        """Numbers of the published generations, ascending."""
+        return numbered(self.generations, "gen=")
+
+    def evaluation_steps(self) -> list[int]:
+        """Steps whose evaluation is published, ascending."""
+        return numbered(self.evaluations, "step=")
+
+    def manifest(self, folder: Path) -> Path:
+        """The manifest of a published folder."""
+        return folder / MANIFEST
