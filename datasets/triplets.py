@@ -1,0 +1,225 @@
+"""A generation on disk, and the lease that names a step's rows.
+
+The miner publishes generations, the queue answers with leases, the trainer reads the rows that a
+lease names. Both sides speak through this module and know nothing of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.publish import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    dump_json,
+    read_manifest,
+    sha256_file,
+    staged_folder,
+)
+
+KINDS = ("semi_hard", "hard", "easy", "random")
+TRIPLETS = pa.schema(
+    [
+        ("anchor", pa.int64()),
+        ("positive", pa.int64()),
+        ("negative", pa.int64()),
+        ("d2_ap", pa.float32()),
+        ("d2_an", pa.float32()),
+        ("kind", pa.dictionary(pa.int32(), pa.string())),
+    ]
+)
+PART_ROWS = 1 << 20
+SUSPECTS_FILE = "suspects.parquet"
+
+IntArray = npt.NDArray[np.int64]
+
+
+class CorruptGeneration(ValueError):
+    """A generation's parts are not what its manifest says."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Rows [start, stop) of a generation, in file order.
+
+    `generation` is None for random triplets, which come from (seed, step) and have no file.
+    """
+
+    generation: int | None
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The rows of one step, the same for whoever asks and whenever.
+
+    Attributes:
+        step: the optimizer step that consumes the rows (steps completed before it).
+        generation: the generation of the main rows; None for random triplets.
+        ranges: the rows in order; their lengths add up to the global batch.
+        repeats: how many of the rows this generation had served before.
+    """
+
+    step: int
+    generation: int | None
+    ranges: tuple[RowRange, ...]
+    repeats: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Length of the global batch."""
+        return sum(r.stop - r.start for r in self.ranges)
+
+    def part(self, rank: int, world_size: int) -> tuple[RowRange, ...]:
+        """Return the rank-th contiguous part of the rows.
+
+        Raises:
+            ValueError: the batch does not divide by the number of ranks.
+        """
+        total = self.num_rows
+        if total % world_size:
+            raise ValueError(f"a batch of {total} triplets does not divide over {world_size} ranks")
+        first, last = rank * total // world_size, (rank + 1) * total // world_size
+        part: list[RowRange] = []
+        offset = 0
+        for r in self.ranges:
+            low, high = max(first - offset, 0), min(last - offset, r.stop - r.start)
+            if low < high:
+                part.append(RowRange(r.generation, r.start + low, r.start + high))
+            offset += r.stop - r.start
+        return tuple(part)
+
+
+class TripletSource(Protocol):
+    """Where a trainer gets its leases: the queue's client, or a fake in a test."""
+
+    def lease(self, step: int) -> Lease:
+        """Return the rows of `step`, waiting for them if they do not exist yet.
+
+        Raises:
+            TimeoutError: nothing came within the source's time; the message names what was
+                waited for.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A published generation in memory.
+
+    Attributes:
+        number: its number in the run, from 0.
+        mined_at_step: step of the checkpoint whose embeddings were mined.
+        anchors, positives, negatives: (T,) int64 face_index, in lease order.
+        manifest: what `publish_generation` wrote.
+    """
+
+    number: int
+    mined_at_step: int
+    anchors: IntArray
+    positives: IntArray
+    negatives: IntArray
+    manifest: Mapping[str, Any]
+
+
+def publish_generation(
+    folder: Path,
+    table: pa.Table,
+    suspects: pa.Table,
+    *,
+    number: int,
+    mined_at_step: int,
+    facts: Mapping[str, object],
+    timing: Mapping[str, float],
+    part_rows: int = PART_ROWS,
+) -> None:
+    """Publish a generation: parts cut by row count, the suspects, then the manifest.
+
+    Args:
+        folder: `RunDir.generation(number)`; must not exist.
+        table: rows with the columns of `TRIPLETS`, in lease order.
+        suspects: pairs kept out of training, for a person to clean.
+        number: the generation's number in the run.
+        mined_at_step: step of the checkpoint that was mined.
+        facts: everything that determines the bytes: weight sha256, snapshot, plan, statistics.
+        timing: seconds by stage; the one part of the manifest that a replay does not repeat.
+        part_rows: rows a part holds.
+
+    Raises:
+        AlreadyPublished: the number is taken; someone else mined it first.
+    """
+    table = table.select(TRIPLETS.names).cast(TRIPLETS)
+    with staged_folder(folder) as staging:
+        parts = []
+        for index, start in enumerate(range(0, max(table.num_rows, 1), part_rows)):
+            part = staging / f"part-{index:05d}.parquet"
+            rows = table.slice(start, part_rows)
+            pq.write_table(rows, part, compression="zstd")
+            parts.append({"file": part.name, "rows": rows.num_rows, "sha256": sha256_file(part)})
+        pq.write_table(suspects, staging / SUSPECTS_FILE, compression="zstd")
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "generation": number,
+            "mined_at_step": mined_at_step,
+            "rows": table.num_rows,
+            "parts": parts,
+            "suspects": suspects.num_rows,
+            **facts,
+            "timing": dict(timing),
+        }
+        (staging / MANIFEST).write_text(dump_json(manifest), encoding="utf-8")
+
+
+def read_generation_manifest(folder: Path) -> dict[str, Any]:
+    """Read a published generation's manifest.
+
+    Raises:
+        FileNotFoundError: nothing is published there.
+    """
+    return read_manifest(folder / MANIFEST)
+
+
+def read_table(folder: Path) -> pa.Table:
+    """Read all rows of a published generation, in lease order.
+
+    Raises:
+        CorruptGeneration: a part is missing or its bytes changed.
+    """
+    manifest = read_generation_manifest(folder)
+    tables = []
+    for part in manifest["parts"]:
+        path = folder / part["file"]
+        if not path.is_file() or sha256_file(path) != part["sha256"]:
+            raise CorruptGeneration(
+                f"{path} is missing or its bytes changed; remove {folder} and mine it again "
+                "with: facequarry mine --run RUN"
+            )
+        tables.append(pq.read_table(path))
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def load_generation(folder: Path) -> Generation:
+    """Load a published generation's rows for training.
+
+    Raises:
+        CorruptGeneration: a part is missing or its bytes changed.
+    """
+    table = read_table(folder)
+    manifest = read_generation_manifest(folder)
+    return Generation(
+        number=manifest["generation"],
+        mined_at_step=manifest["mined_at_step"],
+        anchors=table["anchor"].to_numpy(),
+        positives=table["positive"].to_numpy(),
+        negatives=table["negative"].to_numpy(),
+        manifest=manifest,
+    )

@@ -1,0 +1,1 @@
+"""Embed, learn, publish checkpoints, evaluate: the consumer of mined triplets."""

@@ -1,0 +1,26 @@
+"""Networks from (B, 3, H, W) faces to (B, D) unit rows; one network a file, with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from trainer.backbones.compact import Compact
+
+_BACKBONES: dict[str, Callable[[int], nn.Module]] = {"compact": Compact}
+
+
+def build_backbone(name: str, embedding_dim: int) -> nn.Module:
+    """Build an untrained backbone by its configured name.
+
+    Args:
+        name: a key of the table above.
+        embedding_dim: D, length of the unit rows it returns.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name not in _BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; one of: {', '.join(sorted(_BACKBONES))}")
+    return _BACKBONES[name](embedding_dim)

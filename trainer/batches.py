@@ -1,0 +1,126 @@
+"""From a lease to one rank's batch: its distinct faces and the triplets as indices into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets.faces import FaceStore
+from datasets.run_dir import RunDir
+from datasets.triplets import Generation, Lease, load_generation
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one rank trains on in one step.
+
+    Attributes:
+        step: steps completed before this batch.
+        generation: generation of the lease's main rows; None for random triplets.
+        face_indices: (F,) int64, the distinct faces, ascending.
+        images: (F, H, W, 3) uint8 RGB crops of those faces.
+        triplets: (T, 3) int64 positions in `face_indices`: anchor, positive, negative.
+        staleness_steps: step minus mined_at_step of the oldest row; None for random triplets.
+        repeats: rows of the whole lease that its generation had served before.
+    """
+
+    step: int
+    generation: int | None
+    face_indices: IntArray
+    images: npt.NDArray[np.uint8]
+    triplets: IntArray
+    staleness_steps: int | None
+    repeats: int
+
+
+class RandomTriplets:
+    """Random triplets of a step, the same for every rank: a pure function of (seed, step).
+
+    Args:
+        face_indices: (M,) int64 faces to draw from.
+        identity_index: (M,) integers, the identity of each.
+        seed: the run's seed.
+
+    Raises:
+        ValueError: fewer than two identities, or none with two faces.
+    """
+
+    def __init__(
+        self, face_indices: IntArray, identity_index: npt.NDArray[np.integer], *, seed: int
+    ) -> None:
+        order = np.argsort(identity_index, kind="stable")
+        self._faces = face_indices[order]
+        _, first, counts = np.unique(identity_index[order], return_index=True, return_counts=True)
+        self._first, self._counts, self._seed = first, counts, seed
+        # Anchors are drawn per face, so that an identity weighs as much as it has faces.
+        self._anchors = np.repeat(np.where(counts >= 2, np.arange(len(counts)), -1), counts)
+        self._anchors = np.flatnonzero(self._anchors >= 0)
+        if len(counts) < 2:
+            raise ValueError("random triplets need two identities or more among the training faces")
+        if not len(self._anchors):
+            raise ValueError("no training identity has two faces, so there is no positive to draw")
+
+    def rows(self, step: int, count: int) -> IntArray:
+        """Return (count, 3) int64 face_index triples of `step`."""
+        rng = np.random.default_rng((self._seed, step))
+        anchor = rng.choice(self._anchors, size=count)
+        identity = np.searchsorted(self._first, anchor, side="right") - 1
+        first, num = self._first[identity], self._counts[identity]
+        # Draw among the identity's other faces, and among the faces outside the identity.
+        positive = first + rng.integers(0, num - 1)
+        positive += positive >= anchor
+        negative = rng.integers(0, len(self._faces) - num)
+        negative = np.where(negative >= first, negative + num, negative)
+        return self._faces[np.stack([anchor, positive, negative], axis=1)]
+
+
+class RowReader:
+    """Reads the rows a lease names, keeping the two generations that a step can touch."""
+
+    def __init__(self, run: RunDir, random: RandomTriplets) -> None:
+        self._run = run
+        self._random = random
+        self._generations: dict[int, Generation] = {}
+
+    def read(self, lease: Lease, rank: int, world_size: int) -> tuple[IntArray, int | None]:
+        """Return this rank's (T, 3) face_index rows and the oldest mined_at_step among them."""
+        parts: list[IntArray] = []
+        mined: list[int] = []
+        for r in lease.part(rank, world_size):
+            if r.generation is None:
+                parts.append(self._random.rows(lease.step, lease.num_rows)[r.start : r.stop])
+            else:
+                generation = self._generation(r.generation)
+                rows = slice(r.start, r.stop)
+                columns = (generation.anchors, generation.positives, generation.negatives)
+                parts.append(np.stack([column[rows] for column in columns], axis=1))
+                mined.append(generation.mined_at_step)
+        return np.concatenate(parts), min(mined, default=None)
+
+    def _generation(self, number: int) -> Generation:
+        if number not in self._generations:
+            while len(self._generations) >= 2:
+                del self._generations[min(self._generations)]
+            self._generations[number] = load_generation(self._run.generation(number))
+        return self._generations[number]
+
+
+def assemble(
+    lease: Lease, reader: RowReader, store: FaceStore, *, rank: int, world_size: int
+) -> Batch:
+    """Read one rank's rows of a lease and decode each distinct face once."""
+    rows, mined_at_step = reader.read(lease, rank, world_size)
+    face_indices, positions = np.unique(rows, return_inverse=True)
+    return Batch(
+        step=lease.step,
+        generation=lease.generation,
+        face_indices=face_indices,
+        images=store.decode(face_indices),
+        triplets=positions.reshape(rows.shape),
+        staleness_steps=None if mined_at_step is None else lease.step - mined_at_step,
+        repeats=lease.repeats,
+    )

@@ -1,0 +1,173 @@
+"""Save, publish, find and load checkpoints: a checkpoint's version is its step.
+
+`model.safetensors` holds the backbone alone, which is all that mining and evaluation read;
+`trainer.pt` holds what a resumed training needs beside it. Neither is a pickle of code:
+`torch.load` runs with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from datasets.publish import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    dump_json,
+    read_manifest,
+    sha256_file,
+    staged_folder,
+)
+from datasets.run_dir import RunDir
+from trainer.backbones import build_backbone
+
+WEIGHTS_FILE = "model.safetensors"
+TRAINER_FILE = "trainer.pt"
+
+
+class CorruptCheckpoint(ValueError):
+    """A checkpoint's bytes are not what its manifest says."""
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint's weights do not fit the backbone it is to be loaded into."""
+
+
+def publish_checkpoint(
+    run: RunDir,
+    step: int,
+    model: nn.Module,
+    *,
+    backbone: str,
+    embedding_dim: int,
+    crop_px: int,
+    trainer_state: Mapping[str, Any],
+) -> Path:
+    """Publish the checkpoint of `step`.
+
+    Raises:
+        AlreadyPublished: this step has a checkpoint; it is never replaced.
+    """
+    folder = run.checkpoint(step)
+    with staged_folder(folder) as staging:
+        save_file(
+            {
+                name: tensor.detach().cpu().contiguous()
+                for name, tensor in model.state_dict().items()
+            },
+            staging / WEIGHTS_FILE,
+        )
+        torch.save(dict(trainer_state), staging / TRAINER_FILE)
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "step": step,
+            "backbone": backbone,
+            "embedding_dim": embedding_dim,
+            "crop_px": crop_px,
+            "weight_sha256": sha256_file(staging / WEIGHTS_FILE),
+            "trainer_sha256": sha256_file(staging / TRAINER_FILE),
+        }
+        (staging / MANIFEST).write_text(dump_json(manifest), encoding="utf-8")
+    return folder
+
+
+def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint in this folder.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise FileNotFoundError(
+            f"no checkpoint in {folder}; expected {MANIFEST} beside its weights"
+        )
+    return read_manifest(folder / MANIFEST)
+
+
+def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a checkpoint's backbone in evaluation mode, with its manifest.
+
+    Raises:
+        CorruptCheckpoint: the weights' sha256 is not the manifest's.
+        CheckpointMismatch: the weights do not fit the backbone that the manifest names.
+    """
+    manifest = read_checkpoint_manifest(folder)
+    _verify(folder, WEIGHTS_FILE, manifest["weight_sha256"])
+    model = build_backbone(manifest["backbone"], manifest["embedding_dim"])
+    load_weights(model, folder)
+    return model.eval(), manifest
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Load a checkpoint's weights into `model`, which must have the same parameters.
+
+    Raises:
+        CheckpointMismatch: a parameter is missing, unknown or of another shape; the first is named.
+    """
+    weights = load_file(folder / WEIGHTS_FILE)
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights or name not in own or weights[name].shape != own[name].shape:
+            found = tuple(weights[name].shape) if name in weights else "absent"
+            wanted = tuple(own[name].shape) if name in own else "no such parameter"
+            raise CheckpointMismatch(
+                f"{folder} does not fit the configured backbone: {name} is {found}, expected "
+                f"{wanted}; use the run file that made the checkpoint, or a new run name"
+            )
+    model.load_state_dict(weights)
+
+
+def load_trainer_state(folder: Path) -> dict[str, Any]:
+    """Load what a resumed training needs beside the weights.
+
+    Raises:
+        CorruptCheckpoint: the file's sha256 is not the manifest's.
+    """
+    _verify(folder, TRAINER_FILE, read_checkpoint_manifest(folder)["trainer_sha256"])
+    state: dict[str, Any] = torch.load(folder / TRAINER_FILE, weights_only=True)
+    return state
+
+
+def newest_verified_step(run: RunDir) -> int | None:
+    """Return the step of the newest checkpoint whose files match its manifest; None if none."""
+    for step in reversed(run.checkpoint_steps()):
+        folder = run.checkpoint(step)
+        manifest = read_checkpoint_manifest(folder)
+        try:
+            _verify(folder, WEIGHTS_FILE, manifest["weight_sha256"])
+            _verify(folder, TRAINER_FILE, manifest["trainer_sha256"])
+        except CorruptCheckpoint:
+            continue
+        return step
+    return None
+
+
+def _verify(folder: Path, name: str, sha256: str) -> None:
+    path = folder / name
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise CorruptCheckpoint(
+            f"{path} is missing or its bytes changed since it was published; remove {folder} "
+            "and resume from the checkpoint before it"
+        )
+
+
+def abandon_unverified(run: RunDir) -> list[int]:
+    """Move checkpoints newer than the newest one that verifies out of the way; return their steps.
+
+    Training goes on from the one that verifies and publishes those steps again. What is set aside
+    lies in `abandoned/` for a person to look at.
+    """
+    verified = newest_verified_step(run)
+    gone = [step for step in run.checkpoint_steps() if verified is None or step > verified]
+    for step in gone:
+        folder = run.checkpoint(step)
+        aside = run.root / "abandoned" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+    return gone

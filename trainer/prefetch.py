@@ -1,0 +1,77 @@
+"""Batches prepared ahead by one thread, handed over in step order."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Prefetch(Generic[T]):
+    """Iterates over `make(step)` for each step, `depth` of them ahead.
+
+    What `make` raises is raised from the iterator, at the step it belongs to. Leaving the `with`
+    block ends the thread.
+
+    Args:
+        make: makes one item; called from a thread of its own, in step order.
+        steps: the steps to make.
+        depth: items that may lie ready.
+        timeout_s: longest wait for one item.
+        what: names the item in the timeout's sentence.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], T],
+        steps: range,
+        *,
+        depth: int,
+        timeout_s: float,
+        what: str = "batch",
+    ) -> None:
+        self._make, self._steps = make, steps
+        self._timeout_s, self._what = timeout_s, what
+        self._ready: queue.Queue[T | BaseException] = queue.Queue(maxsize=depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._fill, name=f"prefetch-{what}", daemon=True)
+
+    def __enter__(self) -> Prefetch[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        while not self._ready.empty():  # frees a thread that waits to hand over its item
+            self._ready.get_nowait()
+        self._thread.join(timeout=self._timeout_s)
+
+    def __iter__(self) -> Iterator[T]:
+        for step in self._steps:
+            try:
+                item = self._ready.get(timeout=self._timeout_s)
+            except queue.Empty:
+                raise TimeoutError(
+                    f"no {self._what} for step {step} within {self._timeout_s:.0f} s"
+                ) from None
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _fill(self) -> None:
+        for step in self._steps:
+            try:
+                item: T | BaseException = self._make(step)
+            except BaseException as error:  # handed to the consumer, who raises it
+                item = error
+            while not self._stopped.is_set():
+                try:
+                    self._ready.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if self._stopped.is_set() or isinstance(item, BaseException):
+                return

@@ -1,0 +1,87 @@
+"""A training step's figures, to the event log and to TensorBoard; rank 0 alone writes."""
+
+from __future__ import annotations
+
+import torch
+
+from datasets.events import EventLog
+from datasets.run_dir import RunDir
+from trainer.batches import Batch
+from trainer.losses import TripletLoss
+from trainer.world import World
+
+_AVERAGED = (
+    "loss_d2",
+    "active_share",
+    "in_band_share",
+    "now_hard_share",
+    "now_easy_share",
+    "faces_per_triplet",
+)
+
+
+class StepLog:
+    """Writes `trainer/...` events and mirrors the numbers to TensorBoard.
+
+    Args:
+        run: the run directory.
+        attempt: how often the run was started.
+        world: this rank; others than rank 0 write nothing.
+    """
+
+    def __init__(self, run: RunDir, *, attempt: int, world: World) -> None:
+        self._world = world
+        self._events: EventLog | None = None
+        if world.rank == 0:
+            # Imported here: TensorBoard costs every other rank a second at start for nothing.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = EventLog(run.events, "trainer", attempt=attempt)
+            self._board = SummaryWriter(str(run.tensorboard))
+
+    def figures(self, result: TripletLoss, *, num_faces: int, num_rows: int) -> torch.Tensor:
+        """Return this rank's figures as one tensor, in the order of `_AVERAGED`, to be averaged."""
+        return torch.stack(
+            [
+                result.loss.detach(),
+                result.active_share,
+                result.in_band_share,
+                result.now_hard_share,
+                result.now_easy_share,
+                torch.tensor(num_faces / num_rows, device=result.loss.device),
+            ]
+        )
+
+    def start(self, step: int, *, world_size: int) -> None:
+        """Log that training goes on from `step`."""
+        if self._events:
+            self._events.write("start", step=step, resumed_step=step, world_size=world_size)
+
+    def step(self, batch: Batch, figures: torch.Tensor, *, wait_s: float, step_s: float) -> None:
+        """Log one completed step."""
+        if not self._events:
+            return
+        values: dict[str, float] = {
+            name: float(value) for name, value in zip(_AVERAGED, figures, strict=True)
+        }
+        values |= {
+            "wait_s": wait_s,
+            "step_s": step_s,
+            "faces_per_s": len(batch.face_indices) * self._world.size / step_s,
+            "repeats": batch.repeats,
+        }
+        if batch.staleness_steps is not None:
+            values["staleness_steps"] = batch.staleness_steps
+        self._events.write("step", step=batch.step, generation=batch.generation, **values)
+        for name, value in values.items():
+            self._board.add_scalar(f"trainer/{name}", value, batch.step)
+
+    def checkpoint(self, step: int, *, seconds: float) -> None:
+        """Log a published checkpoint."""
+        if self._events:
+            self._events.write("checkpoint", step=step, checkpoint_s=seconds)
+
+    def close(self) -> None:
+        """Flush TensorBoard's file."""
+        if self._events:
+            self._board.close()
