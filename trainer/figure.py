@@ -1,0 +1,57 @@
+"""The look of every picture: sizes, colours, axes, and how a picture is published.
+
+No pyplot and no global settings, so any thread may draw.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from datasets.publish import staged_file
+
+DPI = 150
+# Okabe and Ito's colours, told apart with any kind of colour vision; grey carries no meaning.
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+INK, GREY, PALE = "#333333", "#8a8a8a", "#e3e3e3"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of `width` by `height` inches, drawn off screen."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def new_axes(figure: Figure, title: str, x: str, y: str, *, position: int = 111) -> Axes:
+    """Add axes with a title and labelled axes; `position` counts as in `add_subplot`."""
+    axes: Axes = figure.add_subplot(position)
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(color=PALE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    return axes
+
+
+def publish_figure(figure: Figure, path: Path, *, legend: bool = True) -> None:
+    """Publish the figure as PNG, replacing an older one; `legend` names every labelled line."""
+    if legend:
+        labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+        # Under the axes, where no curve runs into it, in as many columns as the width has room for.
+        columns = int(figure.get_figwidth() * 14.5) // (max(map(len, labels)) + 7)
+        figure.legend(
+            loc="outside lower center",
+            ncols=min(max(columns, 1), 3),
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+        )
+    with staged_file(path, replace=True) as staging:
+        figure.savefig(staging, format="png")

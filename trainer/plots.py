@@ -1,0 +1,264 @@
+"""The curves and histograms of a run: ROC, d2, loss, staleness, mining.
+
+Each function takes data and a path and publishes one PNG there, whole or not at all; any thread
+may draw. `trainer.triplet_page` shows the triplets themselves.
+
+    roc({"before": roc_points(d2_0, is_same), "after": roc_points(d2_1, is_same)}, path)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+from trainer.figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    new_axes,
+    new_figure,
+    publish_figure,
+)
+
+Floats = npt.NDArray[np.floating] | Sequence[float]
+Counts = npt.NDArray[np.integer] | Sequence[int]
+Gappy = npt.NDArray[np.floating] | Sequence[float | None]
+
+_CURVES = (GREY, BLUE, ORANGE, GREEN, PURPLE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitD2:
+    """The d2 of verification pairs, by kind, squared L2, 0..4."""
+
+    same: Floats
+    """Pairs of one identity."""
+    different: Floats
+    """Pairs of two identities."""
+    threshold: float | None = None
+    """Drawn where given: pairs below it are taken for the same identity."""
+
+
+def roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
+    """Draw the ROC of each label over a logarithmic false accept rate, from 1e-4 at most.
+
+    Args:
+        curves: (far, tar) by label, both ascending, 0..1; at most five. The first is grey.
+        path: the PNG to publish.
+
+    Raises:
+        ValueError: there is no curve or more than five, or one is empty or uneven.
+    """
+    if not 1 <= len(curves) <= len(_CURVES):
+        raise ValueError(f"{len(curves)} ROC curves, expected 1 to {len(_CURVES)}")
+    figure = new_figure(6.4, 4.6)
+    axes = new_axes(figure, "Verification ROC", "false accept rate (log)", "true accept rate")
+    lowest = 0.1
+    chance = np.logspace(-4, 0, 200)
+    axes.plot(chance, chance, color=GREY, linewidth=1, linestyle=":", label="chance")
+    for (label, (far, tar)), color in zip(curves.items(), _CURVES, strict=False):
+        far, tar = _even(f"ROC curve {label!r}", far, tar)
+        # Drawn as steps: between two corners no threshold reaches the straight line.
+        axes.step(far, tar, where="post", color=color, linewidth=1.8, label=label)
+        # The first decade that holds a corner: to its left the pairs are too few to say anything.
+        lowest = min(lowest, 10 ** np.floor(np.log10(np.min(far[far > 0], initial=1))))
+    axes.set(xscale="log", xlim=(max(lowest, 1e-4), 1), ylim=(0, 1.01))
+    publish_figure(figure, path)
+
+
+def d2_histograms(pairs: SplitD2, path: Path, *, title: str = "Verification pairs") -> None:
+    """Draw how far apart same and different pairs lie, on the whole range of d2.
+
+    Raises:
+        ValueError: one kind has no pairs.
+    """
+    figure = new_figure(6.4, 3.6)
+    axes = new_axes(figure, title, "d2 (squared L2)", "share of its kind")
+    axes.set_ylim(0, _draw_d2(axes, pairs))
+    publish_figure(figure, path)
+
+
+def d2_histograms_before_after(before: SplitD2, after: SplitD2, path: Path) -> None:
+    """Draw the histograms before and after training, one above the other on the same axes.
+
+    Raises:
+        ValueError: one kind has no pairs.
+    """
+    figure = new_figure(6.4, 5.4)
+    upper = new_axes(figure, "Before training", "", "share of its kind", position=211)
+    lower = new_axes(figure, "After training", "d2 (squared L2)", "share of its kind", position=212)
+    lower.sharex(upper)
+    lower.sharey(upper)
+    upper.tick_params(labelbottom=False)
+    upper.set_ylim(0, max(_draw_d2(upper, before), _draw_d2(lower, after)))
+    # The counts and thresholds of the two differ: each gets its own legend.
+    for axes in (upper, lower):
+        axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=INK)
+    publish_figure(figure, path, legend=False)
+
+
+def loss_curve(steps: Counts, losses: Gappy, refresh_steps: Counts, path: Path) -> None:
+    """Draw the loss of each step, its running mean, and where new triplets took over.
+
+    Args:
+        steps: (S,) integers, ascending.
+        losses: (S,) mean triplet loss of the step, squared L2; None or NaN is left out.
+        refresh_steps: first step served from each generation.
+        path: the PNG to publish.
+
+    Raises:
+        ValueError: the lengths differ or no loss is finite.
+    """
+    x, y = _even("the loss curve", steps, losses)
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    if not len(y):
+        raise ValueError("the loss curve has no finite loss")
+    window = max(5, len(y) // 20)
+    figure = new_figure(6.4, 3.8)
+    axes = new_axes(figure, "Training loss", "step", "triplet loss (squared L2)")
+    axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8, label="step")
+    smooth = f"mean of the last {window} steps"
+    axes.plot(x, _running_mean(y, window), color=BLUE, linewidth=1.8, label=smooth)
+    _mark_refreshes(axes, refresh_steps)
+    axes.set(xlim=_limits(x), ylim=(0, None))
+    publish_figure(figure, path)
+
+
+def staleness(steps: Counts, staleness_steps: Gappy, bound: float, path: Path) -> None:
+    """Draw the age of the consumed triplets, in steps, under its bound.
+
+    Args:
+        steps: (S,) integers, ascending.
+        staleness_steps: (S,) step minus mined_at_step; None or NaN where triplets are random.
+        bound: what the staleness may not reach, in steps.
+        path: the PNG to publish.
+
+    Raises:
+        ValueError: the lengths differ or there is no staleness.
+    """
+    x, y = _even("the staleness curve", steps, staleness_steps)
+    if np.isnan(y).all():
+        raise ValueError("the staleness curve has no value: no mined triplet was consumed")
+    figure = new_figure(6.4, 3.4)
+    axes = new_axes(figure, "Age of the consumed triplets", "step", "staleness (steps)")
+    axes.axhline(bound, color=ORANGE, linewidth=1.4, linestyle="--", label=f"bound: {bound:g}")
+    highest = float(np.nanmax(y))
+    axes.plot(x, y, color=BLUE, linewidth=1.4, label=f"measured, at most {highest:g}")
+    axes.set(xlim=_limits(x), ylim=(0, 1.1 * max(bound, highest, 1)))
+    publish_figure(figure, path)
+
+
+def mining_histograms(
+    d2_ap: Counts, d2_an: Counts, bins: Floats, margin: float, path: Path
+) -> None:
+    """Draw where positives and nearest negatives lie, and the band of the median pair.
+
+    Args:
+        d2_ap: (M,) pairs by anchor to positive d2.
+        d2_an: (M,) pairs by anchor to nearest negative d2.
+        bins: (M + 1,) edges of the bins, squared L2, ascending.
+        margin: width of the band, squared L2.
+        path: the PNG to publish.
+
+    Raises:
+        ValueError: the lengths do not fit or one histogram is empty.
+    """
+    edges, positives, negatives = (np.asarray(a, dtype=float) for a in (bins, d2_ap, d2_an))
+    if not len(positives) == len(negatives) == len(edges) - 1:
+        raise ValueError(
+            f"{len(positives)} and {len(negatives)} counts for {len(edges)} edges of bins"
+        )
+    if not positives.sum() or not negatives.sum():
+        raise ValueError("a histogram of mined pairs is empty: nothing was mined")
+    figure = new_figure(6.4, 3.8)
+    axes = new_axes(figure, "Mined pairs", "d2 (squared L2)", "share of pairs")
+    below = np.concatenate([[0], np.cumsum(positives)]) / positives.sum()
+    median = float(np.interp(0.5, below, edges))
+    band = f"median pair's band: {median:.2f} to {median + margin:.2f}"
+    axes.axvspan(
+        median, median + margin, color=GREEN, alpha=0.22, linewidth=0, zorder=0.5, label=band
+    )
+    tallest = max(
+        _stairs(axes, positives, edges, BLUE, "anchor to positive"),
+        _stairs(axes, negatives, edges, ORANGE, "anchor to nearest negative"),
+    )
+    used = np.flatnonzero(positives + negatives)
+    axes.set(xlim=(max(0.0, edges[used[0]] - margin), edges[used[-1] + 1] + margin))
+    axes.set_ylim(0, 1.1 * tallest)
+    publish_figure(figure, path)
+
+
+def _draw_d2(axes: Axes, pairs: SplitD2) -> float:
+    """Draw one panel and return how high its vertical axis has to reach."""
+    edges, tallest = np.linspace(0, 4, 81), 0.0
+    for values, color, kind in (
+        (pairs.same, BLUE, "same"),
+        (pairs.different, ORANGE, "different"),
+    ):
+        if not len(values):
+            raise ValueError(f"the d2 histogram has no {kind}-identity pairs")
+        counts, _ = np.histogram(np.clip(np.asarray(values, dtype=float), 0, 4), edges)
+        label = f"{kind} ({len(values):,} pairs)"
+        tallest = max(tallest, _stairs(axes, counts, edges, color, label))
+    if pairs.threshold is not None:
+        label = f"threshold: {pairs.threshold:.2f}"
+        axes.axvline(pairs.threshold, color=INK, linewidth=1.2, linestyle="--", label=label)
+    axes.set_xlim(0, 4)
+    return 1.1 * tallest
+
+
+def _stairs(
+    axes: Axes, counts: npt.NDArray[np.generic], edges: Floats, color: str, label: str
+) -> float:
+    """Draw counts as shares of their sum and return the largest share."""
+    shares = np.asarray(counts, dtype=float) / np.sum(counts)
+    axes.stairs(shares, edges, fill=True, color=color, alpha=0.3)
+    axes.stairs(shares, edges, color=color, linewidth=1.4, label=label)
+    return float(shares.max())
+
+
+def _mark_refreshes(axes: Axes, refresh_steps: Counts) -> None:
+    if len(refresh_steps):
+        axes.vlines(
+            refresh_steps,
+            0,
+            0.06,
+            transform=axes.get_xaxis_transform(),
+            color=ORANGE,
+            linewidth=1.6,
+            clip_on=False,
+            label="new triplets take over",
+        )
+
+
+def _running_mean(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
+    """Return the mean of each value and up to `window - 1` before it."""
+    totals = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    means: npt.NDArray[np.float64] = (totals[ends] - totals[starts]) / (ends - starts)
+    return means
+
+
+def _even(
+    what: str, x: Floats | Counts, y: Gappy
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    across = np.asarray(x, dtype=np.float64)
+    up = np.asarray(y, dtype=np.float64)
+    if across.ndim != 1 or across.shape != up.shape or not len(across):
+        raise ValueError(
+            f"{what} has shapes {across.shape} and {up.shape}, expected two equal lengths above 0"
+        )
+    return across, up
+
+
+def _limits(x: npt.NDArray[np.float64]) -> tuple[float, float]:
+    return float(x[0]), float(max(x[-1], x[0] + 1))
