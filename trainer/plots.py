@@ -51,7 +51,7 @@ def roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
     """Draw the ROC of each label over a logarithmic false accept rate, from 1e-4 at most.
 
     Args:
-        curves: (far, tar) by label, both ascending, 0..1; at most five. The first is grey.
+        curves: (far, tar) by label, both ascending, 0..1; at most five. The first of several is grey.
         path: the PNG to publish.
 
     Raises:
@@ -64,7 +64,8 @@ def roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
     lowest = 0.1
     chance = np.logspace(-4, 0, 200)
     axes.plot(chance, chance, color=GREY, linewidth=1, linestyle=":", label="chance")
-    for (label, (far, tar)), color in zip(curves.items(), _CURVES, strict=False):
+    colors = _CURVES if len(curves) > 1 else (BLUE,)
+    for (label, (far, tar)), color in zip(curves.items(), colors, strict=False):
         far, tar = _even(f"ROC curve {label!r}", far, tar)
         # Drawn as steps: between two corners no threshold reaches the straight line.
         axes.step(far, tar, where="post", color=color, linewidth=1.8, label=label)
