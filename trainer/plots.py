@@ -51,7 +51,7 @@ def roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
     """Draw the ROC of each label over a logarithmic false accept rate, from 1e-4 at most.
 
     Args:
-        curves: (far, tar) by label, both ascending, 0..1; at most five. The first of several is grey.
+        curves: (far, tar) by label, both ascending, 0..1; at most five, the first of several grey.
         path: the PNG to publish.
 
     Raises:
