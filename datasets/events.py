@@ -23,6 +23,7 @@ FIELDS: dict[str, str] = {
     "ingest/shards": "finished shards",
     "ingest/snapshot": "number of the published snapshot",
     "ingest/photos_per_s": "photos looked at per second",
+    "ingest/reason": "why an ingest published nothing",
     "trainer/loss_d2": "mean triplet loss of the step over all ranks, squared L2",
     "trainer/active_share": "share of the step's triplets with a loss above zero",
     "trainer/in_band_share": "share of the step's triplets still semi-hard in the forward pass",

@@ -1,0 +1,214 @@
+"""Random access to the faces of a snapshot by face_index.
+
+The images are copied once from the Parquet shards into memory-mapped Arrow files, a cache on the
+node's own disk: reading one crop there costs microseconds, where Parquet costs a row group.
+
+    store = FaceStore.open(Path("faces"), cache=Path("cache"))
+    images = store.decode([0, 17, 4])        # (3, 160, 160, 3) uint8 RGB
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from datasets.crop import decode_jpeg
+from datasets.decode import RgbImage
+from datasets.lock import WriterLock
+from datasets.publish import sha256_file, staged_file, sweep_staging
+from datasets.schema import CorruptShard
+from datasets.shard import SHARDS, ShardSummary
+from datasets.snapshots import Snapshot, read_identities, read_snapshot
+
+FaceIndices = Sequence[int] | NDArray[np.integer]
+
+_CACHED_COLUMNS = ["identity", "source", "image"]
+_FILL_TIMEOUT_S = 3600.0
+
+
+class FaceStore:
+    """The faces of one snapshot; open it once a process with `FaceStore.open`.
+
+    Reading is safe from several threads.
+    """
+
+    def __init__(
+        self, manifest: Snapshot, identities: list[str], batches: list[pa.RecordBatch], workers: int
+    ) -> None:
+        self.manifest = manifest
+        """The snapshot that is read."""
+        self.identities = identities
+        """Names by identity_index."""
+        self.identity_index = _identity_index(batches, identities)
+        """(N,) int32, identity_index by face_index."""
+        self._batches = batches
+        self._images = [_Binary(batch.column("image")) for batch in batches]
+        starts = [shard.first_face_index for shard in manifest.shards]
+        self._starts = np.array(starts, np.int64)
+        self._workers = workers
+
+    @classmethod
+    def open(
+        cls, root: Path, cache: Path, snapshot: int | None = None, *, workers: int = 1
+    ) -> FaceStore:
+        """Open a snapshot, filling the node's cache with the shards that it lacks.
+
+        Several processes may open the same cache at once: the first one fills it. A cache may
+        serve several roots and outlives its snapshot: the next one adds its new shards.
+
+        Args:
+            root: the faces root.
+            cache: a folder on a local disk, made if absent; it takes about the shards' size.
+            snapshot: its number; default: the current one.
+            workers: threads that fill the cache and decode.
+
+        Raises:
+            FileNotFoundError: no such snapshot.
+            CorruptShard: a shard is absent, or its bytes are not those that were published.
+            LockHeld: another process has been filling the cache for an hour.
+        """
+        manifest = read_snapshot(root, snapshot)
+        identities = read_identities(root, manifest.number)
+        summaries = [shard.summary for shard in manifest.shards]
+        paths = [_cache_path(cache, summary) for summary in summaries]
+        missing = [summary for summary in summaries if not _cache_path(cache, summary).is_file()]
+        if missing:
+            with WriterLock(cache / ".fill.lock", timeout_s=_FILL_TIMEOUT_S):
+                sweep_staging(cache)
+                with ThreadPoolExecutor(workers) as pool:
+                    list(pool.map(lambda summary: _fill(root, cache, summary), missing))
+        return cls(manifest, identities, [_map(path) for path in paths], workers)
+
+    @property
+    def num_faces(self) -> int:
+        """Faces in the snapshot: N."""
+        return len(self.identity_index)
+
+    @property
+    def crop_px(self) -> int:
+        """Height and width of every face, px."""
+        return self.manifest.crop_px
+
+    def sources(self, face_indices: FaceIndices) -> list[str]:
+        """Return the photo of each face, as a path relative to the ingested source.
+
+        Raises:
+            IndexError: a face_index is out of range.
+        """
+        return [
+            self._batches[shard].column("source")[row].as_py()
+            for shard, row in self._rows(face_indices)
+        ]
+
+    def jpeg(self, face_index: int) -> bytes:
+        """Return one face's JPEG bytes.
+
+        Raises:
+            IndexError: the face_index is out of range.
+        """
+        ((shard, row),) = self._rows([face_index])
+        return self._images[shard][row].tobytes()
+
+    def decode(self, face_indices: FaceIndices) -> RgbImage:
+        """Decode faces.
+
+        Args:
+            face_indices: (B,) integers, in any order, repeats allowed.
+
+        Returns:
+            (B, crop_px, crop_px, 3) uint8 RGB.
+
+        Raises:
+            IndexError: a face_index is out of range.
+        """
+        rows = self._rows(face_indices)
+        faces = np.empty((len(rows), self.crop_px, self.crop_px, 3), np.uint8)
+
+        def decode_one(position: int) -> None:
+            shard, row = rows[position]
+            faces[position] = decode_jpeg(self._images[shard][row])
+
+        if self._workers == 1:
+            for position in range(len(rows)):
+                decode_one(position)
+        else:
+            with ThreadPoolExecutor(self._workers) as pool:
+                list(pool.map(decode_one, range(len(rows))))
+        return faces
+
+    def _rows(self, face_indices: FaceIndices) -> list[tuple[int, int]]:
+        """Return (shard position, row) of each face."""
+        faces = np.asarray(face_indices, np.int64).reshape(-1)
+        outside = faces[(faces < 0) | (faces >= self.num_faces)]
+        if len(outside):
+            raise IndexError(f"face_index {outside[0]} is out of range 0..{self.num_faces - 1}")
+        # From the right: a shard without rows starts where the next one does.
+        shards = np.searchsorted(self._starts, faces, side="right") - 1
+        return list(zip(shards.tolist(), (faces - self._starts[shards]).tolist(), strict=True))
+
+
+class _Binary:
+    """A memory-mapped Arrow binary column, item by item without copies."""
+
+    def __init__(self, column: pa.Array) -> None:
+        _, offsets, data = column.buffers()
+        count = len(column) + 1
+        self._offsets = np.frombuffer(offsets, np.int32)[column.offset :][:count].tolist()
+        self._data = np.frombuffer(data if data is not None else b"", np.uint8)
+
+    def __getitem__(self, row: int) -> NDArray[np.uint8]:
+        return self._data[self._offsets[row] : self._offsets[row + 1]]
+
+
+def _identity_index(batches: list[pa.RecordBatch], identities: list[str]) -> NDArray[np.int32]:
+    names = pa.array(identities, pa.string())
+    parts = [pc.index_in(batch.column("identity"), value_set=names) for batch in batches]
+    if any(part.null_count for part in parts):
+        raise CorruptShard("a shard holds an identity that the snapshot does not name")
+    return np.concatenate([np.zeros(0, np.int32), *(part.to_numpy() for part in parts)])
+
+
+def _cache_path(cache: Path, summary: ShardSummary) -> Path:
+    # Named by content: roots that share a cache never mix, and a name's bytes never change.
+    return cache / f"{summary.shard}-{summary.sha256[:16]}.arrow"
+
+
+def _fill(root: Path, cache: Path, summary: ShardSummary) -> None:
+    final = _cache_path(cache, summary)
+    if final.is_file():
+        return  # filled by the process that held the lock before
+    path = root / SHARDS / f"{summary.shard}.parquet"
+    if not path.is_file():
+        raise CorruptShard(f"{path} is absent; restore it, or ingest into a new folder")
+    found = sha256_file(path)
+    if found != summary.sha256:
+        raise CorruptShard(
+            f"{path} has sha256 {found[:16]}..., published was {summary.sha256[:16]}...: its bytes "
+            "changed on disk; restore it, or ingest into a new folder"
+        )
+    table = pq.read_table(path, columns=_CACHED_COLUMNS)
+    if table.num_rows != summary.rows:
+        raise CorruptShard(f"{path} has {table.num_rows} rows, published were {summary.rows}")
+    with (
+        staged_file(final, replace=True) as staging,
+        pa.OSFile(str(staging), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
+        for batch in table.combine_chunks().to_batches():
+            writer.write_batch(batch)
+
+
+def _map(path: Path) -> pa.RecordBatch:
+    # The mapping outlives its file object: thousands of shards need no open file each.
+    with pa.memory_map(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        if reader.num_record_batches == 0:
+            return pa.RecordBatch.from_pylist([], reader.schema)
+        return reader.get_batch(0)

@@ -1,0 +1,136 @@
+"""One writer at a time: a lock that names its holder and frees itself when the holder dies.
+
+with WriterLock(root / ".writer.lock"):
+    ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+_POLL_S = 0.05
+
+
+class LockHeld(RuntimeError):
+    """Another process holds the lock; the sentence names it."""
+
+
+class WriterLock:
+    """An exclusive `flock` on a file that says who holds it; a context manager.
+
+    The kernel frees the lock when its process ends, however it ends; the file stays. Threads of
+    one process exclude each other too.
+
+    Args:
+        path: the lock's file; its folder is made if absent.
+        timeout_s: how long to wait for another holder before giving up.
+        clock: seconds since any moment, for the timeout.
+        sleep: waits for that many seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        timeout_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._sleep = sleep
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> WriterLock:
+        """Take the lock.
+
+        Raises:
+            LockHeld: another holder kept it for `timeout_s`.
+            OSError: the file cannot be made or locked.
+        """
+        if self._descriptor is not None:
+            raise LockHeld(f"{self._path} is held by this very object")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._wait(descriptor)
+            _write(descriptor, json.dumps(_holder()).encode())
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the lock."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            try:
+                _write(descriptor, b"")
+            finally:
+                os.close(descriptor)
+
+    def _wait(self, descriptor: int) -> None:
+        deadline = self._clock() + self._timeout_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if self._clock() >= deadline:
+                    raise LockHeld(_refusal(self._path, self._timeout_s)) from None
+                self._sleep(_POLL_S)
+
+
+def read_holder(path: Path) -> dict[str, object] | None:
+    """Return host, pid, command and since of the holder that a lock's file names.
+
+    A holder that was killed stays named until the next one: only taking the lock tells.
+    """
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(holder, dict):
+            return holder
+    return None
+
+
+def _holder() -> dict[str, object]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": " ".join(sys.argv),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+
+
+def _refusal(path: Path, timeout_s: float) -> str:
+    holder = read_holder(path)
+    by = (
+        "another process"
+        if holder is None
+        else "process {pid} on {host} ({command}) since {since}".format_map(
+            {name: holder.get(name, "?") for name in ("pid", "host", "command", "since")}
+        )
+    )
+    waited = f" and was not freed in {timeout_s:.0f} s" if timeout_s else ""
+    return f"{path} is held by {by}{waited}; wait for it to end, or end it"
+
+
+def _write(descriptor: int, raw: bytes) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, raw, 0)

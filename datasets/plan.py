@@ -1,0 +1,141 @@
+"""What an ingest has left to do: new photos into tasks, and finished shards found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from datasets.schema import FaceOptions
+from datasets.shard import (
+    REJECTS,
+    SHARDS,
+    ShardSummary,
+    ShardTask,
+    plan_tasks,
+    read_summary,
+    task_digest,
+)
+from datasets.snapshots import Snapshot, known_sources
+from datasets.sources import Photo
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """The tasks between the current snapshot and the next one."""
+
+    tasks: list[ShardTask]
+    """In the order of their first photos; `index` is the position."""
+    finished: dict[int, ShardSummary]
+    """By index: shards that an interrupted ingest finished."""
+
+    @property
+    def open_tasks(self) -> list[ShardTask]:
+        """Tasks whose shard must be made."""
+        return [task for task in self.tasks if task.index not in self.finished]
+
+
+def plan_ingest(
+    root: Path,
+    photos: Sequence[Photo],
+    current: Snapshot | None,
+    options: FaceOptions,
+    photos_per_shard: int,
+) -> IngestPlan:
+    """Plan the next snapshot.
+
+    Photos that the current snapshot has looked at are skipped by their source. A finished shard
+    that no snapshot names is used when its photos and options are still what they were. Cutting
+    whole tasks out of a list leaves the other cuts where they were: the result is the same as
+    without the interruption.
+
+    Args:
+        root: the faces root.
+        photos: the source's photos, sorted.
+        current: the current snapshot, None before the first.
+        options: what decides a face's bytes.
+        photos_per_shard: length of a task.
+    """
+    named = set() if current is None else {shard.summary.shard for shard in current.shards}
+    known = known_sources(root, named)
+    new = {photo.source: photo for photo in photos if photo.source not in known}
+    reused: dict[str, ShardSummary] = {}
+    tasks: list[ShardTask] = []
+    for summary in _unnamed_shards(root, named):
+        task = _task_of(root, summary, new, options)
+        if task is not None:
+            tasks.append(task)
+            reused[summary.shard] = summary
+            for photo in task.photos:
+                del new[photo.source]
+    tasks += plan_tasks(list(new.values()), options, photos_per_shard)
+    tasks.sort(key=lambda task: task.photos[0])
+    tasks = [replace(task, index=index) for index, task in enumerate(tasks)]
+    finished = {task.index: reused[task.shard] for task in tasks if task.shard in reused}
+    return IngestPlan(tasks, finished)
+
+
+def check_options(current: Snapshot | None, options: FaceOptions) -> None:
+    """Refuse to mix faces that were made differently.
+
+    Raises:
+        ValueError: the root's faces were made with other options; the sentence names them.
+    """
+    if current is None:
+        return
+    asked = options.to_json()
+    other = [
+        f"{name} {current.options.get(name)} (asked: {asked.get(name)})"
+        for name in sorted(asked.keys() | current.options.keys())
+        if asked.get(name) != current.options.get(name)
+    ]
+    if other:
+        raise ValueError(
+            f"the faces of this folder were made with {', '.join(other)}; "
+            "use the same options, or ingest into a new folder"
+        )
+
+
+def sweep_unnamed_shards(root: Path, current: Snapshot) -> int:
+    """Remove shards that no snapshot names; return how many.
+
+    Call it after publishing and while holding the root's writer lock: what is left then was made
+    of photos or with options that are no more.
+    """
+    named = {shard.summary.shard for shard in current.shards}
+    dead = {path.stem for path in (root / SHARDS).glob("*.*")} - named
+    for shard in dead:
+        # The summary goes first: without it the rest is not there.
+        (root / SHARDS / f"{shard}.json").unlink(missing_ok=True)
+        (root / SHARDS / f"{shard}.parquet").unlink(missing_ok=True)
+        (root / REJECTS / f"{shard}.parquet").unlink(missing_ok=True)
+    return len(dead)
+
+
+def _unnamed_shards(root: Path, named: set[str]) -> Iterable[ShardSummary]:
+    for path in sorted((root / SHARDS).glob("*.json")):
+        if path.stem not in named:
+            summary = read_summary(root, path.stem)
+            if summary is not None:
+                yield summary
+
+
+def _task_of(
+    root: Path, summary: ShardSummary, new: dict[str, Photo], options: FaceOptions
+) -> ShardTask | None:
+    """Return the task that a finished shard answers; None where there is no such task now."""
+    path = root / SHARDS / f"{summary.shard}.parquet"
+    try:
+        if path.stat().st_size != summary.bytes:
+            return None
+        sources = known_sources(root, [summary.shard])
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+    if not sources or not sources <= new.keys():
+        return None
+    photos = tuple(sorted(new[source] for source in sources))
+    if task_digest(photos, options) != summary.digest:
+        return None
+    return ShardTask(0, photos, summary.digest)
