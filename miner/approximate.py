@@ -1,0 +1,209 @@
+"""The FAISS engine: each anchor's K nearest rows are looked at, K doubling while it can help.
+
+Distances that FAISS returns only say where the rows it did not return begin; every candidate is
+measured again by the defined d2. With a flat index that makes answers proofs, and once K covers
+the gallery they are the exact engine's. With any other index an answer is what was found.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miner.config import MinerConfig
+from miner.distance import index_error
+from miner.kernels import (
+    NEAREST,
+    Best,
+    Float32Array,
+    Int64Array,
+    Query,
+    Rows,
+    d2_of_candidates,
+    scan_candidates,
+)
+from miner.search import Found, Workers, no_best
+
+# Candidates held at a time: with K large, fewer anchors are searched together.
+_MAX_CANDIDATES = 1 << 22
+
+
+class IndexSearch:
+    """Searches a FAISS index of the gallery; use it as a context manager.
+
+    Args:
+        rows: the gallery.
+        config: faiss_index, nprobe, neighbours, neighbours_limit and threads are read.
+        workers: threads for measuring the candidates again; FAISS uses as many of its own.
+
+    Raises:
+        ImportError: FAISS is not installed.
+        ValueError: FAISS refuses the factory string, cannot train the index with so few rows, or
+            nprobe is set for an index that has no inverted lists.
+    """
+
+    def __init__(self, rows: Rows, config: MinerConfig, workers: Workers) -> None:
+        self._faiss = import_faiss()
+        self._rows = rows
+        self._config = config
+        self._workers = workers
+        self._threads_before = self._faiss.omp_get_max_threads()
+        self._faiss.omp_set_num_threads(workers.threads)
+        try:
+            self._index = _build_index(self._faiss, rows.x, config)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        # Subclasses of IndexFlat keep compressed or refined copies, whose distances prove nothing.
+        flat = type(self._faiss.downcast_index(self._index)).__name__ in (
+            "IndexFlat",
+            "IndexFlatL2",
+        )
+        self.exhaustive = flat
+        self._error = index_error(rows.x.shape[1], float(rows.norms2.max()))
+        self.largest_k = 0
+
+    def __enter__(self) -> IndexSearch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._faiss.omp_set_num_threads(self._threads_before)
+
+    def search(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
+        """Answer queries about one band of anchors (see `miner.search.Search`)."""
+        found = [
+            Found(best=no_best(query), complete=np.zeros(query.slot.size, np.bool_))
+            for query in queries
+        ]
+        largest = min(self._config.neighbours_limit, self._rows.ids.size)
+        k = min(self._config.neighbours, largest)
+        slots = np.arange(len(anchors))
+        while slots.size:
+            self.largest_k = max(self.largest_k, k)
+            chunk = max(1, _MAX_CANDIDATES // k)
+            open_slots = [
+                self._search_k(anchors, slots[start : start + chunk], k, queries, found)
+                for start in range(0, slots.size, chunk)
+            ]
+            slots = np.concatenate(open_slots)
+            if k == largest:
+                break
+            k = min(2 * k, largest)
+        return found
+
+    def _search_k(
+        self,
+        anchors: Int64Array,
+        slots: Int64Array,
+        k: int,
+        queries: Sequence[Query],
+        found: list[Found],
+    ) -> Int64Array:
+        """Answer all searches of the anchors at `slots` anew; return the slots still open."""
+        rows = self._rows
+        asked = anchors[slots]
+        near, candidates = self._index.search(rows.x[asked], k)
+        d2 = np.empty(candidates.shape, np.float32)
+        self._workers.each(
+            slots.size,
+            lambda begin, end: d2_of_candidates(rows.x, asked, candidates, d2, begin, end),
+        )
+        # No row that was not returned is nearer than this. Rows are missing (-1) only when every
+        # row that the index would visit was returned.
+        frontier = near[:, -1].astype(np.float64) - self._error
+        frontier[candidates[:, -1] < 0] = np.inf
+        if k == rows.ids.size:
+            frontier[:] = np.inf
+        position = np.full(len(anchors), -1, np.int64)
+        position[slots] = np.arange(slots.size)
+        is_open = np.zeros(slots.size, np.bool_)
+        for query, answer in zip(queries, found, strict=True):
+            chosen = np.flatnonzero(position[query.slot] >= 0)
+            part = _subset(query, chosen, position)
+            best = no_best(part)
+            _scan(rows, part, best, candidates, d2, self._workers)
+            resolved = _is_resolved(part, best, frontier[part.slot])
+            for name in Best._fields:
+                getattr(answer.best, name)[chosen] = getattr(best, name)
+            answer.complete[chosen] = resolved & self.exhaustive
+            is_open[part.slot[~resolved]] = True
+        return slots[is_open]
+
+
+def import_faiss() -> ModuleType:
+    """Return the faiss module.
+
+    Raises:
+        ImportError: it is not installed; the sentence says how to get it.
+    """
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        raise ImportError(
+            "engine = faiss needs FAISS, which is not installed; "
+            "try: pip install 'facequarry[cpu]', or set engine = exact"
+        ) from error
+
+
+def _build_index(faiss: Any, x: Float32Array, config: MinerConfig) -> Any:
+    try:
+        index = faiss.index_factory(x.shape[1], config.faiss_index, faiss.METRIC_L2)
+        if config.nprobe is not None:
+            lists = faiss.try_extract_index_ivf(index)
+            if lists is None:
+                raise ValueError(f"nprobe is set, but {config.faiss_index} has no inverted lists")
+            lists.nprobe = config.nprobe
+        if not index.is_trained:
+            index.train(x)
+        index.add(x)
+    except RuntimeError as error:
+        # FAISS prefixes its sentences with the C++ function and source file.
+        reason = str(error).splitlines()[0].split("Error: ")[-1]
+        raise ValueError(
+            f"FAISS refuses faiss_index = {config.faiss_index!r} for {len(x)} rows of "
+            f"{x.shape[1]} values: {reason}"
+        ) from error
+    return index
+
+
+def _subset(query: Query, chosen: Int64Array, position: Int64Array) -> Query:
+    return query._replace(
+        slot=position[query.slot[chosen]],
+        row=query.row[chosen],
+        low=query.low[chosen],
+        high=query.high[chosen],
+        state=query.state[chosen],
+    )
+
+
+def _scan(
+    rows: Rows,
+    query: Query,
+    best: Best,
+    candidates: Int64Array,
+    d2: Float32Array,
+    workers: Workers,
+) -> None:
+    workers.each(
+        query.slot.size,
+        lambda begin, end: scan_candidates(rows, query, best, candidates, d2, begin, end),
+    )
+
+
+def _is_resolved(query: Query, best: Best, frontier: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return (Q,) whether rows beyond the frontier (Q,) could not change the lists."""
+    resolved = (query.high < frontier) | (query.high < query.low)
+    if query.order == NEAREST and not query.counted:
+        # Strictly: a row exactly as far might have the lower id.
+        resolved |= (best.num == query.wanted) & (best.d2[:, -1] < frontier)
+    return resolved | np.isinf(frontier)

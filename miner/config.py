@@ -1,0 +1,101 @@
+"""What may be chosen about mining; imports nothing heavy, so that run files parse anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+Engine = Literal["auto", "exact", "faiss"]
+Positives = Literal["all", "random", "hardest"]
+Negatives = Literal["nearest", "random", "hardest"]
+Rung = Literal["easy", "hard", "random"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MinerConfig:
+    """Options of `miner.mine`; every distance is d2, squared L2 on unit rows, 0..4.
+
+    Raises:
+        ValueError: a value is out of its range, or two values contradict each other.
+    """
+
+    margin: float = 0.2
+    """Width of the band above d2_ap in which a negative is semi-hard (d2, 0 < margin < 4)."""
+
+    engine: Engine = "auto"
+    """exact looks at every negative, faiss at each anchor's nearest rows; auto picks by size."""
+
+    faiss_index: str = "Flat"
+    """`faiss.index_factory` string of the gallery index, such as Flat or IVF4096,Flat."""
+
+    nprobe: int | None = None
+    """Inverted lists that an IVF index visits per anchor; None leaves it to FAISS."""
+
+    neighbours: int = 64
+    """Rows that FAISS is asked for per anchor at first; doubled while pairs are unresolved."""
+
+    neighbours_limit: int = 2048
+    """Most rows that FAISS is asked for per anchor; pairs still open then are beyond_search."""
+
+    anchors: int | None = None
+    """How many anchors to mine, drawn by seed; None mines every face that has a positive."""
+
+    positives: Positives = "all"
+    """Which faces of the anchor's identity become positives; hardest means largest d2_ap."""
+
+    positives_per_anchor: int | None = None
+    """How many positives random and hardest take per anchor; None takes all of them."""
+
+    negatives: Negatives = "nearest"
+    """nearest or random in the band; hardest is the nearest of all, in the band or not."""
+
+    negatives_per_pair: int = 1
+    """Rows per anchor-positive pair, fewer when fewer negatives qualify."""
+
+    distinct_negative_identities: bool = False
+    """Let the negatives of one pair come from different identities."""
+
+    fallback: tuple[Rung, ...] = ()
+    """Rungs that a pair without a negative in its band tries in order; none drops the pair."""
+
+    duplicate_floor: float | None = None
+    """Negatives nearer than this are set aside as likely mislabelled (d2); None keeps them."""
+
+    positive_cap: float | None = None
+    """Pairs farther apart than this are set aside as likely mislabelled (d2); None keeps them."""
+
+    threads: int | None = None
+    """CPU threads for the search; None takes what torch uses. Never changes results."""
+
+    def __post_init__(self) -> None:
+        _check_word("engine", self.engine, get_args(Engine))
+        _check_word("positives", self.positives, get_args(Positives))
+        _check_word("negatives", self.negatives, get_args(Negatives))
+        for rung in self.fallback:
+            _check_word("fallback", rung, get_args(Rung))
+        if not 0 < self.margin < 4:
+            raise ValueError(f"margin must lie between 0 and 4 (squared L2), got {self.margin}")
+        for name in ("duplicate_floor", "positive_cap"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < 4:
+                raise ValueError(f"{name} must lie between 0 and 4 (squared L2), got {limit}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and field.name != "margin" and value < 1:
+                raise ValueError(f"{field.name} must be at least 1, got {value}")
+        if self.neighbours_limit < self.neighbours:
+            raise ValueError(
+                f"neighbours_limit must be at least neighbours ({self.neighbours}), "
+                f"got {self.neighbours_limit}"
+            )
+        if len(set(self.fallback)) < len(self.fallback):
+            raise ValueError(f"fallback names a rung twice: {', '.join(self.fallback)}")
+        if self.fallback and self.negatives == "hardest":
+            raise ValueError("fallback needs negatives = nearest or random: hardest always serves")
+        if self.positives_per_anchor is not None and self.positives == "all":
+            raise ValueError("positives_per_anchor needs positives = random or hardest, not all")
+
+
+def _check_word(name: str, word: object, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {word!r}")

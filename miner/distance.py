@@ -1,0 +1,100 @@
+"""The one distance and the band, and how far a fast product may be off.
+
+d2 of two rows is *defined* as the float32 rounding of the sum of (a_i - b_i)^2, accumulated in
+float64 in index order over the float32 rows as given. Rows whose norm is within `NORM_TOLERANCE`
+of 1 count as unit length and are not touched. Every decision and every tie of the miner uses this
+d2 (`miner.kernels.d2_of`); a matrix product or an index only filters, and whatever lies within its
+proven error of a limit is decided by the defined d2. Results therefore depend on neither the
+engine (while it searches exhaustively) nor the tile size nor the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from miner.kernels import Float32Array
+
+NORM_TOLERANCE = 1e-3
+
+# Unit roundoff of the inputs to a float32 product, by what torch was allowed to use: full float32,
+# TensorFloat32 (10 stored bits), bfloat16 (7).
+_INPUT_ROUNDOFF = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}
+_FLOAT32_ROUNDOFF = 2.0**-24
+
+
+def band(
+    d2_ap: Float32Array, margin: float, floor: float | None
+) -> tuple[Float32Array, Float32Array]:
+    """Return the band of each pair as a closed interval of float32 values.
+
+    The band is d2_ap < d2_an < edge, open at both ends, with edge the float32 sum of d2_ap and
+    float32(margin). Between neighbouring floats that is [nextafter(d2_ap, inf),
+    nextafter(edge, -inf)].
+
+    Args:
+        d2_ap: (T,) float32.
+        margin: squared L2.
+        floor: negatives with d2 < float32(floor) do not exist; None has no floor.
+
+    Returns:
+        low and high, (T,) float32; low > high where the band is empty.
+    Source: FaceNet (Schroff et al. 2015), section 3.2.
+    """
+    low = np.nextafter(d2_ap, np.float32(np.inf))
+    high = np.nextafter(edge(d2_ap, margin), np.float32(-np.inf))
+    return np.maximum(low, lowest(floor)), high
+
+
+def edge(d2_ap: Float32Array, margin: float) -> Float32Array:
+    """Return the upper edge of each band, float32(d2_ap + float32(margin))."""
+    upper: Float32Array = d2_ap + np.float32(margin)
+    return upper
+
+
+def lowest(floor: float | None) -> np.float32:
+    """Return the smallest d2 that a negative may have, given the duplicate floor."""
+    return np.float32(0 if floor is None else floor)
+
+
+def product_error(dimension: int, largest_norm2: float, precision: str = "highest") -> float:
+    """Bound how far a float32 product can be from the defined d2.
+
+    With R the largest norm, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in
+    any order, fused or not, errs by at most gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy
+    and Stability of Numerical Algorithms, section 3.1). If the hardware first rounds the inputs
+    with roundoff v, each product errs by a factor (1 + v)^2 besides. So |b|^2 - 2 a.b, with |b|^2
+    from float64, errs by 2 R^2 (gamma_D + (2 v + v^2) (1 + gamma_D)), plus u R^2 for storing
+    |b|^2, 3 u R^2 for the sum and 4 u R^2 for the rounding in the definition. The rest of the
+    bound covers float64 and underflow.
+
+    Args:
+        dimension: D.
+        largest_norm2: R^2.
+        precision: what `torch.get_float32_matmul_precision()` says.
+
+    Returns:
+        The bound, squared L2.
+    """
+    roundoff = _FLOAT32_ROUNDOFF
+    gamma = dimension * roundoff / (1 - dimension * roundoff)
+    rounded_inputs = _INPUT_ROUNDOFF[precision] * (2 + _INPUT_ROUNDOFF[precision])
+    product = 2 * largest_norm2 * (gamma + rounded_inputs * (1 + gamma))
+    return product + 16 * largest_norm2 * roundoff + 2.0**-40
+
+
+def index_error(dimension: int, largest_norm2: float) -> float:
+    """Bound how far a distance that a flat FAISS index returns can be from the defined d2.
+
+    FAISS either sums squared differences or takes |a|^2 + |b|^2 - 2 a.b, all in float32: at most
+    (D + 2) roundings over terms that add up to no more than 4 R^2. FAISS never rounds its inputs.
+    """
+    roundoff = _FLOAT32_ROUNDOFF
+    terms = dimension + 4
+    gamma = terms * roundoff / (1 - terms * roundoff)
+    return 4 * largest_norm2 * gamma + 16 * largest_norm2 * roundoff + 2.0**-40
+
+
+def float32_precision() -> str:
+    """Return what torch may do to the inputs of a float32 product: highest, high or medium."""
+    return torch.get_float32_matmul_precision()

@@ -1,0 +1,253 @@
+"""`mine`: embeddings and identities in, triplets, suspects and statistics out.
+
+    check rows ─► choose anchors ─► per band: pair up ─► search ─► select ─► tables and counts
+
+Ray, files and checkpoints are elsewhere; this is a function of its arguments alone, whatever the
+number of threads. Run it on random faces:
+
+    python -m benchmarks.mining
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from miner.approximate import IndexSearch
+from miner.config import MinerConfig
+from miner.exact import ExactSearch
+from miner.kernels import Int64Array, Rows
+from miner.pairs import RECALL, choose_anchors, pair_up
+from miner.rows import check_rows
+from miner.search import Search, Workers, torch_threads
+from miner.select import KINDS, REASONS, Selector, Suspects, Triplets
+from miner.stats import MiningStats
+
+BAND_ANCHORS = 512
+"""Anchors searched together; bounds memory and never changes results."""
+
+RECALL_ANCHORS = 256
+"""Anchors that are mined a second time, exactly, to measure what FAISS missed."""
+
+FAISS_FROM_ROWS = 100_000
+"""Gallery rows from which `engine = "auto"` takes a FAISS index other than Flat."""
+
+DEFAULT_CONFIG = MinerConfig()
+
+T = TypeVar("T", Triplets, Suspects)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """What a mining pass found."""
+
+    table: pa.Table
+    """anchor, positive, negative int64; d2_ap, d2_an float32; kind dictionary<string>: sorted by
+    anchor, positive and the order in which the pair's negatives were preferred."""
+
+    suspects: pa.Table
+    """reason string; face_a < face_b int64; d2 float32: each pair once, sorted by these."""
+
+    stats: MiningStats
+    """What was counted."""
+
+
+def mine(
+    embeddings: ArrayLike,
+    identities: ArrayLike,
+    *,
+    config: MinerConfig = DEFAULT_CONFIG,
+    seed: int = 0,
+    row_ids: Int64Array | None = None,
+) -> Mined:
+    """Mine triplets: for each ordered anchor-positive pair, negatives of other identities.
+
+    Args:
+        embeddings: (N, D) float32 unit rows (norm within 1e-3 of 1, used as given); float16 and
+            float64 are converted once.
+        identities: (N,) integers or strings; the rows of an identity need not be together.
+        config: see `MinerConfig`.
+        seed: any integer; random anchors, positives and negatives follow a hash of it.
+        row_ids: (N,) int64, strictly ascending; stands for the row numbers in the tables, in
+            hashes and in ties. None numbers the rows from 0.
+
+    Returns:
+        The tables and the statistics. They are the same for every number of threads, and the
+        tables are the same for every engine that searches exhaustively.
+
+    Raises:
+        ValueError: wrong shapes or types, NaN or infinity, rows that are not unit length, fewer
+            than two identities, no identity with two faces, or an index that FAISS refuses.
+        ImportError: the configuration needs FAISS and it is not installed.
+    Source: FaceNet (Schroff et al. 2015), section 3.2.
+    """
+    began = time.perf_counter()
+    rows = check_rows(embeddings, identities, row_ids)
+    anchors = choose_anchors(rows, config.anchors, seed)
+    with Workers(config.threads) as workers, torch_threads(workers.threads):
+        with _open_engine(rows, config, workers) as engine:
+            prepared = time.perf_counter()
+            selector = Selector(rows, engine, config, seed, workers)
+            parts = [
+                selector.select(pair_up(rows, chunk, config, seed, workers))
+                for chunk in _bands(anchors)
+            ]
+            mined = time.perf_counter()
+            recall_pairs, recall = _recall(rows, engine, config, seed, workers)
+            seconds = {
+                "prepare": prepared - began,
+                "mine": mined - prepared,
+                "recall": time.perf_counter() - mined,
+            }
+    triplets = _concatenate(Triplets, [part[0] for part in parts])
+    suspects = _concatenate(Suspects, [part[1] for part in parts])
+    stats = _stats(rows, anchors, engine, config, selector, triplets, recall_pairs, recall, seconds)
+    _log.info(
+        "%s mined %d rows | %d anchors | %d pairs | semi-hard %.1f %% | %.1f s",
+        stats.engine,
+        stats.rows,
+        stats.num_anchors,
+        stats.pairs,
+        100 * stats.semi_hard / max(1, stats.pairs),
+        seconds["mine"],
+    )
+    return Mined(
+        table=_triplet_table(rows.ids, triplets),
+        suspects=_suspect_table(rows.ids, suspects),
+        stats=stats,
+    )
+
+
+def choose_engine(config: MinerConfig, num_rows: int) -> str:
+    """Return exact or faiss: what `config.engine` says, or what `auto` takes for N rows.
+
+    The exact engine is faster than a flat FAISS index at every size (`python -m
+    benchmarks.mining`), since both look at every row and FAISS keeps K of them as well. An index
+    that skips rows wins from about `FAISS_FROM_ROWS`.
+    """
+    if config.engine != "auto":
+        return config.engine
+    is_flat = config.faiss_index == "Flat"
+    return "exact" if is_flat or num_rows < FAISS_FROM_ROWS else "faiss"
+
+
+@contextlib.contextmanager
+def _open_engine(
+    rows: Rows, config: MinerConfig, workers: Workers
+) -> Iterator[ExactSearch | IndexSearch]:
+    if choose_engine(config, rows.ids.size) == "exact":
+        yield ExactSearch(rows, workers)
+    else:
+        with IndexSearch(rows, config, workers) as engine:
+            yield engine
+
+
+def _bands(anchors: Int64Array) -> Iterator[Int64Array]:
+    for start in range(0, anchors.size, BAND_ANCHORS):
+        yield anchors[start : start + BAND_ANCHORS]
+
+
+def _recall(
+    rows: Rows, engine: Search, config: MinerConfig, seed: int, workers: Workers
+) -> tuple[int, float | None]:
+    """Search a sample of anchors with both engines.
+
+    Returns:
+        The exact engine's semi-hard pairs, and the share of them for which FAISS finds a negative
+        in the band; None when there are none.
+    """
+    if not isinstance(engine, IndexSearch):
+        return 0, None
+    sample = choose_anchors(
+        rows, min(RECALL_ANCHORS, config.anchors or RECALL_ANCHORS), seed, RECALL
+    )
+    pairs = pair_up(rows, sample, config, seed, workers)
+    exact = Selector(rows, ExactSearch(rows, workers), config, seed, workers).has_semi_hard(pairs)
+    found = Selector(rows, engine, config, seed, workers).has_semi_hard(pairs)
+    total = int(exact.sum())
+    return total, float((exact & found).sum() / total) if total else None
+
+
+def _stats(
+    rows: Rows,
+    anchors: Int64Array,
+    engine: Search,
+    config: MinerConfig,
+    selector: Selector,
+    triplets: Triplets,
+    recall_pairs: int,
+    recall: float | None,
+    seconds: dict[str, float],
+) -> MiningStats:
+    counts = selector.counts
+    by_kind = np.bincount(triplets.kind, minlength=len(KINDS))
+    index = engine if isinstance(engine, IndexSearch) else None
+    return MiningStats(
+        engine="exact" if index is None else "faiss",
+        index=None if index is None else config.faiss_index,
+        num_embedded=rows.ids.size,
+        num_identities=np.unique(rows.first).size,
+        num_anchors=anchors.size,
+        pairs=counts.pairs,
+        semi_hard=counts.semi_hard,
+        band_empty=counts.band_empty,
+        beyond_search=counts.beyond_search,
+        suspect=counts.suspect,
+        suspect_negatives=counts.suspect_negatives,
+        rows=triplets.anchor.size,
+        rows_by_kind={kind: int(count) for kind, count in zip(KINDS, by_kind, strict=True)},
+        pairs_by_rung={str(rung): count for rung, count in counts.rung.items()},
+        pairs_without_rows=counts.pairs_without_rows,
+        d2_ap_histogram=counts.d2_ap.tolist(),
+        nearest_d2_an_histogram=counts.nearest_d2_an.tolist(),
+        largest_k=None if index is None else index.largest_k,
+        recall_pairs=recall_pairs,
+        recall_vs_exact=recall,
+        seconds=seconds,
+    )
+
+
+def _concatenate(kind: type[T], parts: list[T]) -> T:
+    columns = [field.name for field in fields(kind)]
+    return kind(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    )
+
+
+def _triplet_table(ids: Int64Array, triplets: Triplets) -> pa.Table:
+    return pa.table(
+        {
+            "anchor": ids[triplets.anchor],
+            "positive": ids[triplets.positive],
+            "negative": ids[triplets.negative],
+            "d2_ap": triplets.d2_ap,
+            "d2_an": triplets.d2_an,
+            "kind": pa.DictionaryArray.from_arrays(pa.array(triplets.kind), pa.array(KINDS)),
+        }
+    )
+
+
+def _suspect_table(ids: Int64Array, suspects: Suspects) -> pa.Table:
+    faces: NDArray[np.int64] = np.stack([ids[suspects.face_a], ids[suspects.face_b]])
+    faces.sort(axis=0)
+    # d2 is symmetric: a pair found from both sides is the same pair.
+    keys = np.concatenate([suspects.reason[None].astype(np.int64), faces])
+    once, first = np.unique(keys, axis=1, return_index=True)
+    return pa.table(
+        {
+            "reason": pa.array([REASONS[reason] for reason in once[0]], pa.string()),
+            "face_a": once[1],
+            "face_b": once[2],
+            "d2": suspects.d2[first],
+        }
+    )

@@ -1,0 +1,124 @@
+"""Which anchors are mined and which ordered anchor-positive pairs are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miner.config import MinerConfig
+from miner.kernels import Float32Array, Int64Array, Rows, d2_of_pairs, fold_each
+from miner.search import Workers
+
+# What a hash is drawn for; keeps draws for different purposes independent.
+ANCHOR, POSITIVE, NEGATIVE, RECALL = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The T ordered pairs of one band of A anchors, by anchor id and then by positive id."""
+
+    anchors: Int64Array
+    """(A,) gallery rows, by ascending id."""
+    slot: Int64Array
+    """(T,) position of the pair's anchor in `anchors`, ascending."""
+    positive: Int64Array
+    """(T,) gallery rows."""
+    d2_ap: Float32Array
+    """(T,) distances."""
+    is_suspect: NDArray[np.bool_]
+    """(T,) over positive_cap: counted and reported, never mined."""
+
+
+def hash_state(seed: int, purpose: int, *values: Int64Array) -> NDArray[np.uint64]:
+    """Return hash(seed, purpose, values...) for each position of the equally long arrays.
+
+    The hash folds one integer after the other into a 64-bit state with the splitmix64 finaliser.
+    It depends on the values alone, so that a draw is the same for every order, tile or thread.
+    """
+    count = values[0].size
+    # Seeds of any size and sign; the two's complement of 64 bits is what a kernel can hold.
+    seed_bits = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF], np.uint64).view(np.int64)
+    state = fold_each(np.zeros(1, np.uint64), seed_bits)
+    state = fold_each(state, np.array([purpose], np.int64))
+    state = np.repeat(state, count)
+    for value in values:
+        state = fold_each(state, np.ascontiguousarray(value))
+    return state
+
+
+def choose_anchors(rows: Rows, count: int | None, seed: int, purpose: int = ANCHOR) -> Int64Array:
+    """Return (A,) gallery rows with at least one positive, by ascending id.
+
+    Args:
+        rows: the gallery.
+        count: how many, those with the smallest hash(seed, purpose, id); None takes all.
+        seed: any integer.
+        purpose: ANCHOR or RECALL.
+    """
+    able = np.flatnonzero(rows.last - rows.first > 1)
+    if count is not None and count < able.size:
+        state = hash_state(seed, purpose, rows.ids[able])
+        able = able[np.lexsort((rows.ids[able], state))[:count]]
+    return able[np.argsort(rows.ids[able])]
+
+
+def pair_up(
+    rows: Rows, anchors: Int64Array, config: MinerConfig, seed: int, workers: Workers
+) -> Pairs:
+    """Pair each anchor with its positives, as `config.positives` says.
+
+    Pairs over positive_cap are set aside first, all of them, and the positives are chosen among
+    the rest: a mislabelled face must not take the place of a hardest positive.
+    """
+    num_faces = rows.last[anchors] - rows.first[anchors]
+    slot = np.repeat(np.arange(anchors.size), num_faces)
+    offset = np.arange(slot.size) - np.repeat(np.cumsum(num_faces) - num_faces, num_faces)
+    anchor, positive = anchors[slot], rows.first[anchors[slot]] + offset
+    is_other = anchor != positive
+    slot, anchor, positive = slot[is_other], anchor[is_other], positive[is_other]
+
+    d2_ap = np.empty(slot.size, np.float32)
+
+    def measure(begin: int, end: int) -> None:
+        d2_ap[begin:end] = d2_of_pairs(rows.x, anchor[begin:end], positive[begin:end])
+
+    workers.each(slot.size, measure)
+    is_suspect = np.zeros(slot.size, np.bool_)
+    if config.positive_cap is not None:
+        is_suspect = d2_ap > np.float32(config.positive_cap)
+    keep = is_suspect | _is_chosen(rows, slot, positive, anchor, d2_ap, is_suspect, config, seed)
+    return Pairs(
+        anchors=anchors,
+        slot=slot[keep],
+        positive=positive[keep],
+        d2_ap=d2_ap[keep],
+        is_suspect=is_suspect[keep],
+    )
+
+
+def _is_chosen(
+    rows: Rows,
+    slot: Int64Array,
+    positive: Int64Array,
+    anchor: Int64Array,
+    d2_ap: Float32Array,
+    is_suspect: NDArray[np.bool_],
+    config: MinerConfig,
+    seed: int,
+) -> NDArray[np.bool_]:
+    """Return (T,) which pairs are among their anchor's positives_per_anchor first."""
+    if config.positives_per_anchor is None:
+        return ~is_suspect
+    key: NDArray[np.uint64] | Float32Array
+    if config.positives == "random":
+        key = hash_state(seed, POSITIVE, rows.ids[anchor], rows.ids[positive])
+    else:
+        key = -d2_ap
+    order = np.lexsort((rows.ids[positive], key, is_suspect, slot))
+    # Rank within the anchor: the place in the order, counted from the anchor's first place.
+    begins = np.searchsorted(slot, slot)
+    rank = np.empty(slot.size, np.int64)
+    rank[order] = np.arange(slot.size)
+    return ~is_suspect & (rank - begins < config.positives_per_anchor)

@@ -1,0 +1,99 @@
+"""What a mining pass counted, in plain numbers that go into a generation's manifest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+HISTOGRAM_BINS = 80
+HISTOGRAM_STEP = 4 / HISTOGRAM_BINS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MiningStats:
+    """Counts of one `mine` call.
+
+    `pairs == semi_hard + band_empty + beyond_search + suspect` holds in every mode, because these
+    speak of bands and not of rows: with `negatives = "hardest"` a pair is semi_hard when its band
+    holds a negative, whatever row it was served. Negatives under duplicate_floor do not exist for
+    any of them. Rows are counted apart, in `rows_by_kind`.
+    """
+
+    engine: str
+    """The engine that mined: exact or faiss."""
+
+    index: str | None
+    """The FAISS factory string; None for exact."""
+
+    num_embedded: int
+    """Rows in the gallery, N: all counts speak of these."""
+
+    num_identities: int
+    """Identities among the embedded rows."""
+
+    num_anchors: int
+    """Rows that were mined as anchors."""
+
+    pairs: int
+    """Ordered anchor-positive pairs: those chosen, and every one over positive_cap."""
+
+    semi_hard: int
+    """Pairs with at least one negative in their band."""
+
+    band_empty: int
+    """Pairs proven to have none."""
+
+    beyond_search: int
+    """Pairs for which none was found and none excluded; 0 for exact."""
+
+    suspect: int
+    """Pairs over positive_cap; not trained on."""
+
+    suspect_negatives: int
+    """Ordered (anchor, negative) pairs under duplicate_floor that were found and skipped."""
+
+    rows: int
+    """Triplets in the table."""
+
+    rows_by_kind: dict[str, int]
+    """Triplets by kind: semi_hard, hard, easy, random."""
+
+    pairs_by_rung: dict[str, int]
+    """Pairs that each fallback rung served, in the order in which they were tried."""
+
+    pairs_without_rows: int
+    """Pairs that are not suspect and yet have no row in the table."""
+
+    d2_ap_histogram: list[int]
+    """Pairs by d2_ap, suspects included: 80 bins of 0.05 over 0..4, the last one open above."""
+
+    nearest_d2_an_histogram: list[int]
+    """Anchors by the d2 of their nearest negative that is not under duplicate_floor, same bins."""
+
+    largest_k: int | None
+    """Largest K that FAISS was asked for; None for exact."""
+
+    recall_pairs: int
+    """Semi-hard pairs of the anchors that were mined a second time, exactly; 0 for exact."""
+
+    recall_vs_exact: float | None
+    """Share of `recall_pairs` that FAISS found a negative for; None when there are none."""
+
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    """Seconds by stage; left out of `to_dict`, which holds only what a replay repeats."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but `seconds` as plain JSON-able values."""
+        values = asdict(self)
+        del values["seconds"]
+        return values
+
+
+def histogram(d2: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Count (T,) float32 distances in `HISTOGRAM_BINS` equal bins over 0..4, returned as int64."""
+    # Rows may be 1e-3 off unit length, so that a d2 may exceed 4 by a little.
+    bins = np.minimum((d2.astype(np.float64) / HISTOGRAM_STEP).astype(np.int64), HISTOGRAM_BINS - 1)
+    return np.bincount(bins, minlength=HISTOGRAM_BINS)
