@@ -129,8 +129,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return value
 
 
-def numbered(folder: Path, prefix: str) -> list[int]:
-    """Return the numbers of the published sub-folders `<prefix><number>`, ascending."""
+def numbered(folder: Path, prefix: str, commit: str = MANIFEST) -> list[int]:
+    """Return the numbers of the published sub-folders `<prefix><number>`, ascending.
+
+    A sub-folder is published when it holds the file `commit`.
+    """
     if not folder.is_dir():
         return []
     return sorted(
@@ -138,7 +141,7 @@ def numbered(folder: Path, prefix: str) -> list[int]:
         for path in folder.iterdir()
         if path.name.startswith(prefix)
         and path.name.removeprefix(prefix).isdigit()
-        and (path / MANIFEST).is_file()
+        and (path / commit).is_file()
     )
 
 

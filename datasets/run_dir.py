@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.publish import MANIFEST, numbered
+from datasets.publish import numbered
+
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ class RunDir:
         return self.root / "queue.jsonl"
 
     @property
-    def face_cache(self) -> Path:
-        """The memory-mapped face cache of this node, derived from the shards."""
-        return self.root / "cache"
+    def miner_lock(self) -> Path:
+        """Held by the one miner that may publish generations."""
+        return self.root / ".miner.lock"
 
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint at `step`."""
@@ -81,8 +83,4 @@ class RunDir:
 
     def evaluation_steps(self) -> list[int]:
         """Steps whose evaluation is published, ascending."""
-        return numbered(self.evaluations, "step=")
-
-    def manifest(self, folder: Path) -> Path:
-        """The manifest of a published folder."""
-        return folder / MANIFEST
+        return numbered(self.evaluations, "step=", METRICS)

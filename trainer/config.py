@@ -20,8 +20,6 @@ class TrainerConfig:
     """D, the length of an embedding."""
     selection: Selection = "mined"
     """Where triplets come from: mined generations, or drawn at random from (seed, step)."""
-    margin: float = 0.2
-    """Width of the band and of the loss, squared L2 on unit rows, between 0 and 4."""
     steps: int = 400
     """Optimizer steps of the whole run."""
     batch: int = 64
@@ -64,8 +62,6 @@ class TrainerConfig:
                 raise ValueError(
                     f"trainer.{name} is {getattr(self, name)}, it must be {low} or more"
                 )
-        if not 0 < self.margin < 4:
-            raise ValueError(f"trainer.margin is {self.margin}, it must lie between 0 and 4")
         if not self.learning_rate > 0:
             raise ValueError(f"trainer.learning_rate is {self.learning_rate}, it must be positive")
         if self.weight_decay < 0:

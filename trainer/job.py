@@ -45,6 +45,7 @@ class TrainJob:
         faces: where the faces are.
         split: which identities are trained on.
         source: answers with leases; pickles (a client of the queue actor).
+        margin: of the triplet loss, squared L2; the miner's.
         seed: the run's seed.
         attempt: how often the run was started.
     """
@@ -54,6 +55,7 @@ class TrainJob:
     faces: FacesAt
     split: Split
     source: TripletSource
+    margin: float
     seed: int
     attempt: int
 
@@ -69,6 +71,7 @@ class TrainJob:
             source=self.source,
             random=random,
             world=world,
+            margin=self.margin,
             seed=self.seed,
             log=StepLog(self.run, attempt=self.attempt, world=world),
         )

@@ -41,6 +41,7 @@ def train(
     source: TripletSource,
     random: RandomTriplets,
     world: World,
+    margin: float,
     seed: int,
     log: StepLog,
 ) -> int:
@@ -53,6 +54,7 @@ def train(
         source: answers with each step's lease.
         random: draws the rows of leases that name no generation.
         world: this process's rank; only rank 0 publishes and logs.
+        margin: of the triplet loss, squared L2; the miner's.
         seed: of the initial weights, the augmentation and the random triplets.
         log: takes each step's figures on rank 0.
 
@@ -117,7 +119,7 @@ def train(
             with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=on_gpu):
                 embeddings = replicas(faces)
             triplets = torch.from_numpy(batch.triplets).to(world.device)
-            result = triplet_loss(embeddings, triplets, margin=config.margin)
+            result = triplet_loss(embeddings, triplets, margin=margin)
             optimizer.zero_grad(set_to_none=True)
             result.loss.backward()
             optimizer.step()

@@ -1,0 +1,103 @@
+"""The `facequarry` command: verbs, their flags, and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Every verb has `--help`. This module
+and `doctor.py` are the only ones that print.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+# Verb: (module, one line of help). Modules are imported when their verb is used: `--help` is quick.
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("jobs.verbs.demo", "the whole loop on rendered faces, into a fresh runs/demo-<time>/"),
+    "ingest": ("jobs.verbs.ingest", "photos to faces in Parquet"),
+    "run": ("jobs.verbs.run", "a whole run: ingest, train with mining beside it, evaluate"),
+    "mine": ("jobs.verbs.mine", "mine one generation from a run's newest checkpoint"),
+    "evaluate": ("jobs.verbs.evaluate", "verify held-out identities with a run's checkpoint"),
+    "status": ("jobs.verbs.status", "what the runs are doing"),
+    "submit": ("jobs.verbs.submit", "submit `run` to a Ray cluster as a job"),
+    "dashboard": ("jobs.verbs.dashboard", "watch runs in a browser"),
+    "doctor": ("jobs.verbs.doctor", "what is installed and what can run here"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; return its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return DONE
+    verb, *flags = args
+    if verb not in VERBS:
+        return _refuse(f"unknown verb {verb!r}; one of: {', '.join(VERBS)}")
+    wrong = wrong_datasets()
+    if wrong:
+        return _refuse(wrong)
+    try:
+        run: Callable[[Sequence[str]], int] = import_module(VERBS[verb][0]).run
+        return run(flags)
+    except KeyboardInterrupt:
+        print("facequarry: interrupted; what was published stays", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        # Bad input is raised as a builtin with a whole sentence (or a subclass of one).
+        logging.getLogger(__name__).debug("bad input", exc_info=True)
+        return _refuse(str(error))
+    except Exception as error:
+        if is_expected_failure(error):
+            print(f"facequarry: {error}", file=sys.stderr)
+        else:
+            logging.getLogger(__name__).exception("facequarry %s failed", verb)
+        return FAILED
+
+
+def is_expected_failure(error: Exception) -> bool:
+    """Say whether an error's sentence is enough: a failure we name, in place of a bug."""
+    # By name, so that this module imports nothing heavy before a verb is chosen.
+    return type(error).__name__ in ("RunFailed", "LockHeld", "MiningFailed", "JobFailed")
+
+
+def wrong_datasets() -> str | None:
+    """Return a sentence if the well-known package `datasets` is imported in place of ours."""
+    import datasets
+
+    ours = Path(__file__).resolve().parent.parent / "datasets"
+    found = Path(datasets.__file__ or "").resolve().parent
+    if found == ours:
+        return None
+    return (
+        f"the package `datasets` comes from {found}, not from FaceQuarry; run in FaceQuarry's own "
+        "virtualenv, where nothing else of that name is installed"
+    )
+
+
+def _usage() -> str:
+    lines = [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: facequarry VERB [flags]",
+            "",
+            "Streaming face-data mining and offline semi-hard triplet selection on Ray.",
+            "",
+            *lines,
+            "",
+            "facequarry VERB --help lists a verb's flags with units and defaults.",
+        ]
+    )
+
+
+def _refuse(sentence: str) -> int:
+    print(f"facequarry: {sentence}", file=sys.stderr)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

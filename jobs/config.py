@@ -1,0 +1,235 @@
+"""A run as one tree: code defaults, then a TOML file, then flags. Light: no torch, ray or faiss.
+
+tyro parses twice: the file, flattened to flags, over the code's defaults; then the command line
+over that. One checker serves both, `--help` shows the file's values, and an error names its source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from datasets.config import IngestConfig
+from datasets.split import Split
+from miner.config import MinerConfig
+from miner.refresh_config import RefreshConfig
+from trainer.config import TrainerConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """Verification of identities that were never trained on."""
+
+    part: Literal["held_out", "tuning"] = "held_out"
+    """Part of the identities that is evaluated: `held_out`, or `tuning` while choosing settings."""
+    max_pairs: int = 20_000
+    """Largest number of same-identity pairs, and of different-identity pairs."""
+
+    def __post_init__(self) -> None:
+        if self.max_pairs < 10:
+            raise ValueError(f"evaluation.max_pairs is {self.max_pairs}, it must be 10 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig:
+    """Where it runs."""
+
+    address: str | None = None
+    """Ray cluster: `auto` for the one this process belongs to; none starts an embedded Ray."""
+    num_cpus: int | None = None
+    """CPUs of the embedded Ray; none takes the machine's."""
+    object_store_gib: float = 1.0
+    """Object store of the embedded Ray, GiB."""
+    trainer_cpus: float = 1.0
+    """CPUs that each training worker reserves."""
+    miner_cpus: float = 1.0
+    """CPUs that the miner reserves, and its threads (at least one)."""
+    face_cache: Path | None = None
+    """Folder for the memory-mapped faces, on a disk of each node; none puts it beside the faces."""
+
+    def __post_init__(self) -> None:
+        for name in ("object_store_gib", "trainer_cpus", "miner_cpus"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"cluster.{name} is {getattr(self, name)}, it must be positive")
+        if self.num_cpus is not None and self.num_cpus < 1:
+            raise ValueError(f"cluster.num_cpus is {self.num_cpus}, it must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """One run: photos to faces to a trained embedding."""
+
+    name: str = "run"
+    """The run's folder under `runs`."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    faces: Path = Path("faces/default")
+    """Folder of faces in Parquet; filled from `photos` first where that is given."""
+    photos: Path | None = None
+    """Folder of <identity>/<photo>, ingested before training; none trains on `faces` as it is."""
+    seed: int = 0
+    """Of the initial weights, the augmentation, the choice of anchors and random triplets."""
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    split: Split = field(default_factory=Split)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    miner: MinerConfig = field(default_factory=MinerConfig)
+    refresh: RefreshConfig = field(default_factory=RefreshConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise ValueError(f"name is {self.name!r}, expected a plain folder name")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, it must be 0 or more")
+
+
+class BadFlags(ValueError):
+    """Flags or a run file that do not parse; the message says which, where and what to do."""
+
+
+def load_run_config(file: Path | None, flags: Sequence[str]) -> RunConfig:
+    """Read a run: defaults, then the file, then flags.
+
+    Args:
+        file: a TOML run file, or the `config.json` of a run; None takes the code's defaults.
+        flags: such as `--trainer.steps 200`.
+
+    Raises:
+        BadFlags: an unknown key (with a suggestion), a wrong type or a value out of range.
+        FileNotFoundError: there is no such file.
+    """
+    config = RunConfig()
+    if file is not None:
+        tree = read_tree(file)
+        check_keys(tree, RunConfig, source=str(file))
+        config = parse(RunConfig, to_flags(tree), default=config, source=str(file))
+    return parse(RunConfig, flags, default=config, source="the command line")
+
+
+def read_tree(file: Path) -> dict[str, Any]:
+    """Read a TOML or JSON file as a tree.
+
+    Raises:
+        BadFlags: it is neither.
+        FileNotFoundError: there is no such file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no run file {file}; the shipped ones are in jobs/runs/")
+    try:
+        text = file.read_text(encoding="utf-8")
+        tree = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        raise BadFlags(f"{file} does not parse: {error}") from error
+    if not isinstance(tree, dict):
+        raise BadFlags(f"{file} holds no table of settings")
+    tree.pop("schema_version", None)
+    return tree
+
+
+def to_tree(config: object) -> dict[str, Any]:
+    """Return a configuration as a tree that JSON and `to_flags` take."""
+    if not is_dataclass(config):
+        raise TypeError(f"{config!r} is no configuration")
+    return {f.name: _to_value(getattr(config, f.name)) for f in fields(config)}
+
+
+def _to_value(value: object) -> object:
+    if is_dataclass(value):
+        return to_tree(value)
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def to_flags(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Flatten a tree to flags: {"trainer": {"steps": 9}} to ["--trainer.steps", "9"]."""
+    flags: list[str] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key.replace('_', '-')}"
+        match value:
+            case Mapping():
+                flags += to_flags(value, f"{name}.")
+            case bool():
+                path, _, leaf = name.rpartition(".")
+                dot = f"{path}." if path else ""
+                flags.append(f"--{name}" if value else f"--{dot}no-{leaf}")
+            case None:
+                flags += [f"--{name}", "None"]
+            case list():
+                flags += [f"--{name}", *map(str, value)]
+            case _:
+                # One word: a value that begins with a dash is a value all the same.
+                flags.append(f"--{name}={value}")
+    return flags
+
+
+def check_keys(tree: Mapping[str, Any], kind: type, *, source: str, prefix: str = "") -> None:
+    """Refuse unknown keys, with the nearest known one as a suggestion.
+
+    Raises:
+        BadFlags: a key is unknown, or a section is given as a plain value.
+    """
+    known = {f.name: f for f in fields(kind)}
+    for key, value in tree.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise BadFlags(f"{source}: unknown key {prefix}{key}; {hint}")
+        section = known[key].default_factory
+        if isinstance(section, type) and is_dataclass(section):
+            if not isinstance(value, Mapping):
+                raise BadFlags(f"{source}: {prefix}{key} is a section, write [{prefix}{key}]")
+            check_keys(value, section, source=source, prefix=f"{prefix}{key}.")
+
+
+def parse(
+    kind: type[T],
+    flags: Sequence[str],
+    *,
+    default: T | None = None,
+    source: str = "the command line",
+    prog: str | None = None,
+    description: str | None = None,
+) -> T:
+    """Parse flags over a default with tyro, turning its report into one sentence.
+
+    Raises:
+        BadFlags: with tyro's sentence and the source of the flags.
+        SystemExit: 0, after `--help` was printed.
+    """
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(report):
+            if default is None:
+                return tyro.cli(kind, args=list(flags), prog=prog, description=description)
+            return tyro.cli(
+                kind, args=list(flags), default=default, prog=prog, description=description
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise BadFlags(f"{source}: {_one_sentence(report.getvalue())}") from None
+    except ValueError as error:
+        raise BadFlags(f"{source}: {error}") from error
+
+
+def _one_sentence(report: str) -> str:
+    """Take the sentence out of tyro's box: no frame, no colours, no help text."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", report)
+    lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
+    words = " ".join(line.strip("─ ") for line in lines if not line.startswith("For full help"))
+    words = re.sub(r"\s+", " ", words).split(" Argument helptext:")[0].strip()
+    return re.sub(r" Perhaps you meant: (\S+).*", r"; did you mean \1?", words)

@@ -1,0 +1,214 @@
+"""The whole system on one page: photos, faces, queue, miner, trainers, evaluation.
+
+    photos -> ingest -> faces ----------------------------.
+                          |                                |
+        trainers: lease, step, publish checkpoint ---> miner: embed, mine, publish generation
+                          ^                                |
+                          '---- leases <---- queue <-------'
+
+The parts meet on disk alone: checkpoints and generations are published files, the queue is a
+journal, progress is the event log. So any of them may die and come back.
+
+    facequarry run --config jobs/runs/lfw.toml
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+from ray.train import TrainingFailedError
+
+from datasets.events import EventLog
+from datasets.ingest import IngestProgress, ingest
+from datasets.progress import Progress
+from datasets.run_dir import RunDir
+from datasets.snapshots import read_snapshot
+from jobs.cluster import check_fits, ray_cluster
+from jobs.config import RunConfig
+from jobs.report import RunReport, make_report
+from jobs.runs_on_disk import absolute, prepare_run
+from jobs.watch import Watch
+from miner.actors import MinerActor, QueueActor, QueueClient
+from miner.refresh import RefreshPlan
+from miner.serve import QueueSettings
+from trainer.evaluate import evaluate
+from trainer.job import FacesAt, TrainJob
+from trainer.ray_train import fit
+
+_MINER_STOP_TIMEOUT_S = 600.0
+_ACTOR_TIMEOUT_S = 120.0
+
+
+class RunFailed(RuntimeError):
+    """Training or mining ended with an error; the message is its reason."""
+
+
+def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
+    """Run everything that `config` describes and return what came of it.
+
+    Raises:
+        ValueError, OSError: bad input; the sentence says what to do and nothing was started.
+        RunFailed: training or mining failed.
+    """
+    config = absolute(config)
+    if config.photos is None:
+        read_snapshot(config.faces)  # refuse before a cluster is started
+    run, attempt = prepare_run(config, resume=resume)
+    log = EventLog(run.events, "driver", attempt=attempt)
+    log.write("start", command=" ".join(sys.argv))
+    began = time.monotonic()
+    try:
+        with ray_cluster(config.cluster):
+            check_fits(config)
+            faces = make_faces(config)
+            store = faces.open()
+            config.split.faces(store, "train")
+            held_out = config.split.faces(store, config.evaluation.part)
+            train_with_mining(config, run, faces, attempt)
+        before, after = (
+            evaluate(
+                run,
+                store,
+                held_out,
+                step=step,
+                part=config.evaluation.part,
+                max_pairs=config.evaluation.max_pairs,
+                seed=config.seed,
+            )
+            for step in (0, config.trainer.steps)
+        )
+        report = make_report(config, run, store, before, after)
+    except BaseException as error:
+        log.write(
+            "end", seconds=time.monotonic() - began, reason=f"{type(error).__name__}: {error}"
+        )
+        raise
+    log.write(
+        "end",
+        seconds=time.monotonic() - began,
+        reason="done",
+        auc=after.verification.auc,
+        staleness_bound_steps=report.staleness_bound_steps,
+        max_staleness_steps=report.max_staleness_steps,
+    )
+    return report
+
+
+def make_faces(config: RunConfig) -> FacesAt:
+    """Ingest the run's photos, if it names any, and say where its faces are."""
+    if config.photos is not None:
+        with ingest_progress() as show:
+            ingest(config.photos, config.faces, config.ingest, show)
+    return FacesAt(
+        root=config.faces,
+        cache=config.cluster.face_cache or config.faces / "cache",
+        snapshot=read_snapshot(config.faces).number,
+    )
+
+
+@contextlib.contextmanager
+def ingest_progress() -> Iterator[Callable[[IngestProgress], None]]:
+    """Yield a callback that shows an ingest's progress."""
+    with Progress("ingest", total=None, unit="photos") as progress:
+
+        def show(now: IngestProgress) -> None:
+            rejects = sum(now.rejects.values())
+            progress.update(now.photos, total=now.total_photos, faces=now.faces, rejects=rejects)
+
+        yield show
+
+
+def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> None:
+    """Train to the last step, with the queue and, for mined triplets, the miner beside it.
+
+    Raises:
+        RunFailed: training or mining failed.
+    """
+    mined = config.trainer.selection == "mined"
+    queue = start_queue(config, run, attempt)
+    miner = start_miner(config, run, faces, attempt) if mined else None
+    mining = miner.work.remote() if miner else None
+    failure: list[str] = []
+
+    def check_miner() -> None:
+        if mining is None or failure or not ray.wait([mining], timeout=0)[0]:
+            return
+        try:
+            ray.get(mining, timeout=_ACTOR_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            failure.append(_reason(error))
+            ray.get(queue.give_up.remote(failure[0]), timeout=_ACTOR_TIMEOUT_S)
+
+    job = TrainJob(
+        config=config.trainer,
+        run=run,
+        faces=faces,
+        split=config.split,
+        source=QueueClient(queue, timeout_s=config.refresh.lease_timeout_s),
+        margin=config.miner.margin,
+        seed=config.seed,
+        attempt=attempt,
+    )
+    try:
+        with Watch(run, attempt=attempt, steps=config.trainer.steps, check=check_miner):
+            fit(job, storage=run.root / "ray_train", cpus_per_worker=config.cluster.trainer_cpus)
+    except TrainingFailedError as error:
+        raise RunFailed(failure[0] if failure else _reason(error)) from error
+    finally:
+        if miner is not None and not failure:
+            ray.get(miner.stop.remote(), timeout=_ACTOR_TIMEOUT_S)
+            ray.wait([mining], timeout=_MINER_STOP_TIMEOUT_S)
+
+
+def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
+    """Start the queue actor: no CPU of its own, restarted for ever from its journal."""
+    blocking = config.refresh.mode == "blocking" and config.trainer.selection == "mined"
+    settings = QueueSettings(
+        batch=config.trainer.batch,
+        carry_over=config.refresh.carry_over,
+        seed=config.seed,
+        prefetch=config.trainer.prefetch,
+        random_until_mined=config.trainer.selection == "random"
+        or config.refresh.on_empty == "random",
+        block_every=config.trainer.checkpoint_every if blocking else None,
+    )
+    remote: Any = ray.remote(QueueActor)
+    actor = remote.options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+    return actor.remote(run, settings, attempt)
+
+
+def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> Any:
+    """Start the miner actor: restarted for ever, and its work with it."""
+    needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
+    plan = RefreshPlan(
+        config=config.miner, split=config.split, rows_needed=int(needed), seed=config.seed
+    )
+    remote: Any = ray.remote(MinerActor)
+    # Two threads: `work` runs for the whole of the training, `stop` has to get in.
+    actor = remote.options(
+        num_cpus=config.cluster.miner_cpus, max_restarts=-1, max_task_retries=-1, max_concurrency=2
+    )
+    return actor.remote(
+        run,
+        faces,
+        plan,
+        last_step=config.trainer.steps,
+        max_failures=config.refresh.max_failures,
+        threads=max(1, int(config.cluster.miner_cpus)),
+        attempt=attempt,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Return the sentence at the bottom of an error that came through Ray."""
+    match error:
+        case ray.exceptions.RayTaskError():
+            return f"{type(error.cause).__name__}: {error.cause}"
+        case TrainingFailedError() if failures := getattr(error, "worker_failures", None):
+            return _reason(next(iter(failures.values())))
+    return f"{type(error).__name__}: {error}"

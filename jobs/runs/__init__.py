@@ -1,0 +1,1 @@
+"""Run files that ship with FaceQuarry; each is parsed by a test."""

@@ -1,0 +1,85 @@
+"""Make a run directory or go on with one: who may write where, and with which settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from datasets.events import read_events
+from datasets.publish import SCHEMA_VERSION, read_manifest, write_json
+from datasets.run_dir import RunDir
+from jobs.config import RunConfig, load_run_config, to_tree
+
+# What may change between attempts without changing which rows a step gets or what they mean.
+_MAY_CHANGE = ("name", "runs", "faces", "photos", "cluster", "evaluation", "ingest")
+_MAY_CHANGE_IN = {
+    "trainer": ("steps", "keep_checkpoints", "threads", "max_failures", "use_gpu"),
+    "refresh": ("max_failures", "lease_timeout_s", "rows_per_step"),
+    "miner": ("threads",),
+}
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """Return the configuration with absolute paths: Ray's workers have other working folders."""
+    return replace(
+        config,
+        runs=config.runs.resolve(),
+        faces=config.faces.resolve(),
+        photos=None if config.photos is None else config.photos.resolve(),
+    )
+
+
+def prepare_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
+    """Make the run directory, or check that it may be gone on with; return it and the attempt.
+
+    Raises:
+        FileExistsError: the run exists and `resume` is false; names the three ways out.
+        FileNotFoundError: there is nothing to resume.
+        ValueError: the run was started with settings that cannot change.
+    """
+    run = RunDir(config.runs / config.name)
+    tree = {"schema_version": SCHEMA_VERSION, **to_tree(config)}
+    if not run.config.exists():
+        if resume:
+            raise FileNotFoundError(f"no run at {run.root} to resume; leave out --resume")
+        # Photos and faces may lie in the run's folder, as the demo has them; a run's parts may not.
+        if run.queue_journal.exists() or run.checkpoints.exists():
+            raise FileExistsError(
+                f"{run.root} holds parts of a run and no config.json; give another --name"
+            )
+        write_json(run.config, tree)
+        return run, 1
+    if not resume:
+        raise FileExistsError(
+            f"run {run.root} exists; go on with it by --resume, give another --name, "
+            "or remove the folder"
+        )
+    _check_same(read_manifest(run.config), tree, run)
+    attempts = [event["attempt"] for event in read_events(run.events, "driver")]
+    return run, 1 + max(attempts, default=1)
+
+
+def read_run(run: RunDir) -> RunConfig:
+    """Read the configuration that a run was started with.
+
+    Raises:
+        FileNotFoundError: there is no run.
+    """
+    if not run.config.is_file():
+        raise FileNotFoundError(f"no run at {run.root}: it has no config.json")
+    return load_run_config(run.config, [])
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], run: RunDir) -> None:
+    for section, value in now.items():
+        if section in _MAY_CHANGE or section not in before:
+            continue
+        pairs = value.items() if isinstance(value, dict) else [(None, value)]
+        for key, wanted in pairs:
+            had = before[section] if key is None else before[section].get(key, wanted)
+            if had != wanted and key not in _MAY_CHANGE_IN.get(section, ()):
+                name = section if key is None else f"{section}.{key}"
+                raise ValueError(
+                    f"{run.root} was started with {name} = {had}, now it is {wanted}; resume "
+                    "with the old value, or start a new run with --name"
+                )

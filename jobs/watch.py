@@ -1,0 +1,70 @@
+"""Show a run while it goes on, from its event log, and notice when the miner ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from datasets.events import read_events
+from datasets.progress import Progress
+from datasets.run_dir import RunDir
+
+_EVERY_S = 0.5
+
+
+class Watch:
+    """A thread that turns new events into progress while training blocks the driver.
+
+    Args:
+        run: the run directory.
+        attempt: events of earlier attempts are not shown.
+        steps: the run's last step.
+        check: called at each look; used to notice that the miner ended.
+    """
+
+    def __init__(self, run: RunDir, *, attempt: int, steps: int, check: Callable[[], None]) -> None:
+        self._run, self._attempt, self._steps = run, attempt, steps
+        self._check = check
+        self._ended = threading.Event()
+        self._progress = Progress("train", total=steps, unit="steps")
+        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._progress.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join(timeout=10)
+        self._progress.__exit__(kind, error, trace)
+
+    def _look(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            self._check()
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        steps = [
+            event
+            for event in read_events(self._run.events, "trainer")
+            if event["attempt"] == self._attempt and event["event"] == "step"
+        ]
+        if not steps:
+            return
+        last = steps[-1]
+        refreshes = len(self._run.generation_numbers())
+        shown: dict[str, object] = {"loss": last["loss_d2"]}
+        shown["still_semi-hard"] = f"{100 * last['in_band_share']:.1f} %"
+        if "staleness_steps" in last:
+            shown["stale_steps"] = last["staleness_steps"]
+        self._progress.update(
+            last["step"] + 1, **shown, refreshes=refreshes, faces_per_s=last["faces_per_s"]
+        )

@@ -1,0 +1,131 @@
+"""The Ray actors of mining: the triplet queue, and the miner beside training.
+
+Plain classes; `ray.remote` is applied where they are wired (`jobs/pipeline.py`). Either may be
+killed at any moment: the queue comes back from its journal, the miner from what is published.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from datasets.events import EventLog
+from datasets.lock import WriterLock
+from datasets.run_dir import RunDir
+from datasets.triplets import Lease
+from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation
+from miner.serve import QueueSettings, TripletQueue
+from trainer.job import FacesAt
+
+_POLL_S = 0.1
+_LONGEST_PAUSE_S = 30.0
+_CALL_TIMEOUT_S = 60.0
+_LOCK_TIMEOUT_S = 30.0  # a restarted miner waits for the one that is still dying
+
+
+class QueueActor:
+    """`TripletQueue` as an actor; restarts for ever, its state is the journal."""
+
+    def __init__(self, run: RunDir, settings: QueueSettings, attempt: int) -> None:
+        self._queue = TripletQueue(run, settings, attempt=attempt)
+        self._failure: str | None = None
+
+    def ask(self, step: int) -> Lease | None:
+        """Return the rows of `step`, or None while it has to wait.
+
+        Raises:
+            MiningFailed: there is no generation and there will be none.
+        """
+        lease = self._queue.ask(step)
+        if lease is None and self._failure is not None:
+            raise MiningFailed(self._failure)
+        return lease
+
+    def give_up(self, reason: str) -> None:
+        """Let asks that would wait fail with the reason: the miner has ended."""
+        self._failure = reason
+
+
+@dataclass(frozen=True, slots=True)
+class QueueClient:
+    """A trainer's side of the queue: asks until the rows of a step exist.
+
+    Attributes:
+        actor: handle of a `QueueActor`.
+        timeout_s: longest wait for the rows of one step.
+    """
+
+    actor: Any
+    timeout_s: float
+
+    def lease(self, step: int) -> Lease:
+        """Return the rows of `step`.
+
+        Raises:
+            TimeoutError: no generation served it in time.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            lease: Lease | None = ray.get(self.actor.ask.remote(step), timeout=_CALL_TIMEOUT_S)
+            if lease is not None:
+                return lease
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"no generation served step {step} within {self.timeout_s:.0f} s; "
+                    "events/miner.jsonl says what the miner did"
+                )
+            time.sleep(_POLL_S)
+
+
+class MinerActor:
+    """Refreshes beside training until the run's last checkpoint, or until told to stop."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        faces: FacesAt,
+        plan: RefreshPlan,
+        *,
+        last_step: int,
+        max_failures: int,
+        threads: int,
+        attempt: int,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._run = run
+        self._log = EventLog(run.events, "miner", attempt=attempt)
+        self._stopped = threading.Event()
+        store = faces.open()
+
+        def refresh(step: int, number: int) -> None:
+            make_generation(run, store, plan, step=step, number=number, log=self._log)
+
+        self._refresher = Refresher(
+            run, refresh, last_step=last_step, max_failures=max_failures, log=self._log
+        )
+
+    def work(self) -> int:
+        """Refresh whenever one is due; return how many generations were published.
+
+        Raises:
+            LockHeld: another miner works on this run.
+            MiningFailed: no first generation came about.
+        """
+        published = 0
+        with WriterLock(self._run.miner_lock, timeout_s=_LOCK_TIMEOUT_S):
+            while not self._stopped.is_set():
+                if self._refresher.turn():
+                    published += 1
+                else:
+                    # A refresh that failed is tried again after a while that doubles.
+                    self._stopped.wait(min(_POLL_S * 2**self._refresher.failures, _LONGEST_PAUSE_S))
+        return published
+
+    def stop(self) -> None:
+        """End `work` after the refresh in hand."""
+        self._stopped.set()

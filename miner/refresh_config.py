@@ -1,0 +1,38 @@
+"""How mining refreshes itself and how the queue hands rows over. Light: no heavy import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RefreshConfig:
+    """Refresh after each published checkpoint, and what the trainer sees of it."""
+
+    mode: Literal["async", "blocking"] = "async"
+    """`async`: training goes on with the old generation while a refresh runs. `blocking`: the
+    steps after a checkpoint wait for the generation mined from it."""
+    on_empty: Literal["wait", "random"] = "wait"
+    """Before the first generation: wait for it, or train on random triplets."""
+    carry_over: float = 0.0
+    """Share of a batch that comes from the generation before, 0 to 1: softens a refresh."""
+    rows_per_step: float = 2.0
+    """Triplets mined per triplet that training consumes between two checkpoints: anchors are
+    budgeted by it where `miner.anchors` is not set. 2 covers a refresh as long as the interval."""
+    max_failures: int = 5
+    """Failed refreshes in a row after which mining gives up and the run ends with the reason."""
+    lease_timeout_s: float = 600.0
+    """Longest a trainer waits for the rows of one step, seconds."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.carry_over <= 1:
+            raise ValueError(f"refresh.carry_over is {self.carry_over}, it must lie in 0 to 1")
+        if not self.rows_per_step > 0:
+            raise ValueError(f"refresh.rows_per_step is {self.rows_per_step}, it must be positive")
+        if self.max_failures < 1:
+            raise ValueError(f"refresh.max_failures is {self.max_failures}, it must be 1 or more")
+        if not self.lease_timeout_s > 0:
+            raise ValueError(
+                f"refresh.lease_timeout_s is {self.lease_timeout_s}, it must be positive"
+            )

@@ -1,0 +1,46 @@
+"""How old a triplet can be when it is consumed: the bound, derived in docs/staleness.md."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def staleness_bound(every: int, refresh_steps: int, *, prefetch: int) -> int:
+    """Return a number of steps that staleness_steps stays below while refreshes succeed.
+
+    Args:
+        every: N, steps between checkpoints.
+        refresh_steps: M, the most steps that training took during one refresh, counted from when
+            both its checkpoint was published and the miner was free.
+        prefetch: steps that are granted at a time, and batches that are prepared ahead.
+    """
+    # A refresh no longer than N starts at its checkpoint; a longer one starts at a checkpoint that
+    # may be almost as old as the refresh before it took.
+    waits = every + refresh_steps if refresh_steps <= every else every + 2 * refresh_steps
+    # Steps up to `prefetch` ahead are asked for, and granted `prefetch` at a time.
+    return waits + 2 * prefetch
+
+
+def longest_refresh_steps(
+    trainer: Sequence[Mapping[str, Any]], miner: Sequence[Mapping[str, Any]]
+) -> int:
+    """Return M as the event log shows it: training steps completed during the longest refresh.
+
+    Args:
+        trainer: `trainer` events in the order written.
+        miner: `miner` events in the order written.
+    """
+    steps = [event for event in trainer if event["event"] == "step"]
+    times = [event["time"] for event in steps]
+    published_at = {e["step"]: e["time"] for e in trainer if e["event"] == "checkpoint"}
+    longest, free_at = 0, 0.0
+    for event in miner:
+        if event["event"] != "published":
+            continue
+        began = max(free_at, published_at.get(event["checkpoint_step"], 0.0))
+        free_at = event["time"]
+        during = bisect_right(times, free_at) - bisect_right(times, began)
+        longest = max(longest, during)
+    return longest
