@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from datasets.crop import crop_face, decode_jpeg, encode_jpeg
+from tests.datasets.photos import draw
+
+
+def _box(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.array(values, np.float32)
+
+
+def test_without_margin_a_square_box_is_cut_exactly() -> None:
+    image = draw(1, 60, 60)
+    crop = crop_face(image, _box(10, 20, 42, 52), crop_px=32, margin_px=0)
+    assert np.array_equal(crop, image[20:52, 10:42])
+
+
+def test_box_fills_the_crop_but_for_the_margin() -> None:
+    image = np.zeros((400, 400, 3), np.uint8)
+    image[150:266, 150:266] = 255
+    crop = crop_face(image, _box(150, 150, 266, 266), crop_px=160, margin_px=44)
+    assert crop.shape == (160, 160, 3)
+    assert np.array_equal(np.flatnonzero(crop[80, :, 0]), np.arange(22, 22 + 116))
+
+
+def test_longer_side_of_the_box_decides() -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[:, 40:60] = 255
+    crop = crop_face(image, _box(40, 30, 60, 70), crop_px=40, margin_px=0)
+    assert int((crop[20, :, 0] > 0).sum()) == 20
+
+
+def test_border_pixels_are_repeated_outside_the_photo() -> None:
+    image = draw(2, 50, 50)
+    crop = crop_face(image, _box(-10, -10, 22, 22), crop_px=32, margin_px=0)
+    assert np.array_equal(crop[10:, 10:], image[:22, :22])
+    assert (crop[:10, :10] == image[0, 0]).all()
+
+
+@pytest.mark.parametrize("box", [(49.6, 10, 80, 40), (-30, 10, 0.4, 40), (10, 49.6, 40, 80)])
+def test_box_that_touches_the_photo_gives_a_crop(box: tuple[float, ...]) -> None:
+    crop = crop_face(draw(2, 50, 50), _box(*box), crop_px=32, margin_px=8)
+    assert crop.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 9), (60, 0, 70, 10), (-9, 0, -1, 8)])
+def test_box_without_a_pixel_is_refused(box: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="has no pixel of a 50 x 50 px photo"):
+        crop_face(draw(2, 50, 50), _box(*box), crop_px=32, margin_px=0)
+
+
+def test_jpeg_keeps_channel_order_and_nearly_all_detail() -> None:
+    image = draw(3, 160, 160)
+    decoded = decode_jpeg(encode_jpeg(image))
+    assert np.abs(decoded.astype(int) - image.astype(int)).mean() < 3
+    with pytest.raises(ValueError, match="no JPEG"):
+        decode_jpeg(b"nothing")

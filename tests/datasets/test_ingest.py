@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+
+from datasets.config import IngestConfig
+from datasets.events import read_events
+from datasets.faces import FaceStore
+from datasets.ingest import IngestProgress, NoFaces, ingest
+from datasets.lock import LockHeld, WriterLock
+from datasets.schema import CorruptShard
+from datasets.shard import ShardMaker, ShardSummary, ShardTask
+from datasets.snapshots import snapshot_numbers
+from datasets.sources import list_photos
+from tests.datasets.photos import (
+    WHOLE,
+    bytes_of,
+    publish_plainly,
+    write_bad_photos,
+    write_tree,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+class DiesOnce(ShardMaker):
+    """Its process ends in the middle of task 1, once for each root."""
+
+    def make(self, task: ShardTask) -> ShardSummary:
+        died = self._root / "died"
+        if task.index == 1 and not died.exists():
+            died.touch()
+            (self._root / "shards").mkdir(exist_ok=True)
+            (self._root / "shards" / f"{task.shard}.parquet").write_bytes(b"half")
+            os._exit(1)
+        return super().make(task)
+
+
+class AlwaysDies(ShardMaker):
+    """Its process ends at task 1, every time."""
+
+    def make(self, task: ShardTask) -> ShardSummary:
+        if task.index == 1:
+            os._exit(1)
+        return super().make(task)
+
+
+class DiskFull(ShardMaker):
+    """Finds the disk full at task 1."""
+
+    def make(self, task: ShardTask) -> ShardSummary:
+        if task.index == 1:
+            raise OSError(28, "No space left on device")
+        return super().make(task)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    source = write_tree(tmp_path / "photos", {"a": 6, "b": 8, "c": 1})
+    write_bad_photos(source / "b")
+    return source
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_result_is_the_same_for_any_number_of_actors_and_deaths(
+    source: Path, tmp_path: Path, actors: int
+) -> None:
+    publish_plainly(source, tmp_path / "plain")
+    config = replace(WHOLE, actors=actors)
+    report = ingest(source, tmp_path / "whole", config)
+    disturbed = ingest(source, tmp_path / "disturbed", config, maker=DiesOnce)
+
+    assert (tmp_path / "disturbed" / "died").exists()
+    assert bytes_of(tmp_path / "whole") == bytes_of(tmp_path / "plain")
+    assert bytes_of(tmp_path / "disturbed") == bytes_of(tmp_path / "plain")
+    assert (report.photos, report.faces, report.identities) == (20, 15, 3)
+    assert sum(report.rejects.values()) == 5
+    assert (report.snapshot, report.is_published, report.new_photos) == (1, True, 20)
+    assert (report.shards_made, disturbed.shards_made, disturbed.shards_reused) == (5, 5, 0)
+    assert all(path.is_file() for path in report.pictures)
+    assert len(report.pictures) == 2
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_stopped_ingest_goes_on_and_gives_the_same_bytes(
+    source: Path, tmp_path: Path, actors: int
+) -> None:
+    publish_plainly(source, tmp_path / "plain")
+    root, config = tmp_path / "faces", replace(WHOLE, actors=actors)
+    seen: list[IngestProgress] = []
+
+    def interrupt(progress: IngestProgress) -> None:
+        seen.append(progress)
+        if progress.shards == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(source, root, config, interrupt)
+    assert snapshot_numbers(root) == []
+    (root / "shards" / ".staging-host-1-half.parquet").write_bytes(b"half")
+
+    seen.clear()
+    report = ingest(source, root, config, seen.append)
+
+    assert bytes_of(root) == bytes_of(tmp_path / "plain")
+    assert report.shards_reused >= 2
+    assert report.shards_made == 5 - report.shards_reused
+    assert seen[0].shards == report.shards_reused
+    assert (seen[-1].photos, seen[-1].total_photos, seen[-1].faces) == (20, 20, 15)
+    events = read_events(root / "events", "ingest")
+    assert [event["attempt"] for event in events] == sorted(event["attempt"] for event in events)
+    assert [event["reason"] for event in events if event["event"] == "stopped"] == [
+        "KeyboardInterrupt: "
+    ]
+    assert (events[-1]["event"], events[-1]["attempt"]) == ("published", 2)
+
+
+def test_nothing_new_publishes_nothing_and_new_photos_are_added(
+    source: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "faces"
+    ingest(source, root, WHOLE)
+    before = bytes_of(root)
+
+    again = ingest(source, root, WHOLE)
+
+    assert (again.snapshot, again.is_published, again.new_photos) == (1, False, 0)
+    assert (again.photos, again.faces, again.shards_made) == (20, 15, 0)
+    assert bytes_of(root) == before
+
+    write_tree(source, {"aa": 2})
+    more = ingest(source, root, WHOLE)
+    assert (more.snapshot, more.is_published, more.new_photos) == (2, True, 2)
+    assert (more.photos, more.faces, more.shards_made) == (22, 17, 1)
+    after = bytes_of(root)
+    assert {name: after[name] for name in before} == before
+    store = FaceStore.open(root, tmp_path / "cache")
+    assert store.identities == ["a", "b", "c", "aa"]
+    assert store.sources([15, 16]) == ["aa/0001_01.jpg", "aa/0002_01.jpg"]
+
+
+def test_shard_whose_actors_die_again_and_again_ends_with_its_name(
+    source: Path, tmp_path: Path
+) -> None:
+    config = replace(WHOLE, shard_retries=1)
+    with pytest.raises(RuntimeError, match=r"died 2 times; one of its 4 photos from a/0005"):
+        ingest(source, tmp_path / "faces", config, maker=AlwaysDies)
+    assert snapshot_numbers(tmp_path / "faces") == []
+
+
+def test_full_disk_ends_the_ingest_and_nothing_is_published(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        ingest(source, tmp_path / "faces", WHOLE, maker=DiskFull)
+    assert snapshot_numbers(tmp_path / "faces") == []
+    assert ingest(source, tmp_path / "faces", WHOLE).shards_reused >= 1
+
+
+def test_second_writer_is_refused(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "faces"
+    with (
+        WriterLock(root / ".writer.lock"),
+        pytest.raises(LockHeld, match=f"held by process {os.getpid()}"),
+    ):
+        ingest(source, root, WHOLE)
+    assert not (root / "events").exists()
+
+
+def test_source_without_a_face_is_an_error_with_counts(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "photos", {"a": 3})
+    (source / "a" / "empty.jpg").write_bytes(b"")
+    hog = IngestConfig(actors=1)
+    with pytest.raises(NoFaces, match=r"none of 4 photos gave a face \(empty_file 1, no_face 3\)"):
+        ingest(source, tmp_path / "faces", hog)
+    assert snapshot_numbers(tmp_path / "faces") == []
+    report = ingest(source, tmp_path / "faces", WHOLE)
+    assert (report.faces, report.rejects) == (3, {"empty_file": 1})
+
+
+def test_other_options_are_refused(source: Path, tmp_path: Path) -> None:
+    ingest(source, tmp_path / "faces", WHOLE)
+    before = bytes_of(tmp_path / "faces")
+    with pytest.raises(ValueError, match=r"made with crop_px 32 \(asked: 48\)"):
+        ingest(source, tmp_path / "faces", replace(WHOLE, crop_px=48))
+    assert bytes_of(tmp_path / "faces") == before
+
+
+def test_missing_source_leaves_no_root(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ingest(tmp_path / "absent", tmp_path / "faces", WHOLE)
+    assert not (tmp_path / "faces").exists()
+
+
+@pytest.mark.real_data
+def test_lfw_people_are_found(real_data: Path, tmp_path: Path) -> None:
+    images = real_data / "lfw_devtrain" / "images"
+    source = tmp_path / "photos"
+    for photo in list_photos(images)[:60]:
+        (source / photo.identity).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(images / photo.source, source / photo.source)
+    report = ingest(source, tmp_path / "faces", IngestConfig(photos_per_shard=20, actors=2))
+    assert report.photos == 60
+    assert report.faces >= 57
+    assert set(report.rejects) <= {"no_face"}
+    store = FaceStore.open(tmp_path / "faces", tmp_path / "cache")
+    assert store.decode(range(report.faces)).shape == (report.faces, 160, 160, 3)
+
+
+@pytest.mark.real_data
+def test_vggface2_sample_is_ingested_in_its_own_layout(real_data: Path, tmp_path: Path) -> None:
+    report = ingest(real_data / "vggface2_sample", tmp_path, IngestConfig(actors=1))
+    assert (report.photos, report.identities) == (32, 3)
+    assert report.faces >= 30
+    page = cv2.imread(str(tmp_path / "pictures" / "faces.png"))
+    assert page is not None
+    store = FaceStore.open(tmp_path, tmp_path / "cache")
+    assert store.identities == ["n000106", "n007241", "n008937"]
+    assert store.sources([0]) == ["n000106/0001_03.jpg"]
+
+
+def test_corrupt_shard_of_an_ingest_is_refused_by_the_store(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "faces"
+    ingest(source, root, WHOLE)
+    shard = sorted((root / "shards").glob("*.parquet"))[0]
+    shard.write_bytes(shard.read_bytes() + b"x")
+    with pytest.raises(CorruptShard):
+        FaceStore.open(root, tmp_path / "cache")

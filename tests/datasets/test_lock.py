@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datasets.lock import LockHeld, WriterLock, read_holder
+
+_HOLD = """
+import sys
+from pathlib import Path
+from datasets.lock import WriterLock
+with WriterLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "root" / ".writer.lock"
+    with (
+        WriterLock(path),
+        pytest.raises(LockHeld, match=rf"held by process {os.getpid()} on .* since \d{{4}}-"),
+        WriterLock(path),
+    ):
+        pass
+
+
+def test_lock_is_free_again_after_use(tmp_path: Path) -> None:
+    path = tmp_path / ".writer.lock"
+    lock = WriterLock(path)
+    for _ in range(2):
+        with lock:
+            holder = read_holder(path)
+            assert holder is not None
+            assert holder["pid"] == os.getpid()
+        assert read_holder(path) is None
+
+
+def test_lock_frees_itself_when_its_process_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / ".writer.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(LockHeld, match=f"process {process.pid} "), WriterLock(path):
+            pass
+        process.kill()
+        process.wait(timeout=60)
+    with WriterLock(path):
+        holder = read_holder(path)
+    assert holder is not None
+    assert holder["pid"] == os.getpid()
+
+
+def test_waiting_ends_when_the_holder_leaves(tmp_path: Path) -> None:
+    path = tmp_path / ".writer.lock"
+    first = WriterLock(path)
+    first.__enter__()
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now > 3:
+            first.__exit__(None, None, None)
+
+    with WriterLock(path, timeout_s=10, clock=lambda: now, sleep=sleep):
+        assert 3 < now < 4
+
+
+def test_waiting_has_an_end_that_names_the_holder(tmp_path: Path) -> None:
+    path = tmp_path / ".writer.lock"
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    with (
+        WriterLock(path),
+        pytest.raises(LockHeld, match="was not freed in 10 s"),
+        WriterLock(path, timeout_s=10, clock=lambda: now, sleep=sleep),
+    ):
+        pass

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from datasets.config import IngestConfig
+from datasets.detect import make_detector
+from datasets.plan import check_options, plan_ingest, sweep_unnamed_shards
+from datasets.publish import MANIFEST, NewerSchema
+from datasets.schema import IDENTITY_SCHEMA
+from datasets.shard import ShardMaker, face_options
+from datasets.snapshots import read_identities, read_snapshot, snapshot_folder
+from datasets.sources import list_photos
+from tests.datasets.photos import (
+    WHOLE,
+    bytes_of,
+    publish_plainly,
+    write_bad_photos,
+    write_photo,
+    write_tree,
+)
+
+_OPTIONS = face_options(WHOLE, make_detector(WHOLE))
+
+
+def test_snapshot_names_its_shards_in_task_order(tmp_path: Path) -> None:
+    source, root = write_tree(tmp_path / "photos", {"b": 3, "a": 7}), tmp_path / "faces"
+    summaries = publish_plainly(source, root)
+
+    snapshot = read_snapshot(root)
+
+    assert [shard.summary for shard in snapshot.shards] == summaries
+    assert [shard.first_face_index for shard in snapshot.shards] == [0, 4, 8]
+    assert (snapshot.number, snapshot.num_faces, snapshot.num_photos) == (1, 10, 10)
+    assert snapshot.options == _OPTIONS.to_json()
+    assert read_identities(root, 1) == ["a", "b"]
+    table = pq.read_table(snapshot_folder(root, 1) / "identities.parquet")
+    assert table.schema.equals(IDENTITY_SCHEMA)
+    assert table["num_faces"].to_pylist() == [7, 3]
+
+
+def test_next_snapshot_only_adds(tmp_path: Path) -> None:
+    source, root = write_tree(tmp_path / "photos", {"b": 5, "d": 1}), tmp_path / "faces"
+    publish_plainly(source, root)
+    before = bytes_of(root)
+    write_tree(source, {"a": 1, "c": 2})
+    write_photo(source / "b" / "0009_01.jpg", 5)
+    publish_plainly(source, root)
+
+    old, new = read_snapshot(root, 1), read_snapshot(root)
+
+    assert new.number == 2
+    assert new.shards[: len(old.shards)] == old.shards
+    assert new.num_faces == 10
+    assert read_identities(root, 2) == ["b", "d", "a", "c"]
+    after = bytes_of(root)
+    assert {name: after[name] for name in before} == before
+    table = pq.read_table(snapshot_folder(root, 2) / "identities.parquet")
+    assert table["num_faces"].to_pylist() == [6, 1, 1, 2]
+
+
+def test_each_photo_is_once_in_shards_or_rejects(tmp_path: Path) -> None:
+    source, root = write_tree(tmp_path / "photos", {"a": 5, "b": 6}), tmp_path / "faces"
+    write_bad_photos(source / "a")
+    publish_plainly(source, root)
+    write_tree(source, {"c": 3})
+    publish_plainly(source, root)
+    found: list[str] = []
+    for folder in ("shards", "rejects"):
+        for path in (root / folder).glob("*.parquet"):
+            found += pq.read_table(path)["source"].to_pylist()
+    assert sorted(found) == [photo.source for photo in list_photos(source)]
+    assert read_snapshot(root).num_photos == len(found)
+
+
+def test_identity_without_a_face_gets_no_number(tmp_path: Path) -> None:
+    source, root = write_tree(tmp_path / "photos", {"b": 1}), tmp_path / "faces"
+    (source / "a").mkdir()
+    (source / "a" / "1.jpg").write_bytes(b"")
+    publish_plainly(source, root)
+    assert read_identities(root, 1) == ["b"]
+    assert read_snapshot(root).rejects == {"empty_file": 1}
+
+
+def test_missing_snapshots_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no snapshot of faces under"):
+        read_snapshot(tmp_path)
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 1}), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no snapshot 7 .*published: \[1\]"):
+        read_snapshot(tmp_path, 7)
+
+
+def test_manifest_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 1}), tmp_path)
+    path = snapshot_folder(tmp_path, 1) / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 2}))
+    with pytest.raises(NewerSchema, match="install a newer facequarry"):
+        read_snapshot(tmp_path)
+
+
+def test_manifest_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 1}), tmp_path)
+    (snapshot_folder(tmp_path, 1) / MANIFEST).write_text('{"schema_version": 1}')
+    with pytest.raises(ValueError, match="is no manifest of a snapshot: KeyError"):
+        read_snapshot(tmp_path)
+
+
+@pytest.mark.parametrize("finished", [(), (0,), (1, 2), (0, 1, 2, 3)])
+def test_interrupted_work_is_taken_up_and_gives_the_same_bytes(
+    tmp_path: Path, finished: tuple[int, ...]
+) -> None:
+    source = write_tree(tmp_path / "photos", {"a": 6, "b": 8})
+    publish_plainly(source, tmp_path / "undisturbed")
+    root = tmp_path / "interrupted"
+    photos, maker = list_photos(source), ShardMaker(source, root, WHOLE)
+    for task in plan_ingest(root, photos, None, _OPTIONS, 4).tasks:
+        if task.index in finished:
+            maker.make(task)
+
+    plan = plan_ingest(root, photos, None, _OPTIONS, 4)
+    publish_plainly(source, root)
+
+    assert tuple(plan.finished) == finished
+    assert bytes_of(root) == bytes_of(tmp_path / "undisturbed")
+
+
+def test_finished_shards_are_used_although_photos_arrived(tmp_path: Path) -> None:
+    source, root = write_tree(tmp_path / "photos", {"b": 8}), tmp_path / "faces"
+    maker = ShardMaker(source, root, WHOLE)
+    first, _ = plan_ingest(root, list_photos(source), None, _OPTIONS, 4).tasks
+    maker.make(first)
+    write_tree(source, {"a": 3})
+
+    plan = plan_ingest(root, list_photos(source), None, _OPTIONS, 4)
+
+    assert [summary.shard for summary in plan.finished.values()] == [first.shard]
+    taken = sorted(photo for task in plan.tasks for photo in task.photos)
+    assert taken == list_photos(source)
+    assert [task.index for task in plan.tasks] == list(range(3))
+
+
+@pytest.mark.parametrize("change", ["photo", "options", "torn", "absent"])
+def test_finished_shard_that_no_longer_fits_is_made_again(tmp_path: Path, change: str) -> None:
+    source, root = write_tree(tmp_path / "photos", {"a": 4}), tmp_path / "faces"
+    (task,) = plan_ingest(root, list_photos(source), None, _OPTIONS, 4).tasks
+    ShardMaker(source, root, WHOLE).make(task)
+    options, shard = _OPTIONS, root / "shards" / f"{task.shard}.parquet"
+    match change:
+        case "photo":
+            with (source / "a" / "0001_01.jpg").open("ab") as file:
+                file.write(b"more")
+        case "options":
+            options = replace(options, crop_px=64)
+        case "torn":
+            shard.write_bytes(shard.read_bytes()[:100])
+        case _:
+            shard.unlink()
+    assert plan_ingest(root, list_photos(source), None, options, 4).finished == {}
+
+
+def test_shards_that_no_snapshot_names_are_swept(tmp_path: Path) -> None:
+    source, root = write_tree(tmp_path / "photos", {"a": 4}), tmp_path / "faces"
+    other = replace(WHOLE, crop_px=16)
+    options = face_options(other, make_detector(other))
+    (task,) = plan_ingest(root, list_photos(source), None, options, 4).tasks
+    ShardMaker(source, root, other).make(task)
+    publish_plainly(source, root)
+    assert sweep_unnamed_shards(root, read_snapshot(root)) == 1
+    publish_plainly(source, tmp_path / "clean")
+    assert bytes_of(root) == bytes_of(tmp_path / "clean")
+
+
+def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 1}), tmp_path)
+    check_options(read_snapshot(tmp_path), _OPTIONS)
+    hog = IngestConfig(crop_px=32)
+    with pytest.raises(ValueError, match=r"made with detector none \(asked: dlib-hog\)"):
+        check_options(read_snapshot(tmp_path), face_options(hog, make_detector(hog)))
