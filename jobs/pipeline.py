@@ -104,6 +104,11 @@ def make_faces(config: RunConfig) -> FacesAt:
     if config.photos is not None:
         with ingest_progress() as show:
             ingest(config.photos, config.faces, config.ingest, show)
+    return faces_of(config)
+
+
+def faces_of(config: RunConfig) -> FacesAt:
+    """Say where a run's faces are: its newest snapshot."""
     return FacesAt(
         root=config.faces,
         cache=config.cluster.face_cache or config.faces / "cache",
@@ -184,10 +189,6 @@ def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
 
 def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> Any:
     """Start the miner actor: restarted for ever, and its work with it."""
-    needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
-    plan = RefreshPlan(
-        config=config.miner, split=config.split, rows_needed=int(needed), seed=config.seed
-    )
     remote: Any = ray.remote(MinerActor)
     # Two threads: `work` runs for the whole of the training, `stop` has to get in.
     actor = remote.options(
@@ -196,11 +197,19 @@ def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) ->
     return actor.remote(
         run,
         faces,
-        plan,
+        refresh_plan(config),
         last_step=config.trainer.steps,
         max_failures=config.refresh.max_failures,
         threads=max(1, int(config.cluster.miner_cpus)),
         attempt=attempt,
+    )
+
+
+def refresh_plan(config: RunConfig) -> RefreshPlan:
+    """Return what every refresh of a run is told."""
+    needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
+    return RefreshPlan(
+        config=config.miner, split=config.split, rows_needed=int(needed), seed=config.seed
     )
 
 

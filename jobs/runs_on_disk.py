@@ -55,8 +55,12 @@ def prepare_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
             "or remove the folder"
         )
     _check_same(read_manifest(run.config), tree, run)
-    attempts = [event["attempt"] for event in read_events(run.events, "driver")]
-    return run, 1 + max(attempts, default=1)
+    return run, last_attempt(run) + 1
+
+
+def last_attempt(run: RunDir) -> int:
+    """Return how often a run was started; 1 before anything was logged."""
+    return max((event["attempt"] for event in read_events(run.events, "driver")), default=1)
 
 
 def read_run(run: RunDir) -> RunConfig:

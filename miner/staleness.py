@@ -19,8 +19,10 @@ def staleness_bound(every: int, refresh_steps: int, *, prefetch: int) -> int:
     # A refresh no longer than N starts at its checkpoint; a longer one starts at a checkpoint that
     # may be almost as old as the refresh before it took.
     waits = every + refresh_steps if refresh_steps <= every else every + 2 * refresh_steps
-    # Steps up to `prefetch` ahead are asked for, and granted `prefetch` at a time.
-    return waits + 2 * prefetch
+    # When a generation appears, the step in training is behind what was granted of the old one:
+    # `prefetch` batches lie ready, one more is in the maker's hand, and its ask granted a block of
+    # `prefetch` steps; one more step may be complete that the log does not show yet.
+    return waits + 2 * prefetch + 2
 
 
 def longest_refresh_steps(

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import time
 
+import numpy as np
 import torch
+from torch import nn
 
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
@@ -31,6 +33,7 @@ from trainer.step_log import StepLog
 from trainer.world import World
 
 BATCH_TIMEOUT_S = 900.0
+CALIBRATION_TRIPLETS = 128
 
 
 def train(
@@ -94,6 +97,8 @@ def train(
     step = world.from_rank_0(-1 if found is None else found)
     if step < 0:
         step = 0
+        first_faces = np.unique(random.rows(0, CALIBRATION_TRIPLETS))
+        calibrate(model, to_input(store.decode(first_faces), world.device))
         publish(step)
     else:
         load_weights(model, run.checkpoint(step))
@@ -137,6 +142,22 @@ def train(
                 publish(step)
     log.close()
     return step
+
+
+def calibrate(model: nn.Module, faces: torch.Tensor) -> None:
+    """Set every batch normalisation's running statistics from (B, 3, H, W) faces.
+
+    A fresh network's statistics are 0 and 1, which no face has: the checkpoint of step 0, which
+    the first refresh mines and results are compared with, would not be the untrained network.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momentums = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the running statistics become those of this batch
+    with torch.no_grad():
+        model.train()(faces)
+    for norm, momentum in zip(norms, momentums, strict=True):
+        norm.momentum = momentum
 
 
 def flip_some(faces: torch.Tensor, *, seed: tuple[int, int, int]) -> torch.Tensor:

@@ -28,10 +28,13 @@ class Compact(nn.Module):
             ]
             channels = out_channels
         self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(channels, embedding_dim)
+        self.head = nn.Linear(channels, embedding_dim, bias=False)
+        # Centred before it is projected onto the sphere: an untrained network would otherwise map
+        # all faces to nearly one point, and the first refresh would mine rounding noise.
+        self.centre = nn.BatchNorm1d(embedding_dim, affine=False)
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Embed a batch of faces."""
         pooled = self.features(faces).mean(dim=(2, 3))
         # Normalised in float32: under bf16 autocast the rows would miss unit length by 1e-2.
-        return nn.functional.normalize(self.head(pooled).float(), dim=1)
+        return nn.functional.normalize(self.centre(self.head(pooled)).float(), dim=1)

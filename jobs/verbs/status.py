@@ -1,0 +1,76 @@
+"""`facequarry status`: what the runs are doing, from their folders alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from datasets.events import read_events
+from datasets.progress import duration
+from datasets.publish import read_manifest
+from datasets.run_dir import METRICS, RunDir
+from jobs.config import parse
+from jobs.runs_on_disk import read_run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """One line a run: step, loss, refreshes, staleness, when it last moved."""
+
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    run: str | None = None
+    """Only this one."""
+
+
+def run(flags: Sequence[str]) -> int:
+    """Print the table of runs."""
+    args = parse(Status, flags, prog="facequarry status")
+    folders = sorted(path.parent for path in args.runs.glob("*/config.json"))
+    if args.run is not None:
+        folders = [folder for folder in folders if folder.name == args.run]
+    if not folders:
+        raise FileNotFoundError(f"no run {args.run or ''} under {args.runs}; try: make demo")
+    table = Table()
+    for name in ("run", "state", "step", "loss", "in band", "refreshes", "stale", "AUC", "moved"):
+        table.add_column(name)
+    for folder in folders:
+        table.add_row(folder.name, *status_cells(RunDir(folder), now=time.time()))
+    Console().print(table)
+    return 0
+
+
+def status_cells(where: RunDir, *, now: float) -> list[str]:
+    """Return a run's cells: state, step, loss, in band, refreshes, staleness, AUC, last move."""
+    config = read_run(where)
+    driver = read_events(where.events, "driver")
+    trainer = read_events(where.events, "trainer")
+    miner = read_events(where.events, "miner")
+    steps = [event for event in trainer if event["event"] == "step"]
+    last = steps[-1] if steps else None
+    state = "starting" if not steps else "training"
+    if driver and driver[-1]["event"] == "end":
+        state = str(driver[-1]["reason"])[:40]
+    failed = sum(event["event"] == "failed" for event in miner)
+    published = sum(event["event"] == "published" for event in miner)
+    moved = max((events[-1]["time"] for events in (driver, trainer, miner) if events), default=None)
+    evaluated = where.evaluation_steps()
+    auc = ""
+    if evaluated:
+        metrics = read_manifest(where.evaluation(evaluated[-1]) / METRICS)
+        auc = f"{metrics['verification']['auc']:.3f}"
+    return [
+        state,
+        f"{last['step'] + 1 if last else 0}/{config.trainer.steps}",
+        f"{last['loss_d2']:.4f}" if last else "",
+        f"{100 * last['in_band_share']:.0f} %" if last else "",
+        f"{published}" + (f" ({failed} failed)" if failed else ""),
+        str(last.get("staleness_steps", "")) if last else "",
+        auc,
+        "" if moved is None else f"{duration(now - moved)} ago",
+    ]
