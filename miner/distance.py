@@ -57,20 +57,27 @@ def lowest(floor: float | None) -> np.float32:
     return np.float32(0 if floor is None else floor)
 
 
-def product_error(dimension: int, largest_norm2: float, precision: str = "highest") -> float:
-    """Bound how far a float32 product can be from the defined d2.
+def product_error(
+    dimension: int, largest_norm2: float, norm2_spread: float, precision: str = "highest"
+) -> float:
+    """Bound how far a distance taken from a float32 product can be from the defined d2.
 
-    With R the largest norm, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in
-    any order, fused or not, errs by at most gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy
-    and Stability of Numerical Algorithms, section 3.1). If the hardware first rounds the inputs
-    with roundoff v, each product errs by a factor (1 + v)^2 besides. So |b|^2 - 2 a.b, with |b|^2
-    from float64, errs by 2 R^2 (gamma_D + (2 v + v^2) (1 + gamma_D)), plus u R^2 for storing
-    |b|^2, 3 u R^2 for the sum and 4 u R^2 for the rounding in the definition. The rest of the
-    bound covers float64 and underflow.
+    The distance is |a|^2 + c - 2 a.b, with the product in float32, the rest in float64, and one
+    constant c in the middle of all |b|^2. With R the largest norm, u = 2^-24 and
+    gamma_D = D u / (1 - D u), a float32 inner product in any order, fused or not, errs by at most
+    gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy and Stability of Numerical Algorithms,
+    section 3.1). If the hardware first rounds the inputs with roundoff v, each product is off by a
+    factor (1 + v)^2 besides. Together:
+
+    - 2 R^2 (gamma_D + (2 v + v^2) (1 + gamma_D)) for -2 a.b; doubling is exact;
+    - half the spread of |b|^2 for c: next to nothing for rows normalised in float32, and at most
+      2e-3 for any rows that are let in;
+    - 4 u R^2 for the rounding in the definition, and as much again for float64 and underflow.
 
     Args:
         dimension: D.
         largest_norm2: R^2.
+        norm2_spread: largest less smallest |b|^2.
         precision: what `torch.get_float32_matmul_precision()` says.
 
     Returns:
@@ -80,7 +87,7 @@ def product_error(dimension: int, largest_norm2: float, precision: str = "highes
     gamma = dimension * roundoff / (1 - dimension * roundoff)
     rounded_inputs = _INPUT_ROUNDOFF[precision] * (2 + _INPUT_ROUNDOFF[precision])
     product = 2 * largest_norm2 * (gamma + rounded_inputs * (1 + gamma))
-    return product + 16 * largest_norm2 * roundoff + 2.0**-40
+    return product + norm2_spread / 2 + 8 * largest_norm2 * roundoff
 
 
 def index_error(dimension: int, largest_norm2: float) -> float:

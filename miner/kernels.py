@@ -252,7 +252,9 @@ def scan_tile(
     query: Query,
     best: Best,
     tile: Float32Array,
+    first_slot: int,
     column: int,
+    norm2: float,
     error: float,
     begin: int,
     end: int,
@@ -261,11 +263,14 @@ def scan_tile(
 
     Args:
         rows: the gallery.
-        query: the searches; `slot` is the anchor's row in `tile`.
+        query: the searches.
         best: updated in place.
-        tile: (A, C) float32, approximately |b|^2 - 2 a.b for gallery rows `column:column + C`.
+        tile: (A, C) float32, approximately -2 a.b for the anchors from `first_slot` on and the
+            gallery rows `column:column + C`.
+        first_slot: slot of the tile's first row.
         column: gallery row of the tile's first column.
-        error: bound on |tile + |a|^2 - d2|, from `miner.distance.product_error`.
+        norm2: what stands for |b|^2 of every gallery row.
+        error: bound on |tile + |a|^2 + norm2 - d2|, from `miner.distance.product_error`.
         begin: first search.
         end: one past the last search.
     """
@@ -276,9 +281,10 @@ def scan_tile(
         width = tile.shape[1]
         own_first = min(max(rows.first[row] - column, 0), width)
         own_last = min(max(rows.last[row] - column, 0), width)
-        values = tile[query.slot[q]]
-        _scan_span(rows, query, best, values, column, error, q, 0, own_first)
-        _scan_span(rows, query, best, values, column, error, q, own_last, width)
+        values = tile[query.slot[q] - first_slot]
+        norms2 = rows.norms2[row] + norm2
+        _scan_span(rows, query, best, values, column, norms2, error, q, 0, own_first)
+        _scan_span(rows, query, best, values, column, norms2, error, q, own_last, width)
 
 
 @kernel
@@ -288,15 +294,15 @@ def _scan_span(
     best: Best,
     values: Float32Array,
     column: int,
+    norms2: float,
     error: float,
     q: int,
     begin: int,
     end: int,
 ) -> None:
     anchor = query.row[q]
-    norm2 = rows.norms2[anchor]
     least, most = _admitted(query, best, q)
-    low, high = _round_down(least - norm2 - error), _round_up(most - norm2 + error)
+    low, high = _round_down(least - norms2 - error), _round_up(most - norms2 + error)
     for start in range(begin, end, _BLOCK):
         block = values[start : min(start + _BLOCK, end)]
         # A bare "or" over the block is what the compiler turns into vector instructions.
@@ -314,7 +320,7 @@ def _scan_span(
                 if _key(query, q, np.float32(0), rows.ids[row]) > best.key[q, query.wanted - 1]:
                     continue
             if query.counted and best.num[q] == query.wanted:
-                nearest = block[c] + norm2 - error
+                nearest = block[c] + norms2 - error
                 if nearest > best.d2[q, query.wanted - 1] and nearest + 2 * error < query.high[q]:
                     best.total[q] += 1
                     continue
@@ -324,7 +330,7 @@ def _scan_span(
             best.total[q] += query.counted
             if _offer(rows, query, best, q, row, d2):
                 least, most = _admitted(query, best, q)
-                low, high = _round_down(least - norm2 - error), _round_up(most - norm2 + error)
+                low, high = _round_down(least - norms2 - error), _round_up(most - norms2 + error)
 
 
 @kernel

@@ -27,12 +27,12 @@ from miner.exact import ExactSearch
 from miner.kernels import Int64Array, Rows
 from miner.pairs import RECALL, choose_anchors, pair_up
 from miner.rows import check_rows
-from miner.search import Search, Workers, torch_threads
+from miner.search import Search, Workers
 from miner.select import KINDS, REASONS, Selector, Suspects, Triplets
 from miner.stats import MiningStats
 
 BAND_ANCHORS = 512
-"""Anchors searched together; bounds memory and never changes results."""
+"""Anchors searched together, shared out among threads; never changes results."""
 
 RECALL_ANCHORS = 256
 """Anchors that are mined a second time, exactly, to measure what FAISS missed."""
@@ -94,21 +94,23 @@ def mine(
     began = time.perf_counter()
     rows = check_rows(embeddings, identities, row_ids)
     anchors = choose_anchors(rows, config.anchors, seed)
-    with Workers(config.threads) as workers, torch_threads(workers.threads):
-        with _open_engine(rows, config, workers) as engine:
-            prepared = time.perf_counter()
-            selector = Selector(rows, engine, config, seed, workers)
-            parts = [
-                selector.select(pair_up(rows, chunk, config, seed, workers))
-                for chunk in _bands(anchors)
-            ]
-            mined = time.perf_counter()
-            recall_pairs, recall = _recall(rows, engine, config, seed, workers)
-            seconds = {
-                "prepare": prepared - began,
-                "mine": mined - prepared,
-                "recall": time.perf_counter() - mined,
-            }
+    with (
+        Workers(config.threads) as workers,
+        _open_engine(rows, config, workers) as engine,
+    ):
+        prepared = time.perf_counter()
+        selector = Selector(rows, engine, config, seed, workers)
+        parts = [
+            selector.select(pair_up(rows, chunk, config, seed, workers))
+            for chunk in _bands(anchors)
+        ]
+        mined = time.perf_counter()
+        recall_pairs, recall = _recall(rows, engine, config, seed, workers)
+        seconds = {
+            "prepare": prepared - began,
+            "mine": mined - prepared,
+            "recall": time.perf_counter() - mined,
+        }
     triplets = _concatenate(Triplets, [part[0] for part in parts])
     suspects = _concatenate(Suspects, [part[1] for part in parts])
     stats = _stats(rows, anchors, engine, config, selector, triplets, recall_pairs, recall, seconds)

@@ -6,8 +6,7 @@ preferred and how ties break is in the query, so that everything after the searc
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -45,11 +44,21 @@ class Search(Protocol):
 
 
 class Workers:
-    """The threads of one mining pass: kernels share their searches out among them."""
+    """The threads of one mining pass; use it as a context manager.
+
+    Each thread multiplies matrices for itself: torch is told to add none of its own meanwhile.
+    """
 
     def __init__(self, threads: int | None) -> None:
-        self.threads = threads or torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="miner")
+        self._torch_threads = torch.get_num_threads()
+        self.threads = threads or self._torch_threads
+        # The setting has a part that belongs to the process and a part that belongs to the thread.
+        self._pool = ThreadPoolExecutor(
+            self.threads,
+            thread_name_prefix="miner",
+            initializer=torch.set_num_threads,
+            initargs=(1,),
+        )
 
     def each(self, count: int, work: Callable[[int, int], None]) -> None:
         """Call `work(begin, end)` on contiguous parts of `range(count)` and wait for all."""
@@ -68,17 +77,7 @@ class Workers:
         traceback: TracebackType | None,
     ) -> None:
         self._pool.shutdown()
-
-
-@contextlib.contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use `threads` threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(self._torch_threads)
 
 
 def make_query(

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import miner.mining
+from miner import MinerConfig, mine
+from miner.mining import choose_engine
+from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
+from tests.miner.oracle import mine_slowly
+
+Gallery = tuple[NDArray[np.float32], list[int]]
+ENGINE_FIELDS = {"engine", "index", "largest_k", "recall_pairs", "recall_vs_exact"}
+
+
+@settings(deadline=None, max_examples=150)
+@given(galleries(), configs(), st.integers(1, 5))
+def test_flat_index_up_to_the_whole_gallery_follows_the_definitions(
+    gallery: Gallery, config: MinerConfig, neighbours: int
+) -> None:
+    config = dataclasses.replace(config, engine="faiss", neighbours=neighbours)
+    assert_equals(mine(*gallery, config=config), mine_slowly(*gallery, config, 0))
+
+
+@settings(deadline=None, max_examples=100)
+@given(galleries(), configs(), st.integers(1, 6))
+def test_flat_index_claims_nothing_it_did_not_see(
+    gallery: Gallery, config: MinerConfig, limit: int
+) -> None:
+    config = dataclasses.replace(config, engine="faiss", neighbours=1, neighbours_limit=limit)
+    found = mine(*gallery, config=config).stats
+    exact = mine_slowly(*gallery, config, 0).counts
+    assert found.pairs == exact["pairs"]
+    assert found.pairs == (found.semi_hard + found.band_empty + found.beyond_search + found.suspect)
+    assert found.semi_hard <= exact["semi_hard"]
+    assert found.band_empty <= exact["band_empty"]
+    assert found.suspect == exact["suspect"]
+    assert found.largest_k is not None and found.largest_k <= limit
+
+
+@pytest.mark.parametrize("negatives", ["nearest", "random", "hardest"])
+def test_flat_index_equals_exact_on_a_larger_gallery(negatives: str) -> None:
+    x, identities = separated(40, 10, 32, 1.0)
+    options = {
+        "negatives": negatives,
+        "negatives_per_pair": 2,
+        "distinct_negative_identities": True,
+        "fallback": () if negatives == "hardest" else ("hard", "easy"),
+        "duplicate_floor": 0.6,
+        "positive_cap": 1.5,
+    }
+    exact = mine(x, identities, config=MinerConfig(engine="exact", **options))  # type: ignore[arg-type]
+    config = MinerConfig(engine="faiss", neighbours=8, **options)  # type: ignore[arg-type]
+    found = mine(x, identities, config=config)
+    assert found.table.equals(exact.table)
+    assert found.suspects.equals(exact.suspects)
+    assert found.stats.recall_vs_exact == 1.0
+    assert 0 < found.stats.recall_pairs <= found.stats.semi_hard
+    expected, got = exact.stats.to_dict(), found.stats.to_dict()
+    assert {name for name in got if got[name] != expected[name]} == ENGINE_FIELDS
+
+
+def test_band_beyond_the_limit_is_counted_and_lowers_recall() -> None:
+    x, identities = separated(40, 10, 32, 1.5)
+    config = MinerConfig(engine="faiss", neighbours=4, neighbours_limit=16)
+    stats = mine(x, identities, config=config).stats
+    exact = mine(x, identities).stats
+    assert stats.beyond_search > 0
+    assert stats.recall_vs_exact is not None and 0 < stats.recall_vs_exact < 1
+    assert stats.semi_hard < exact.semi_hard
+    assert abs(stats.recall_vs_exact - stats.semi_hard / exact.semi_hard) < 0.1
+
+
+def test_k_stays_at_its_first_value_where_that_answers_all() -> None:
+    angles = [0, 1, 2, 3, *range(90, 270, 2)]
+    identities = [0, 1, 0, 1, *range(2, 92)]
+    config = MinerConfig(engine="faiss", neighbours=8, margin=0.1)
+    stats = mine(on_circle([float(a) for a in angles]), identities, config=config).stats
+    assert stats.largest_k == 8
+    assert stats.semi_hard == stats.band_empty == 2
+
+
+@pytest.mark.parametrize("index", ["IVF8,Flat", "HNSW8", "IVF8,SQ8", "PCA8,Flat"])
+def test_index_that_proves_nothing_never_claims_an_empty_band(index: str) -> None:
+    x, identities = separated(40, 10, 16, 0.8)
+    config = MinerConfig(engine="faiss", faiss_index=index, duplicate_floor=0.05)
+    stats = mine(x, identities, config=config).stats
+    assert stats.index == index
+    assert stats.band_empty == 0
+    assert stats.semi_hard + stats.beyond_search == stats.pairs == 40 * 90
+    assert stats.semi_hard > 0.5 * stats.pairs
+
+
+def test_nprobe_widens_the_search_of_an_ivf_index() -> None:
+    x, identities = separated(40, 10, 16, 0.8)
+    recalls = []
+    for nprobe in (1, 4, 16):
+        config = MinerConfig(engine="faiss", faiss_index="IVF16,Flat", nprobe=nprobe)
+        recall = mine(x, identities, config=config).stats.recall_vs_exact
+        assert recall is not None
+        recalls.append(recall)
+    assert recalls[0] < recalls[1] <= recalls[2] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"faiss_index": "Flatt"}, "FAISS refuses faiss_index = 'Flatt'"),
+        ({"faiss_index": ""}, "FAISS refuses faiss_index = ''"),
+        ({"faiss_index": "IVF4096,Flat"}, "FAISS refuses faiss_index = 'IVF4096,Flat' for 40 rows"),
+        ({"faiss_index": "IDMap,Flat"}, "FAISS refuses faiss_index = 'IDMap,Flat'"),
+        ({"nprobe": 4}, "nprobe is set, but Flat has no inverted lists"),
+    ],
+)
+def test_refused_index_is_a_value_error(options: dict[str, str], sentence: str) -> None:
+    x, identities = separated(10, 4, 8, 0.5)
+    with pytest.raises(ValueError, match=sentence):
+        mine(x, identities, config=MinerConfig(engine="faiss", **options))  # type: ignore[arg-type]
+
+
+def test_faiss_threads_are_given_back() -> None:
+    x, identities = separated(10, 4, 8, 0.5)
+    before = faiss.omp_get_max_threads()
+    mine(x, identities, config=MinerConfig(engine="faiss", threads=before + 1))
+    assert faiss.omp_get_max_threads() == before
+
+
+def test_missing_faiss_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    x, identities = separated(10, 4, 8, 0.5)
+    with pytest.raises(ImportError, match="engine = faiss needs FAISS, which is not installed"):
+        mine(x, identities, config=MinerConfig(engine="faiss"))
+    assert mine(x, identities).stats.engine == "exact"
+
+
+def test_auto_takes_an_index_that_skips_rows_only_for_large_galleries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = miner.mining.FAISS_FROM_ROWS
+    ivf = MinerConfig(faiss_index="IVF4,Flat", nprobe=2)
+    assert choose_engine(MinerConfig(), 100 * large) == "exact"
+    assert choose_engine(ivf, large - 1) == "exact"
+    assert choose_engine(ivf, large) == "faiss"
+    assert choose_engine(MinerConfig(engine="faiss"), 10) == "faiss"
+    monkeypatch.setattr(miner.mining, "FAISS_FROM_ROWS", 40)
+    assert mine(*separated(10, 4, 8, 0.5), config=ivf).stats.engine == "faiss"
