@@ -1,0 +1,133 @@
+"""Seeded synthetic face photos in the VGGFace2 layout, for the demo and the tests.
+
+    from datasets.synthetic import write_photos
+    write_photos(Path("photos"), num_identities=48, photos_per_identity=14)
+
+Every photo is drawn from (seed, identity number, photo number) alone: asking for more identities
+or photos changes none of the earlier ones. `datasets.people` says what is drawn at random,
+`datasets.render` and `datasets.canvas` turn it into pixels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.canvas import ByteImage
+from datasets.people import Identity, random_identity, random_shot
+from datasets.publish import staged_folder
+from datasets.render import render
+from datasets.schema import Reason
+
+# What the digits of VGGFace2's names can count.
+_MAX_IDENTITIES, _MAX_PHOTOS = 999_999, 9_999
+_MAX_SEED = 2**63 - 1
+
+
+def write_photos(
+    folder: Path, *, num_identities: int, photos_per_identity: int, seed: int = 0
+) -> int:
+    """Write `folder/n000001/0001_01.jpg` and so on; all of it appears at once or not at all.
+
+    Args:
+        folder: absent or empty.
+        num_identities: 1..999999, numbered from 1.
+        photos_per_identity: 1..9999, numbered from 1.
+        seed: 0..2^63 - 1; another seed gives other people.
+
+    Returns:
+        The number of photos written.
+
+    Raises:
+        ValueError: a number is out of range.
+        FileExistsError: `folder` holds something, or is a file.
+    """
+    for name, value, low, high in (
+        ("num_identities", num_identities, 1, _MAX_IDENTITIES),
+        ("photos_per_identity", photos_per_identity, 1, _MAX_PHOTOS),
+        ("seed", seed, 0, _MAX_SEED),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}, expected {low}..{high}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not an empty folder; name a new one or empty it first")
+    with staged_folder(folder) as staging:
+        for identity in range(1, num_identities + 1):
+            home = staging / f"n{identity:06d}"
+            home.mkdir()
+            for photo in range(1, photos_per_identity + 1):
+                path = home / f"{photo:04d}_01.jpg"
+                path.write_bytes(photo_bytes(identity, photo, seed=seed))
+    return num_identities * photos_per_identity
+
+
+def write_bad_photos(folder: Path, *, seed: int = 0) -> dict[Reason, int]:
+    """Add photos that must be rejected to the identities `write_photos` made in `folder`.
+
+    Args:
+        folder: holds `n000001` and so on; the photos are spread over the first of them.
+        seed: of the two landscapes.
+
+    Returns:
+        How many were added, by the reason that ingestion should give.
+
+    Raises:
+        FileNotFoundError: `folder` holds no identity; run `write_photos` first.
+        FileExistsError: the photos were added before.
+    """
+    homes = sorted(path for path in folder.glob("n*") if path.is_dir())
+    if not homes:
+        raise FileNotFoundError(f"no identities under {folder}, expected n000001/ and so on")
+    portrait = photo_bytes(1, 1, seed=seed)
+    files = [
+        (Reason.TRUNCATED, portrait[: len(portrait) // 3]),
+        (Reason.NOT_AN_IMAGE, b"<html><body>404 Not Found</body></html>\n"),
+        (Reason.EMPTY_FILE, b""),
+        (Reason.NO_FACE, _landscape(np.random.default_rng((seed, 1)))),
+        (Reason.NO_FACE, _landscape(np.random.default_rng((seed, 2)))),
+    ]
+    for number, (_, content) in enumerate(files):
+        # Face 2 of a photo: `write_photos` writes only face 1, so the names never meet.
+        path = homes[number % len(homes)] / f"{number + 1:04d}_02.jpg"
+        with path.open("xb") as file:
+            file.write(content)
+    return dict(Counter(reason for reason, _ in files))
+
+
+def photo_bytes(identity: int, photo: int, *, seed: int = 0) -> bytes:
+    """Return the JPEG of one photo; `identity` and `photo` are numbered from 1."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(identity, photo)))
+    picture = render(identity_of(identity, seed=seed), random_shot(rng))
+    return _jpeg(picture, quality=int(rng.integers(70, 96)))
+
+
+def identity_of(identity: int, *, seed: int = 0) -> Identity:
+    """Return the geometry of one identity, numbered from 1."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(identity,))
+    return random_identity(np.random.default_rng(sequence))
+
+
+def _landscape(rng: np.random.Generator) -> bytes:
+    """Return the JPEG of sky, hills and a field: a photo without a face."""
+    height, width = 200, 240
+    down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    sky = np.array((235, 190, 130), np.float32) * (1 - down) + np.array((215, 225, 235)) * down
+    picture = np.ascontiguousarray(np.broadcast_to(sky, (height, width, 3)), np.uint8)
+    x = np.arange(width)
+    for level, colour in ((90, (120, 105, 80)), (120, (80, 115, 75)), (150, (60, 140, 110))):
+        wave = rng.uniform(4, 14) * np.sin(x / rng.uniform(12, 45) + rng.uniform(0, 6))
+        ridge = np.stack([x, level + wave + rng.uniform(-0.2, 0.2) * x], 1)
+        hill = np.concatenate([ridge, [(width, height), (0, height)]]).astype(np.int32)
+        cv2.fillPoly(picture, [hill], colour, cv2.LINE_AA)
+    noise = rng.normal(0, 5, picture.shape)
+    return _jpeg(np.asarray(np.clip(picture + noise, 0, 255), np.uint8), quality=90)
+
+
+def _jpeg(picture: ByteImage, *, quality: int) -> bytes:
+    written, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not written:
+        raise ValueError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
+    return bytes(data.tobytes())
