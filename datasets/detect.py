@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -121,8 +120,6 @@ def make_detector(config: IngestConfig) -> Detector:
     Raises:
         ValueError: what it needs is not installed.
     """
-    # One CPU an actor: OpenCV's own threads would only compete with the other actors.
-    cv2.setNumThreads(1)
     return _FACTORIES[config.detector](config)
 
 

@@ -38,6 +38,9 @@ from datasets.snapshots import (
     snapshot_numbers,
 )
 from datasets.sources import list_photos
+from datasets.tally import IngestProgress, Tally
+
+__all__ = ["IngestProgress", "IngestReport", "NoFaces", "ingest"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +53,6 @@ _GET_TIMEOUT_S = 60.0
 
 class NoFaces(ValueError):
     """No photo gave a face; the sentence counts the reasons."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngestProgress:
-    """How far an ingest is; reused shards count as done from the start."""
-
-    photos: int
-    total_photos: int
-    faces: int
-    rejects: dict[str, int]
-    shards: int
-    total_shards: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +118,7 @@ def ingest(
         current = read_snapshot(out) if snapshot_numbers(out) else None
         check_options(current, options)
         plan = plan_ingest(out, photos, current, options, config.photos_per_shard)
-        tally = _Tally(plan, current, _event_log(out), on_progress)
+        tally = Tally(plan, _event_log(out), on_progress)
         try:
             made = _make_shards(
                 plan.open_tasks, lambda: _start(maker, source, out, config), config, tally
@@ -137,7 +128,7 @@ def ingest(
         except BaseException as error:
             tally.stopped(error)
             raise
-        tally.published(snapshot)
+        tally.ended(snapshot, is_new=snapshot is not current)
     return IngestReport(
         snapshot=snapshot.number,
         is_published=snapshot is not current,
@@ -153,72 +144,11 @@ def ingest(
     )
 
 
-class _Tally:
-    """Counts finished shards, for the event log and for whoever watches."""
-
-    def __init__(
-        self,
-        plan: IngestPlan,
-        current: Snapshot | None,
-        events: EventLog,
-        on_progress: Callable[[IngestProgress], None] | None,
-    ) -> None:
-        self._events = events
-        self._on_progress = on_progress
-        self._total_photos = sum(len(task.photos) for task in plan.tasks)
-        self._total_shards = len(plan.tasks)
-        self._summaries = list(plan.finished.values())
-        self._reused = sum(summary.num_photos for summary in self._summaries)
-        self._started = time.monotonic()
-        self._tell("started")
-
-    def add(self, summary: ShardSummary) -> None:
-        """Count one shard."""
-        self._summaries.append(summary)
-        self._tell("shard")
-
-    def published(self, snapshot: Snapshot) -> None:
-        """Log the end."""
-        self._events.write(
-            "published",
-            snapshot=snapshot.number,
-            photos=snapshot.num_photos,
-            faces=snapshot.num_faces,
-            rejects=snapshot.rejects,
-            shards=len(snapshot.shards),
-        )
-
-    def stopped(self, error: BaseException) -> None:
-        """Log why nothing was published."""
-        self._events.write("stopped", reason=f"{type(error).__name__}: {error}")
-
-    def _tell(self, event: str) -> None:
-        progress = IngestProgress(
-            photos=sum(summary.num_photos for summary in self._summaries),
-            total_photos=self._total_photos,
-            faces=sum(summary.rows for summary in self._summaries),
-            rejects=count_rejects(self._summaries),
-            shards=len(self._summaries),
-            total_shards=self._total_shards,
-        )
-        seconds = time.monotonic() - self._started
-        self._events.write(
-            event,
-            photos=progress.photos,
-            faces=progress.faces,
-            rejects=progress.rejects,
-            shards=progress.shards,
-            photos_per_s=(progress.photos - self._reused) / seconds if seconds else 0.0,
-        )
-        if self._on_progress is not None:
-            self._on_progress(progress)
-
-
 def _make_shards(
     tasks: Sequence[ShardTask],
     start: Callable[[], Any],
     config: IngestConfig,
-    tally: _Tally,
+    tally: Tally,
 ) -> dict[int, ShardSummary]:
     """Make the tasks' shards on actors; return their summaries by task index."""
     if not tasks:

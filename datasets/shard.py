@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -138,6 +139,8 @@ class ShardMaker:
     def __init__(self, source: Path, root: Path, config: IngestConfig) -> None:
         self._source = source
         self._root = root
+        # One CPU an actor: OpenCV's own threads would only compete with the other actors.
+        cv2.setNumThreads(1)
         self._detector = make_detector(config)
         self._options = face_options(config, self._detector)
 

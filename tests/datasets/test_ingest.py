@@ -11,12 +11,13 @@ import pytest
 from datasets.config import IngestConfig
 from datasets.events import read_events
 from datasets.faces import FaceStore
-from datasets.ingest import IngestProgress, NoFaces, ingest
+from datasets.ingest import NoFaces, ingest
 from datasets.lock import LockHeld, WriterLock
 from datasets.schema import CorruptShard
 from datasets.shard import ShardMaker, ShardSummary, ShardTask
 from datasets.snapshots import snapshot_numbers
 from datasets.sources import list_photos
+from datasets.tally import IngestProgress
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,
@@ -112,12 +113,19 @@ def test_stopped_ingest_goes_on_and_gives_the_same_bytes(
     assert report.shards_made == 5 - report.shards_reused
     assert seen[0].shards == report.shards_reused
     assert (seen[-1].photos, seen[-1].total_photos, seen[-1].faces) == (20, 20, 15)
+    assert (seen[0].eta_s, seen[-1].eta_s) == (None, 0)
     events = read_events(root / "events", "ingest")
     assert [event["attempt"] for event in events] == sorted(event["attempt"] for event in events)
     assert [event["reason"] for event in events if event["event"] == "stopped"] == [
         "KeyboardInterrupt: "
     ]
     assert (events[-1]["event"], events[-1]["attempt"]) == ("published", 2)
+
+
+def test_actors_that_find_no_cpu_hold_nothing_back(source: Path, tmp_path: Path) -> None:
+    publish_plainly(source, tmp_path / "plain")
+    ingest(source, tmp_path / "faces", replace(WHOLE, actors=5))
+    assert bytes_of(tmp_path / "faces") == bytes_of(tmp_path / "plain")
 
 
 def test_nothing_new_publishes_nothing_and_new_photos_are_added(
@@ -129,6 +137,7 @@ def test_nothing_new_publishes_nothing_and_new_photos_are_added(
 
     again = ingest(source, root, WHOLE)
 
+    assert read_events(root / "events", "ingest")[-1]["event"] == "unchanged"
     assert (again.snapshot, again.is_published, again.new_photos) == (1, False, 0)
     assert (again.photos, again.faces, again.shards_made) == (20, 15, 0)
     assert bytes_of(root) == before

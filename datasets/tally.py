@@ -1,0 +1,92 @@
+"""How far an ingest is, counted shard by shard, for the event log and for whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from datasets.events import EventLog
+from datasets.plan import IngestPlan
+from datasets.shard import ShardSummary
+from datasets.snapshots import Snapshot, count_rejects
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress:
+    """How far an ingest is; reused shards count as done from the start."""
+
+    photos: int
+    total_photos: int
+    faces: int
+    rejects: dict[str, int]
+    shards: int
+    total_shards: int
+    photos_per_s: float
+    """Since the start, reused shards left out."""
+    eta_s: float | None
+    """Seconds left at this rate; None before there is one."""
+
+
+class Tally:
+    """Counts finished shards, for the event log and for whoever watches."""
+
+    def __init__(
+        self,
+        plan: IngestPlan,
+        events: EventLog,
+        on_progress: Callable[[IngestProgress], None] | None,
+    ) -> None:
+        self._events = events
+        self._on_progress = on_progress
+        self._total_photos = sum(len(task.photos) for task in plan.tasks)
+        self._total_shards = len(plan.tasks)
+        self._summaries = list(plan.finished.values())
+        self._reused = sum(summary.num_photos for summary in self._summaries)
+        self._started = time.monotonic()
+        self._tell("started")
+
+    def add(self, summary: ShardSummary) -> None:
+        """Count one shard."""
+        self._summaries.append(summary)
+        self._tell("shard")
+
+    def ended(self, snapshot: Snapshot, *, is_new: bool) -> None:
+        """Log the end."""
+        self._events.write(
+            "published" if is_new else "unchanged",
+            snapshot=snapshot.number,
+            photos=snapshot.num_photos,
+            faces=snapshot.num_faces,
+            rejects=snapshot.rejects,
+            shards=len(snapshot.shards),
+        )
+
+    def stopped(self, error: BaseException) -> None:
+        """Log why nothing was published."""
+        self._events.write("stopped", reason=f"{type(error).__name__}: {error}")
+
+    def _tell(self, event: str) -> None:
+        photos = sum(summary.num_photos for summary in self._summaries)
+        seconds = time.monotonic() - self._started
+        rate = (photos - self._reused) / seconds if seconds else 0.0
+        progress = IngestProgress(
+            photos=photos,
+            total_photos=self._total_photos,
+            faces=sum(summary.rows for summary in self._summaries),
+            rejects=count_rejects(self._summaries),
+            shards=len(self._summaries),
+            total_shards=self._total_shards,
+            photos_per_s=rate,
+            eta_s=(self._total_photos - photos) / rate if rate else None,
+        )
+        self._events.write(
+            event,
+            photos=progress.photos,
+            faces=progress.faces,
+            rejects=progress.rejects,
+            shards=progress.shards,
+            photos_per_s=progress.photos_per_s,
+        )
+        if self._on_progress is not None:
+            self._on_progress(progress)
