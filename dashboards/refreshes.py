@@ -1,0 +1,94 @@
+"""The refreshes of a run, from the miner's and the queue's events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dashboards.clock import RunClock
+from datasets.events import last_attempt_by_step
+
+Events = Sequence[Mapping[str, Any]]
+Outcome = Literal["published", "failed", "running", "cut off"]
+
+STAGES = ("embed", "mine", "publish")
+COUNTS = ("rows", "pairs", "semi_hard", "band_empty", "beyond_search", "suspect")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refresh:
+    """One refresh, from its begin to what became of it; times on the run's own clock."""
+
+    generation: int
+    mined_at_step: int
+    outcome: Outcome
+    began_s: float
+    ended_s: float
+    seconds: dict[str, float]
+    """By stage: `embed`, `mine`, `publish`; empty where nothing was published."""
+    counts: dict[str, int]
+    """`rows` and the counts of pairs; empty where nothing was published."""
+    reason: str
+    """Why it failed, or why the queue passed its generation over."""
+    first_step: int | None
+    """First step served from its generation; None where none was, or not yet."""
+
+    @property
+    def refresh_s(self) -> float:
+        """Seconds from its begin to its end."""
+        return self.ended_s - self.began_s
+
+
+def read_refreshes(
+    miner: Events, queue: Events, clock: RunClock, *, is_live: bool
+) -> tuple[Refresh, ...]:
+    """Pair each begin with its end.
+
+    Args:
+        miner: events in the order written.
+        queue: events in the order written.
+        clock: of the run.
+        is_live: the run goes on, so that a refresh without an end is still at work.
+    """
+    switches = last_attempt_by_step([dict(e) for e in queue if e["event"] == "switch"])
+    first_steps: dict[int | None, int] = {e["generation"]: e["first_step"] for e in switches}
+    passed_over = {e["generation"]: e["reason"] for e in queue if e["event"] == "skipped"}
+
+    def made(begin: Mapping[str, Any], end: Mapping[str, Any] | None, outcome: Outcome) -> Refresh:
+        closing = end or {}
+        generation = begin["generation"]
+        began_s = clock.at_s(begin)
+        ended_s = clock.elapsed_s if outcome == "running" else clock.at_s(end or begin)
+        return Refresh(
+            generation=generation,
+            mined_at_step=begin["checkpoint_step"],
+            outcome=outcome,
+            began_s=began_s,
+            ended_s=max(ended_s, began_s),
+            seconds={s: closing[f"{s}_s"] for s in STAGES if closing.get(f"{s}_s") is not None},
+            counts={name: closing[name] for name in COUNTS if closing.get(name) is not None},
+            reason=str(closing.get("reason") or passed_over.get(generation, "")),
+            first_step=first_steps.get(generation) if outcome == "published" else None,
+        )
+
+    def unfinished(begin: Mapping[str, Any], *, is_last: bool) -> Refresh:
+        if is_last and is_live and begin["attempt"] == clock.attempts:
+            return made(begin, None, "running")
+        # Published and then killed before it was logged: the queue knows of it all the same.
+        is_served = begin["generation"] in first_steps
+        return made(begin, None, "published" if is_served else "cut off")
+
+    refreshes: list[Refresh] = []
+    begun: Mapping[str, Any] | None = None
+    for event in miner:
+        if event["event"] == "begin":
+            if begun is not None:
+                refreshes.append(unfinished(begun, is_last=False))
+            begun = event
+        elif event["event"] in ("published", "failed"):
+            refreshes.append(made(begun or event, event, event["event"]))
+            begun = None
+    if begun is not None:
+        refreshes.append(unfinished(begun, is_last=True))
+    return tuple(refreshes)
