@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import VERBS, main
+from tests.datasets.photos import write_tree
+
+
+def refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must be refused: exit code 2 and one sentence."""
+    assert main(flags) == 2
+    sentence = capsys.readouterr().err.strip()
+    assert sentence.startswith("facequarry: ") and "\n" not in sentence
+    assert "Traceback" not in sentence
+    return sentence
+
+
+def test_usage_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    usage = capsys.readouterr().out
+    assert all(f"  {verb} " in usage for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert "--help" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "one of: demo, ingest" in refused(["fly"], capsys)
+
+
+@pytest.mark.parametrize("verb", ["demo", "ingest", "mine", "evaluate", "status", "doctor", "run"])
+def test_an_unknown_flag_is_refused(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--bogus" in refused([verb, "--bogus", "1"], capsys)
+
+
+def test_an_absent_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["ingest", "--source", str(tmp_path / "absent"), "--out", str(tmp_path / "faces")]
+    assert "absent" in refused(flags, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_without_identities_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "loose.jpg").write_bytes(b"x")
+    flags = ["ingest", "--source", str(tmp_path / "photos"), "--out", str(tmp_path / "faces")]
+    refused(flags, capsys)
+    assert not (tmp_path / "faces").exists()
+
+
+def test_a_run_without_faces_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["run", "--runs", str(tmp_path / "runs"), "--faces", str(tmp_path / "faces")]
+    assert "facequarry ingest" in refused(flags, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_exists_names_three_ways_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_tree(tmp_path / "photos", {"a": 2, "b": 2})
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "config.json").write_text("{}")
+    flags = ["run", "--name", "x", "--runs", str(tmp_path / "runs"), "--photos", str(photos)]
+    flags += ["--faces", str(tmp_path / "faces")]
+    sentence = refused(flags, capsys)
+    assert all(way in sentence for way in ("--resume", "--name", "remove"))
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = write_tree(tmp_path / "photos", {"a": 2, "b": 2})
+    flags = ["run", "--resume", "--runs", str(tmp_path / "runs"), "--photos", str(photos)]
+    assert "leave out --resume" in refused(flags, capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["mine", "evaluate"])
+def test_a_folder_that_is_no_run_is_refused(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no config.json" in refused([verb, "--run", str(tmp_path)], capsys)
+
+
+def test_status_without_runs_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "make demo" in refused(["status", "--runs", str(tmp_path)], capsys)
+
+
+def test_submit_needs_the_verb_it_submits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "facequarry submit run" in refused(["submit"], capsys)
+
+
+def test_a_dashboard_for_the_world_needs_a_login_in_front(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["dashboard", "--runs", str(tmp_path), "--host", "0.0.0.0"]
+    assert "--behind-auth-proxy" in refused(flags, capsys)
+
+
+def test_doctor_finds_what_this_suite_runs_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("ray", "torch", "faiss", "detector dlib-hog"))

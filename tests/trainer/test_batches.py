@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.faces import FaceStore
+from datasets.run_dir import RunDir
+from datasets.triplets import CorruptGeneration, Lease, RowRange
+from tests.trainer.stores import publish_rows, random_triplets, small_store
+from trainer.batches import RandomTriplets, RowReader, assemble
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
+    return small_store(tmp_path_factory.mktemp("store"))
+
+
+def test_random_triplets_are_triplets(store: FaceStore) -> None:
+    rows = random_triplets(store).rows(step=3, count=500)
+    identity = store.identity_index[rows]
+    assert (identity[:, 0] == identity[:, 1]).all()
+    assert (identity[:, 0] != identity[:, 2]).all()
+    assert (rows[:, 0] != rows[:, 1]).all()
+
+
+def test_random_triplets_reach_every_face_in_every_place(store: FaceStore) -> None:
+    rows = random_triplets(store).rows(step=0, count=5000)
+    for column in range(3):
+        assert set(rows[:, column]) == set(range(store.num_faces))
+
+
+def test_random_triplets_depend_on_seed_and_step_alone(store: FaceStore) -> None:
+    rows = random_triplets(store, seed=4).rows(7, 50)
+    assert np.array_equal(rows, random_triplets(store, seed=4).rows(7, 50))
+    assert not np.array_equal(rows, random_triplets(store, seed=4).rows(8, 50))
+    assert not np.array_equal(rows, random_triplets(store, seed=5).rows(7, 50))
+
+
+def test_identities_of_one_face_are_never_anchors() -> None:
+    random = RandomTriplets(np.array([10, 11, 12, 13]), np.array([0, 1, 0, 2]), seed=0)
+    rows = random.rows(0, 200)
+    assert set(rows[:, 0]) == {10, 12} and set(rows[:, 2]) == {11, 13}
+
+
+@pytest.mark.parametrize(
+    ("identities", "words"), [([0, 0], "two identities"), ([0, 1], "no training identity has two")]
+)
+def test_faces_that_make_no_triplet_are_refused(identities: list[int], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RandomTriplets(np.arange(2), np.array(identities), seed=0)
+
+
+def test_a_batch_holds_each_face_once_and_the_rows_of_the_lease(
+    store: FaceStore, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path)
+    rows = np.array([[0, 1, 5], [1, 0, 5], [5, 6, 0], [6, 5, 1], [8, 9, 0]])
+    publish_rows(run, 0, rows, mined_at_step=20)
+    lease = Lease(25, 0, (RowRange(0, 3, 5), RowRange(0, 0, 2)), repeats=2)
+    batch = assemble(lease, RowReader(run, random_triplets(store)), store, rank=0, world_size=1)
+    assert np.array_equal(batch.face_indices[batch.triplets], rows[[3, 4, 0, 1]])
+    assert len(np.unique(batch.face_indices)) == len(batch.face_indices)
+    assert np.array_equal(batch.images, store.decode(batch.face_indices))
+    assert (batch.staleness_steps, batch.repeats) == (5, 2)
+
+
+def test_ranks_share_the_rows_out(store: FaceStore, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    rows = np.random.default_rng(0).integers(0, store.num_faces, (12, 3))
+    publish_rows(run, 0, rows)
+    lease = Lease(0, 0, (RowRange(0, 0, 12),))
+    parts = [
+        assemble(lease, RowReader(run, random_triplets(store)), store, rank=rank, world_size=3)
+        for rank in range(3)
+    ]
+    joined = np.concatenate([part.face_indices[part.triplets] for part in parts])
+    assert np.array_equal(joined, rows)
+
+
+def test_staleness_is_that_of_the_oldest_row(store: FaceStore, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    rows = np.random.default_rng(0).integers(0, store.num_faces, (8, 3))
+    publish_rows(run, 0, rows, mined_at_step=10)
+    publish_rows(run, 1, rows, mined_at_step=30)
+    lease = Lease(35, 1, (RowRange(1, 0, 4), RowRange(0, 4, 8)))
+    batch = assemble(lease, RowReader(run, random_triplets(store)), store, rank=0, world_size=1)
+    assert batch.staleness_steps == 25
+
+
+def test_a_part_whose_bytes_changed_is_refused(store: FaceStore, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    publish_rows(run, 0, np.zeros((4, 3), np.int64))
+    (part,) = run.generation(0).glob("part-*")
+    part.write_bytes(part.read_bytes() + b"x")
+    with pytest.raises(CorruptGeneration, match="mine it again"):
+        RowReader(run, random_triplets(store)).read(Lease(0, 0, (RowRange(0, 0, 4),)), 0, 1)

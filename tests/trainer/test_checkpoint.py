@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.publish import AlreadyPublished, NewerSchema
+from datasets.run_dir import RunDir
+from trainer.backbones import build_backbone
+from trainer.checkpoint import (
+    CheckpointMismatch,
+    CorruptCheckpoint,
+    abandon_unverified,
+    load_model,
+    load_trainer_state,
+    load_weights,
+    newest_verified_step,
+    publish_checkpoint,
+)
+from trainer.retention import surplus_steps
+
+
+def publish(run: RunDir, step: int, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    model = build_backbone("compact", 8)
+    publish_checkpoint(
+        run,
+        step,
+        model,
+        backbone="compact",
+        embedding_dim=8,
+        crop_px=32,
+        trainer_state={"optimizer": {"lr": 0.5}},
+    )
+    return model
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    model = publish(run, 50)
+    loaded, manifest = load_model(run.checkpoint(50))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert (manifest["step"], manifest["crop_px"]) == (50, 32)
+    assert load_trainer_state(run.checkpoint(50)) == {"optimizer": {"lr": 0.5}}
+
+
+def test_a_step_is_published_once(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    publish(run, 50)
+    with pytest.raises(AlreadyPublished):
+        publish(run, 50, seed=1)
+    assert list(run.checkpoints.glob(".staging*")) == []
+
+
+def test_weights_of_another_size_do_not_fit(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    publish(run, 0)
+    with pytest.raises(CheckpointMismatch, match=r"\(8.*expected \(16"):
+        load_weights(build_backbone("compact", 16), run.checkpoint(0))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt"])
+def test_the_newest_checkpoint_that_verifies_is_taken(tmp_path: Path, name: str) -> None:
+    run = RunDir(tmp_path)
+    publish(run, 0)
+    publish(run, 50)
+    (run.checkpoint(50) / name).write_bytes(b"torn")
+    assert newest_verified_step(run) == 0
+    assert abandon_unverified(run) == [50]
+    assert run.checkpoint_steps() == [0]
+    assert [path.name[:14] for path in (tmp_path / "abandoned").iterdir()] == ["step=000000050"]
+    publish(run, 50)
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    publish(run, 0)
+    (run.checkpoint(0) / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(CorruptCheckpoint, match="bytes changed"):
+        load_model(run.checkpoint(0))
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    publish(run, 0)
+    path = run.checkpoint(0) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+    with pytest.raises(NewerSchema, match="newer facequarry"):
+        load_model(run.checkpoint(0))
+
+
+def test_no_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        load_model(tmp_path)
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown backbone"):
+        build_backbone("resnet", 8)
+
+
+def test_the_backbone_returns_unit_rows() -> None:
+    rows = build_backbone("compact", 8).eval()(torch.rand(3, 3, 48, 48))
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
+
+
+def test_retention_keeps_the_newest_step_zero_and_live_generations() -> None:
+    steps = [0, 10, 20, 30, 40, 50, 60]
+    assert surplus_steps(steps, [0, 10, 20, 30], keep=2) == [10, 40]
+    assert surplus_steps(steps, [], keep=3) == [10, 20, 30]
+    assert surplus_steps([0], [0], keep=1) == []
