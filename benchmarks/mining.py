@@ -109,12 +109,14 @@ def _multiply(x: NDArray[np.float32]) -> None:
 
     def multiply(begin: int, end: int) -> None:
         buffer = torch.empty((end - begin) * TILE_COLUMNS)
-        for part in faces.split(TILE_COLUMNS):
+        for column in range(0, len(x), TILE_COLUMNS):
+            part = faces[column : column + TILE_COLUMNS]
             tile = buffer[: (end - begin) * len(part)].view(end - begin, len(part))
             torch.mm(band[begin:end], part.T, out=tile)
 
     with Workers(None) as workers:
-        for band in faces.split(BAND_ANCHORS):
+        for anchor in range(0, len(x), BAND_ANCHORS):
+            band = faces[anchor : anchor + BAND_ANCHORS]
             workers.each(len(band), multiply)
 
 

@@ -88,6 +88,11 @@ def kernel(function: F) -> F:
     return cast(F, numba.njit(nogil=True, cache=True)(function))
 
 
+def _inlined(function: F) -> F:
+    """Compile into each caller: handing a gallery over costs more than a short loop."""
+    return cast(F, numba.njit(nogil=True, cache=True, inline="always")(function))
+
+
 def _reassociating_kernel(function: F) -> F:
     return cast(
         F, numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})(function)
@@ -177,7 +182,7 @@ def d2_of_candidates(
                 out[a, k] = d2_of(x, anchors[a], candidates[a, k])
 
 
-@kernel
+@_inlined
 def _key(query: Query, q: int, d2: np.float32, an_id: int) -> np.uint64:
     if query.order == HASH:
         return fold(query.state[q], np.uint64(an_id))
@@ -186,7 +191,7 @@ def _key(query: Query, q: int, d2: np.float32, an_id: int) -> np.uint64:
     return bits if query.order == NEAREST else ~bits
 
 
-@kernel
+@_inlined
 def _offer(rows: Rows, query: Query, best: Best, q: int, row: int, d2: np.float32) -> bool:
     """Insert a negative that qualifies where it belongs; return whether the list changed."""
     key = _key(query, q, d2, rows.ids[row])
@@ -214,14 +219,14 @@ def _offer(rows: Rows, query: Query, best: Best, q: int, row: int, d2: np.float3
     return True
 
 
-@kernel
+@_inlined
 def _precedes(rows: Rows, key: np.uint64, row: int, best: Best, q: int, k: int) -> bool:
     if key != best.key[q, k]:
         return bool(key < best.key[q, k])
     return bool(rows.ids[row] < rows.ids[best.row[q, k]])
 
 
-@kernel
+@_inlined
 def _admitted(query: Query, best: Best, q: int) -> tuple[float, float]:
     """Return the closed d2 interval in which a negative could still enter the list of q."""
     low, high = np.float64(query.low[q]), np.float64(query.high[q])
@@ -237,13 +242,13 @@ def _admitted(query: Query, best: Best, q: int) -> tuple[float, float]:
 @kernel
 def _round_down(value: float) -> np.float32:
     rounded = np.float32(value)
-    return np.nextafter(rounded, np.float32(-np.inf)) if rounded > value else rounded
+    return np.float32(np.nextafter(rounded, np.float32(-np.inf))) if rounded > value else rounded
 
 
 @kernel
 def _round_up(value: float) -> np.float32:
     rounded = np.float32(value)
-    return np.nextafter(rounded, np.float32(np.inf)) if rounded < value else rounded
+    return np.float32(np.nextafter(rounded, np.float32(np.inf))) if rounded < value else rounded
 
 
 @kernel
@@ -274,63 +279,79 @@ def scan_tile(
         begin: first search.
         end: one past the last search.
     """
+    width = tile.shape[1]
     for q in range(begin, end):
         if query.low[q] > query.high[q]:
             continue
-        row = query.row[q]
-        width = tile.shape[1]
-        own_first = min(max(rows.first[row] - column, 0), width)
-        own_last = min(max(rows.last[row] - column, 0), width)
-        values = tile[query.slot[q] - first_slot]
-        norms2 = rows.norms2[row] + norm2
-        _scan_span(rows, query, best, values, column, norms2, error, q, 0, own_first)
-        _scan_span(rows, query, best, values, column, norms2, error, q, own_last, width)
+        slot = query.slot[q] - first_slot
+        norms2 = rows.norms2[query.row[q]] + norm2
+        low, high = _limits(query, best, q, norms2, error)
+        values = tile[slot]
+        if not _any_within(values, low, high):
+            continue
+        for start in range(0, width, _BLOCK):
+            stop = min(start + _BLOCK, width)
+            if _any_within(values[start:stop], low, high):
+                _scan_block(rows, query, best, tile, slot, column, norms2, error, q, start, stop)
+                low, high = _limits(query, best, q, norms2, error)
 
 
 @kernel
-def _scan_span(
+def _any_within(block: Float32Array, low: np.float32, high: np.float32) -> bool:
+    # A bare "or" over a whole array is what the compiler turns into vector instructions.
+    hit = False
+    for c in range(block.size):
+        hit |= (block[c] >= low) & (block[c] <= high)
+    return hit
+
+
+@_inlined
+def _limits(
+    query: Query, best: Best, q: int, norms2: float, error: float
+) -> tuple[np.float32, np.float32]:
+    """Return the closed interval of tile values that could belong to an admitted negative."""
+    least, most = _admitted(query, best, q)
+    return _round_down(least - norms2 - error), _round_up(most - norms2 + error)
+
+
+@_inlined
+def _scan_block(
     rows: Rows,
     query: Query,
     best: Best,
-    values: Float32Array,
+    tile: Float32Array,
+    slot: int,
     column: int,
     norms2: float,
     error: float,
     q: int,
-    begin: int,
-    end: int,
+    start: int,
+    stop: int,
 ) -> None:
+    """Offer what the limits let through in one block of a tile row, deciding by the defined d2."""
     anchor = query.row[q]
-    least, most = _admitted(query, best, q)
-    low, high = _round_down(least - norms2 - error), _round_up(most - norms2 + error)
-    for start in range(begin, end, _BLOCK):
-        block = values[start : min(start + _BLOCK, end)]
-        # A bare "or" over the block is what the compiler turns into vector instructions.
-        hit = False
-        for c in range(block.size):
-            hit |= (block[c] >= low) & (block[c] <= high)
-        if not hit:
+    low, high = _limits(query, best, q, norms2, error)
+    for c in range(start, stop):
+        value = tile[slot, c]
+        row = column + c
+        if not low <= value <= high or rows.first[row] == rows.first[anchor]:
             continue
-        for c in range(block.size):
-            if not low <= block[c] <= high:
+        is_full = best.num[q] == query.wanted
+        if query.order == HASH and is_full:
+            # The hash alone says no far more often than the distance does, and costs less.
+            if _key(query, q, np.float32(0), rows.ids[row]) > best.key[q, query.wanted - 1]:
                 continue
-            row = column + start + c
-            if query.order == HASH and best.num[q] == query.wanted:
-                # The hash alone says no far more often than the distance does, and costs less.
-                if _key(query, q, np.float32(0), rows.ids[row]) > best.key[q, query.wanted - 1]:
-                    continue
-            if query.counted and best.num[q] == query.wanted:
-                nearest = block[c] + norms2 - error
-                if nearest > best.d2[q, query.wanted - 1] and nearest + 2 * error < query.high[q]:
-                    best.total[q] += 1
-                    continue
-            d2 = d2_of(rows.x, anchor, row)
-            if not query.low[q] <= d2 <= query.high[q]:
+        if query.counted and is_full:
+            nearest = value + norms2 - error
+            if nearest > best.d2[q, query.wanted - 1] and nearest + 2 * error < query.high[q]:
+                best.total[q] += 1
                 continue
-            best.total[q] += query.counted
-            if _offer(rows, query, best, q, row, d2):
-                least, most = _admitted(query, best, q)
-                low, high = _round_down(least - norms2 - error), _round_up(most - norms2 + error)
+        d2 = d2_of(rows.x, anchor, row)
+        if not query.low[q] <= d2 <= query.high[q]:
+            continue
+        best.total[q] += query.counted
+        if _offer(rows, query, best, q, row, d2):
+            low, high = _limits(query, best, q, norms2, error)
 
 
 @kernel

@@ -35,7 +35,7 @@ def galleries(draw: st.DrawFn) -> tuple[NDArray[np.float32], list[int]]:
     """Draw up to 14 faces on a circle or from a few 4-d directions, one identity of two or more."""
     identities = [0, 0, 1, *draw(st.lists(st.integers(0, 4), max_size=11))]
     identities = draw(st.permutations(identities))
-    size = {"min_size": len(identities), "max_size": len(identities)}
+    size: Any = {"min_size": len(identities), "max_size": len(identities)}
     if draw(st.booleans()):
         # Whole multiples of 15 degrees tie all the time; a nudge of 1e-4 almost does.
         angles = draw(st.lists(st.integers(0, 23), **size))

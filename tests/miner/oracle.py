@@ -100,9 +100,9 @@ def mine_slowly(
             else:
                 positives.append(p)
         if config.positives == "random":
-            positives.sort(key=lambda p, a=a: seeded_hash(seed, 1, a, p))
+            positives = [p for _, p in sorted((seeded_hash(seed, 1, a, p), p) for p in positives)]
         elif config.positives == "hardest":
-            positives.sort(key=lambda p, a=a: (-d2(a, p), p))
+            positives = [p for _, p in sorted((-d2(a, p), p) for p in positives)]
         for p in sorted(positives[: config.positives_per_anchor]):
             d2_ap = d2(a, p)
             upper = np.float32(d2_ap + np.float32(config.margin))

@@ -67,7 +67,7 @@ def test_other_layouts_and_types_are_accepted() -> None:
 @pytest.mark.parametrize("kind", [str, object])
 def test_string_identities_are_accepted(kind: type) -> None:
     x, identities = separated(5, 4, 8, 0.8)
-    names = np.array([f"n{identity:06}" for identity in identities], dtype=kind)
+    names: Any = np.array([f"n{identity:06}" for identity in identities], dtype=kind)
     assert mine(x, names).table.equals(mine(x, identities).table)
 
 
