@@ -187,7 +187,7 @@ def _run_pool(
                 summary = ray.get(answer, timeout=_GET_TIMEOUT_S)
             except RayTaskError as error:
                 ray.kill(actor)
-                cause: BaseException = error.as_instanceof_cause()  # type: ignore[no-untyped-call]
+                cause: BaseException = error.as_instanceof_cause()
                 raise cause from None
             except GetTimeoutError:
                 raise

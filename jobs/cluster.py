@@ -20,8 +20,14 @@ class DoesNotFit(ValueError):
 
 @contextlib.contextmanager
 def ray_cluster(config: ClusterConfig) -> Iterator[None]:
-    """Use an embedded Ray for the block, or the cluster that this process belongs to."""
-    # Read by Ray when it starts: no usage statistics, and one message of our own on a lost node.
+    """Use an embedded Ray for the block, or the cluster that this process belongs to.
+
+    Where Ray is started already, it is used as it is and left running.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Read by Ray when it starts: no usage statistics.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if config.address is None:
         ray.init(

@@ -188,7 +188,7 @@ def check_keys(tree: Mapping[str, Any], kind: type, *, source: str, prefix: str 
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
             raise BadFlags(f"{source}: unknown key {prefix}{key}; {hint}")
-        section = known[key].default_factory
+        section: object = known[key].default_factory
         if isinstance(section, type) and is_dataclass(section):
             if not isinstance(value, Mapping):
                 raise BadFlags(f"{source}: {prefix}{key} is a section, write [{prefix}{key}]")

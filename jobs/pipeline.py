@@ -168,6 +168,8 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
         if miner is not None and not failure:
             ray.get(miner.stop.remote(), timeout=_ACTOR_TIMEOUT_S)
             ray.wait([mining], timeout=_MINER_STOP_TIMEOUT_S)
+        for actor in filter(None, (miner, queue)):
+            ray.kill(actor)
 
 
 def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:

@@ -55,12 +55,13 @@ def submit_run(
     with tempfile.TemporaryDirectory(prefix="facequarry-job-") as folder:
         write_json(Path(folder) / CONFIG_FILE, to_tree(config))
         try:
-            return client.submit_job(
+            job: str = client.submit_job(
                 entrypoint=shlex.join(words),
                 submission_id=f"{config.name}-{uuid.uuid4().hex[:8]}",
                 runtime_env={"working_dir": folder},
                 metadata={"run": str(config.runs / config.name)},
             )
+            return job
         except RuntimeError as error:
             raise JobFailed(f"the cluster at {address} refused the job: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from datasets.events import read_events
 from datasets.progress import Progress
@@ -61,10 +62,9 @@ class Watch:
             return
         last = steps[-1]
         refreshes = len(self._run.generation_numbers())
-        shown: dict[str, object] = {"loss": last["loss_d2"]}
+        shown: dict[str, Any] = {"loss": last["loss_d2"]}
         shown["still_semi-hard"] = f"{100 * last['in_band_share']:.1f} %"
         if "staleness_steps" in last:
             shown["stale_steps"] = last["staleness_steps"]
-        self._progress.update(
-            last["step"] + 1, **shown, refreshes=refreshes, faces_per_s=last["faces_per_s"]
-        )
+        shown |= {"refreshes": refreshes, "faces_per_s": last["faces_per_s"]}
+        self._progress.update(last["step"] + 1, **shown)

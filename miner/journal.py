@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Journal:
         self._append({"record": "skipped", "generation": generation, "reason": reason})
         self.skipped[generation] = reason
 
-    def _replay(self, line: dict[str, Any], settings: dict[str, object]) -> None:
+    def _replay(self, line: dict[str, Any], settings: Mapping[str, object]) -> None:
         record = line.pop("record")
         if record == "open":
             for name, now in settings.items():

@@ -114,7 +114,7 @@ def make_generation(
         refresh_s=ended - began,
         **{name: stats[name] for name in counts},
     )
-    return table.num_rows
+    return int(table.num_rows)
 
 
 class MiningFailed(RuntimeError):

@@ -75,7 +75,8 @@ class RandomTriplets:
         positive += positive >= anchor
         negative = rng.integers(0, len(self._faces) - num)
         negative = np.where(negative >= first, negative + num, negative)
-        return self._faces[np.stack([anchor, positive, negative], axis=1)]
+        rows: IntArray = self._faces[np.stack([anchor, positive, negative], axis=1)]
+        return rows
 
 
 class RowReader:

@@ -71,7 +71,7 @@ def train(
     on_gpu = world.device.startswith("cuda")
     layout = torch.channels_last if on_gpu else torch.contiguous_format
     model = build_backbone(config.backbone, config.embedding_dim)
-    model = model.to(device=world.device, memory_format=layout)
+    model = model.to(device=torch.device(world.device), memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )

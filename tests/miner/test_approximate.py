@@ -145,9 +145,10 @@ def test_auto_takes_an_index_that_skips_rows_only_for_large_galleries(
 ) -> None:
     large = miner.mining.FAISS_FROM_ROWS
     ivf = MinerConfig(faiss_index="IVF4,Flat", nprobe=2)
-    assert choose_engine(MinerConfig(), 100 * large) == "exact"
-    assert choose_engine(ivf, large - 1) == "exact"
-    assert choose_engine(ivf, large) == "faiss"
-    assert choose_engine(MinerConfig(engine="faiss"), 10) == "faiss"
+    assert choose_engine(MinerConfig(), 100 * large, 100 * large) == "exact"
+    assert choose_engine(ivf, large - 1, large - 1) == "exact"
+    assert choose_engine(ivf, large, large) == "faiss"
+    assert choose_engine(ivf, large, 2000) == "exact"
+    assert choose_engine(MinerConfig(engine="faiss"), 10, 10) == "faiss"
     monkeypatch.setattr(miner.mining, "FAISS_FROM_ROWS", 40)
     assert mine(*separated(10, 4, 8, 0.5), config=ivf).stats.engine == "faiss"
