@@ -138,7 +138,9 @@ def choose_engine(config: MinerConfig, num_rows: int, num_anchors: int) -> str:
 
     A flat FAISS index looks at every row as the exact engine does and keeps K of them as well: it
     never wins (2 to 18 times the CPU time from 20,000 to 100,000 rows). An index that skips rows
-    must first be trained and filled, which pays only when many rows are mined as anchors.
+    must first be trained and filled, which pays only when many rows are mined as anchors: with
+    200,000 rows of 128 dimensions and bands that are seldom empty, 2048 anchors took 1.7 CPU
+    seconds exactly and 1.5 with IVF1024,Flat at nprobe 16 (recall 0.98), after 14.5 to build it.
 
     Args:
         config: engine and faiss_index are read.
