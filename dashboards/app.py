@@ -8,6 +8,7 @@ Streamlit runs this file from top to bottom for every visitor; `dashboards.serve
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from dashboards import cards, sections
 from dashboards.read import RunFacts, list_runs, read_run, signature
 
 _LIVE_EVERY_S = 2.0
+# Streamlit mounts a changed plotly figure anew, which blinks: figures follow at a calmer pace.
+_FIGURES_EVERY_S = 8.0
 _IDLE_EVERY_S = 10.0
 
 
@@ -44,8 +47,10 @@ def page(runs: Path, first: str | None) -> None:
     except (OSError, ValueError) as error:
         st.error(str(error))
         return
-    every_s = _LIVE_EVERY_S if facts.state == "running" else _IDLE_EVERY_S
+    is_live = facts.state == "running"
+    every_s = _LIVE_EVERY_S if is_live else _IDLE_EVERY_S
     st.fragment(_live, run_every=every_s)(runs, names, root, _shown(facts))
+    st.fragment(_figures, run_every=_FIGURES_EVERY_S if is_live else None)(root)
     st.fragment(sections.mining)(facts)
     sections.verification(facts)
 
@@ -60,7 +65,7 @@ def _chosen(names: list[str], first: str | None) -> str:
 
 
 def _live(runs: Path, names: list[str], root: Path, shown: object) -> None:
-    """Draw what changes with every step; begin anew where the rest of the page changed too."""
+    """Draw the headline; draw the whole page anew where more than that has changed."""
     try:
         facts = _facts(root)
     except (OSError, ValueError) as error:
@@ -70,7 +75,12 @@ def _live(runs: Path, names: list[str], root: Path, shown: object) -> None:
         st.rerun()
     st.html(cards.heading(facts))
     sections.headline(facts)
-    sections.training(facts)
+
+
+def _figures(root: Path) -> None:
+    # What is wrong with a run that cannot be read is said above.
+    with contextlib.suppress(OSError, ValueError):
+        sections.training(_facts(root))
 
 
 @st.fragment(run_every=_LIVE_EVERY_S)
@@ -82,7 +92,7 @@ def _watch(runs: Path, names: list[str]) -> None:
 def _shown(facts: RunFacts) -> object:
     """Return what the parts of the page that do not refresh by themselves depend on."""
     evaluated = tuple(evaluation["step"] for evaluation in facts.evaluations)
-    return facts.generations, evaluated, facts.state
+    return facts.generations, evaluated, facts.state, len(facts.steps) > 0
 
 
 def _facts(root: Path) -> RunFacts:

@@ -58,6 +58,8 @@ def heading(facts: RunFacts) -> str:
     parts = [f"{minutes} min {seconds:02d} s at work"]
     if facts.attempts > 1:
         parts.append(f"attempt {facts.attempts}")
+    if facts.faces and facts.faces.num_identities is None:
+        parts.append("finding faces in photos")
     if facts.reason:
         parts.append(html.escape(facts.reason))
     label = f'<span class="fq-state" style="background:{color}">{word}</span>'

@@ -31,6 +31,15 @@ class RunClock:
         self.last_time = max(last.values(), default=0.0)
         """When the last event was written, seconds since the epoch."""
 
+    def run_until(self, now: float) -> None:
+        """Count the time since the last event in: the run goes on.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        if self.attempts:
+            self.elapsed_s += max(now - self.last_time, 0.0)
+
     def at_s(self, event: Mapping[str, Any]) -> float:
         """Return when an event was written on this clock, seconds."""
         return float(event["time"] - self._shift[event["attempt"]])

@@ -138,7 +138,12 @@ def read_run(root: Path, *, now: float | None = None) -> RunFacts:
     settings = _settings(read_manifest(run.config))
     events = {stage: read_events(run.events, stage) for stage in STAGES}
     clock = RunClock(event for stage in STAGES for event in events[stage])
-    state, reason = _state(events["driver"], clock, time.time() if now is None else now)
+    now = time.time() if now is None else now
+    ingest = read_events(settings.faces / "events", "ingest")
+    last_time = max([clock.last_time, *(event["time"] for event in ingest[-1:])])
+    state, reason = _state(events["driver"], now - last_time if last_time else 0.0)
+    if state == "running":
+        clock.run_until(now)
     generations = tuple(run.generation_numbers())
     evaluated = run.evaluation_steps()
     bounds = [event.get("staleness_bound_steps") for event in events["driver"]]
@@ -159,7 +164,7 @@ def read_run(root: Path, *, now: float | None = None) -> RunFacts:
             read_manifest(run.evaluation(step) / METRICS)
             for step in dict.fromkeys(evaluated[:1] + evaluated[-1:])
         ),
-        faces=_faces(settings.faces, _snapshot(run, generations)),
+        faces=_faces(settings.faces, _snapshot(run, generations), ingest),
         staleness_bound_steps=next((bound for bound in reversed(bounds) if bound), None),
     )
 
@@ -175,12 +180,11 @@ def _settings(tree: dict[str, Any]) -> Settings:
     )
 
 
-def _state(driver: Events, clock: RunClock, now: float) -> tuple[State, str]:
+def _state(driver: Events, silent_s: float) -> tuple[State, str]:
     last = driver[-1] if driver else None
     if last and last["event"] == "end":
         reason = str(last.get("reason") or "")
         return ("done", "") if reason == "done" else ("failed", reason)
-    silent_s = now - clock.last_time if clock.attempts else 0.0
     return ("quiet", "") if silent_s > _QUIET_AFTER_S else ("running", "")
 
 
@@ -214,12 +218,12 @@ def _snapshot(run: RunDir, generations: Sequence[int]) -> int | None:
         return None
 
 
-def _faces(root: Path, snapshot: int | None) -> Faces | None:
+def _faces(root: Path, snapshot: int | None, ingest: Events) -> Faces | None:
     try:
         found = read_snapshot(root, snapshot)
         return Faces(found.num_faces, found.num_identities, found.num_photos, found.rejects)
     except FileNotFoundError:
-        ingested = [event for event in read_events(root / "events", "ingest") if "faces" in event]
+        ingested = [event for event in ingest if "faces" in event]
         if not ingested:
             return None
         last = ingested[-1]

@@ -115,6 +115,20 @@ def test_a_failed_run_says_why(runs: Path) -> None:
     assert (facts.state, facts.reason) == ("failed", "RunFailed: no CUDA")
 
 
+def test_a_run_that_finds_faces_is_not_quiet_and_counts_them(runs: Path) -> None:
+    run = begin_run(runs, "ingesting")
+    clock = Clock()
+    EventLog(run.events, "driver", attempt=1, clock=clock).write("start", command="run")
+    clock.now += 600
+    ingest = EventLog(runs.parent / "faces" / "events", "ingest", attempt=1, clock=clock)
+    ingest.write("shard", photos=100, faces=90, rejects={"no_face": 10}, shards=1)
+    facts = read_run(run.root, now=clock.now + 30)
+    assert (facts.state, facts.elapsed_s) == ("running", 630)
+    assert facts.faces is not None
+    assert (facts.faces.num_faces, facts.faces.num_identities) == (90, None)
+    assert facts.faces.rejects == {"no_face": 10}
+
+
 def test_the_signature_changes_with_the_run(runs: Path) -> None:
     run = begin_run(runs, "growing")
     before = signature(run.root)
