@@ -1,0 +1,155 @@
+"""The whole loop on a real Ray: rendered faces, two and more refreshes, restart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from datasets.config import IngestConfig
+from datasets.events import last_attempt_by_step, read_events
+from datasets.run_dir import RunDir
+from datasets.split import Split
+from datasets.synthetic import write_photos
+from datasets.triplets import read_generation_manifest, read_table
+from jobs.config import ClusterConfig, EvaluationConfig, RunConfig
+from jobs.pipeline import RunFailed, run_pipeline
+from jobs.report import RunReport
+from miner.config import MinerConfig
+from miner.refresh_config import RefreshConfig
+from trainer.config import TrainerConfig
+
+pytestmark = pytest.mark.ray
+
+MINER = MinerConfig(positives="random", positives_per_anchor=3, negatives="random")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunConfig:
+    folder = tmp_path_factory.mktemp("loop")
+    write_photos(folder / "photos", num_identities=16, photos_per_identity=6)
+    return RunConfig(
+        name="first",
+        runs=folder / "runs",
+        faces=folder / "faces",
+        photos=folder / "photos",
+        ingest=IngestConfig(detector="none", crop_px=48),
+        split=Split(train=0.7, tuning=0.0),
+        trainer=TrainerConfig(embedding_dim=16, steps=60, batch=24, checkpoint_every=15),
+        miner=MINER,
+        evaluation=EvaluationConfig(max_pairs=500),
+        cluster=ClusterConfig(address="auto"),
+    )
+
+
+@pytest.fixture(scope="module")
+def report(config: RunConfig) -> RunReport:
+    return run_pipeline(config)
+
+
+def test_the_loop_refreshes_and_the_loss_falls(report: RunReport) -> None:
+    assert report.refreshes >= 2
+    assert report.triplets_consumed == 60 * 24
+    events = read_events(RunDir(report.root).events, "trainer")
+    losses = [event["loss_d2"] for event in events if event["event"] == "step"]
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+def test_staleness_stays_below_its_bound(report: RunReport) -> None:
+    assert report.max_staleness_steps < report.staleness_bound_steps
+
+
+def test_held_out_identities_are_told_apart_better_than_before(report: RunReport) -> None:
+    assert report.after.verification.auc > report.before.verification.auc
+
+
+def test_mined_triplets_are_semi_hard_and_of_training_identities(
+    report: RunReport, config: RunConfig
+) -> None:
+    from datasets.faces import FaceStore
+
+    run = RunDir(report.root)
+    store = FaceStore.open(config.faces, config.faces / "cache")
+    train = set(config.split.faces(store, "train").tolist())
+    for number in run.generation_numbers():
+        rows = read_table(run.generation(number)).to_pydict()
+        assert set(rows["kind"]) == {"semi_hard"}
+        for d2_ap, d2_an in zip(rows["d2_ap"], rows["d2_an"], strict=True):
+            assert d2_ap < d2_an < d2_ap + MINER.margin + 1e-6
+        faces = [set(rows[column]) for column in ("anchor", "positive", "negative")]
+        assert set.union(*faces) <= train
+
+
+def test_a_generation_names_all_that_determines_it(report: RunReport) -> None:
+    run = RunDir(report.root)
+    manifest = read_generation_manifest(run.generation(0))
+    checkpoint = json.loads((run.checkpoint(0) / "manifest.json").read_text())
+    assert manifest["weight_sha256"] == checkpoint["weight_sha256"]
+    assert (manifest["mined_at_step"], manifest["snapshot"]) == (0, 1)
+    assert manifest["config"]["margin"] == MINER.margin
+    stats = manifest["stats"]
+    parts = ("semi_hard", "band_empty", "beyond_search", "suspect")
+    assert stats["pairs"] == sum(stats[name] for name in parts)
+
+
+def test_the_pictures_and_evaluations_are_there(report: RunReport) -> None:
+    assert {"loss", "roc", "d2", "staleness", "mining", "triplets"} <= set(report.pictures)
+    assert all(path.stat().st_size > 5000 for path in report.pictures.values())
+    assert RunDir(report.root).evaluation_steps() == [0, 60]
+
+
+def test_a_longer_run_goes_on_from_the_last_checkpoint(
+    report: RunReport, config: RunConfig
+) -> None:
+    longer = replace(config, trainer=replace(config.trainer, steps=75))
+    assert run_pipeline(longer, resume=True).triplets_consumed == 75 * 24
+    events = read_events(RunDir(report.root).events, "trainer")
+    starts = [event["resumed_step"] for event in events if event["event"] == "start"]
+    assert starts == [0, 60]
+    steps = last_attempt_by_step([event for event in events if event["event"] == "step"])
+    assert [event["step"] for event in steps] == list(range(75))
+
+
+def test_two_workers_train_on_random_triplets(config: RunConfig) -> None:
+    two = replace(
+        config,
+        name="two",
+        trainer=replace(config.trainer, selection="random", workers=2, steps=10),
+    )
+    done = run_pipeline(two)
+    assert done.refreshes == 0
+    events = read_events(RunDir(done.root).events, "trainer")
+    assert {e["generation"] for e in events if e["event"] == "step"} == {None}
+    assert [e["world_size"] for e in events if e["event"] == "start"] == [2]
+
+
+def test_blocking_refresh_is_never_older_than_its_interval(config: RunConfig) -> None:
+    blocking = replace(
+        config,
+        name="blocking",
+        trainer=replace(config.trainer, steps=30),
+        refresh=RefreshConfig(mode="blocking"),
+    )
+    done = run_pipeline(blocking)
+    steps = [e for e in read_events(RunDir(done.root).events, "trainer") if e["event"] == "step"]
+    assert [event["staleness_steps"] for event in steps] == [*range(15), *range(15)]
+
+
+def test_mining_that_never_succeeds_ends_the_run_with_its_reason(config: RunConfig) -> None:
+    # A factory string that FAISS refuses is found out only by the miner.
+    bad = replace(
+        config,
+        name="bad",
+        trainer=replace(config.trainer, max_failures=0),
+        miner=replace(MINER, engine="faiss", faiss_index="Nonsense"),
+        refresh=RefreshConfig(max_failures=2),
+    )
+    with pytest.raises(RunFailed, match="Nonsense"):
+        run_pipeline(bad)
+
+
+def test_more_cpus_than_there_are_is_said_at_once(config: RunConfig) -> None:
+    greedy = replace(config, name="greedy", cluster=replace(config.cluster, trainer_cpus=8.0))
+    with pytest.raises(ValueError, match="lower --cluster.trainer-cpus"):
+        run_pipeline(greedy)
