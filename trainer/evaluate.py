@@ -116,10 +116,10 @@ def _publish(folder: Path, result: Evaluation) -> None:
     # An evaluation is derived: the same checkpoint and faces give it again, so it may be replaced.
     roc({f"step {result.step}": result.roc}, folder / "roc.png")
     d2_histograms(result.split_d2, folder / "d2.png", title=f"Pairs at step {result.step}")
-    write_json(folder / METRICS, _metrics(result), replace=True)
+    write_json(folder / METRICS, metrics_of(result), replace=True)
 
 
-def _metrics(result: Evaluation) -> dict[str, Any]:
+def metrics_of(result: Evaluation) -> dict[str, Any]:
     edges = np.linspace(0, 4, _HISTOGRAM_BINS + 1)
     far, tar = result.roc
     shown = np.unique(np.linspace(0, len(far) - 1, _CURVE_POINTS).astype(int))

@@ -187,7 +187,7 @@ def identity_of(face_index: int) -> str:
 
 def metrics(step: int, auc: float) -> dict[str, object]:
     """Return what an evaluation publishes."""
-    from trainer.evaluate import Evaluation, _metrics
+    from trainer.evaluate import Evaluation, metrics_of
     from trainer.verification import Retrieval, verify
 
     random = np.random.default_rng(step)
@@ -203,4 +203,4 @@ def metrics(step: int, auc: float) -> dict[str, object]:
         d2=d2,
         is_same=is_same,
     )
-    return _metrics(result)
+    return metrics_of(result)
