@@ -24,6 +24,7 @@ from jobs.config import RunConfig, to_tree
 from jobs.runs_on_disk import absolute
 
 CONFIG_FILE = "run.json"
+_NOT_READY = "No available agent"
 _POLL_S = 1.0
 _END_TIMEOUT_S = 60.0
 
@@ -51,19 +52,25 @@ def submit_run(
     config = replace(config, cluster=replace(config.cluster, address="auto"))
     words = [python, "-m", "jobs", "run", "--config", CONFIG_FILE]
     words += ["--resume"] if resume else []
+    job = f"{config.name}-{uuid.uuid4().hex[:8]}"
+    deadline = time.monotonic() + timeout_s
     client = connect(address, timeout_s=timeout_s)
     with tempfile.TemporaryDirectory(prefix="facequarry-job-") as folder:
         write_json(Path(folder) / CONFIG_FILE, to_tree(config))
-        try:
-            job: str = client.submit_job(
-                entrypoint=shlex.join(words),
-                submission_id=f"{config.name}-{uuid.uuid4().hex[:8]}",
-                runtime_env={"working_dir": folder},
-                metadata={"run": str(config.runs / config.name)},
-            )
-            return job
-        except RuntimeError as error:
-            raise JobFailed(f"the cluster at {address} refused the job: {error}") from error
+        while True:
+            try:
+                client.submit_job(
+                    entrypoint=shlex.join(words),
+                    submission_id=job,
+                    runtime_env={"working_dir": folder},
+                    metadata={"run": str(config.runs / config.name)},
+                )
+                return job
+            except RuntimeError as error:
+                # A head that answers may still be starting what takes jobs.
+                if _NOT_READY not in str(error) or time.monotonic() > deadline:
+                    raise JobFailed(f"the cluster at {address} refused the job: {error}") from error
+            time.sleep(_POLL_S)
 
 
 def connect(address: str, *, timeout_s: float) -> JobSubmissionClient:
