@@ -40,7 +40,7 @@ from trainer.evaluate import evaluate
 from trainer.job import FacesAt, TrainJob
 from trainer.ray_train import fit
 
-_MINER_STOP_TIMEOUT_S = 600.0
+_MINER_STOP_TIMEOUT_S = 5.0
 _ACTOR_TIMEOUT_S = 120.0
 
 
@@ -165,9 +165,10 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
     except TrainingFailedError as error:
         raise RunFailed(failure[0] if failure else _reason(error)) from error
     finally:
-        if miner is not None and not failure:
-            ray.get(miner.stop.remote(), timeout=_ACTOR_TIMEOUT_S)
+        if miner is not None:
+            miner.stop.remote()
             ray.wait([mining], timeout=_MINER_STOP_TIMEOUT_S)
+        # A refresh that is still in hand is lost with its actor: nobody would consume it.
         for actor in filter(None, (miner, queue)):
             ray.kill(actor)
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 # Rows of one identity that stay together. More would share more faces in a batch and leave fewer
-# identities in it; eight rows of four positives each are two anchors.
-BLOCK_ROWS = 8
+# identities in it; four rows are one anchor with the four positives that run files take.
+BLOCK_ROWS = 4
 
 
 def pack(table: pa.Table, identity_of_anchor: npt.NDArray[np.integer], *, seed: int) -> pa.Table:

@@ -120,6 +120,7 @@ def _publish(folder: Path, result: Evaluation) -> None:
 
 
 def metrics_of(result: Evaluation) -> dict[str, Any]:
+    """Return what `metrics.json` holds: figures, and histograms and curve as they are drawn."""
     edges = np.linspace(0, 4, _HISTOGRAM_BINS + 1)
     far, tar = result.roc
     shown = np.unique(np.linspace(0, len(far) - 1, _CURVE_POINTS).astype(int))

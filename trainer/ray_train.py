@@ -7,6 +7,8 @@ checkpoints: the loop picks the newest of ours that verifies (docs/decisions.md)
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from pathlib import Path
 
 import ray.train
@@ -31,6 +33,7 @@ def fit(job: TrainJob, *, storage: Path, cpus_per_worker: float) -> int:
     Raises:
         ray.train.TrainingFailedError: the group failed more than `max_failures` times; its cause
             is the first worker's error.
+        KeyboardInterrupt: Ctrl-C; the workers are ended.
     """
     # Ray Train reports its controller's every state at INFO; our own lines come from the events.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
@@ -50,7 +53,16 @@ def fit(job: TrainJob, *, storage: Path, cpus_per_worker: float) -> int:
             ),
         ),
     )
-    step = trainer.fit().return_value
+    # Ray Train takes Ctrl-C for itself: it ends its workers, leaves by SystemExit, and stays in
+    # charge of the signal.
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        step = trainer.fit().return_value
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
     if not isinstance(step, int):
         raise RuntimeError(f"the training workers returned {step!r} in place of their last step")
     return step

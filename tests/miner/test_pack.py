@@ -49,7 +49,7 @@ def test_packed_batches_share_more_faces_than_shuffled_ones() -> None:
     table = make_table()
     shuffled = table.take(np.random.default_rng(1).permutation(table.num_rows))
     packed = pack(table, identity_of(table), seed=3)
-    assert faces_per_triplet(packed, 32) < 0.85 * faces_per_triplet(shuffled, 32)
+    assert faces_per_triplet(packed, 32) < 0.9 * faces_per_triplet(shuffled, 32)
 
 
 def test_a_batch_mixes_identities() -> None:
@@ -58,7 +58,7 @@ def test_a_batch_mixes_identities() -> None:
     identities = identity_of(packed)
     longest = max(len(run) for run in np.split(identities, np.flatnonzero(np.diff(identities)) + 1))
     assert longest <= 2 * BLOCK_ROWS
-    assert len(np.unique(identities[:64])) >= 64 // BLOCK_ROWS
+    assert len(np.unique(identities[:64])) >= 64 // (2 * BLOCK_ROWS)
 
 
 def test_an_empty_table_stays_empty() -> None:
