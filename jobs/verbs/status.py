@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from datasets.publish import read_manifest
 from datasets.run_dir import METRICS, RunDir
 from jobs.config import parse
 from jobs.runs_on_disk import read_run
+
+_LOG_WIDTH = 140
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +39,13 @@ def run(flags: Sequence[str]) -> int:
         folders = [folder for folder in folders if folder.name == args.run]
     if not folders:
         raise FileNotFoundError(f"no run {args.run or ''} under {args.runs}; try: make demo")
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for name in ("run", "state", "step", "loss", "in band", "refreshes", "stale", "AUC", "moved"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for folder in folders:
         table.add_row(folder.name, *status_cells(RunDir(folder), now=time.time()))
-    Console().print(table)
+    # A log has no width of its own; on a narrow terminal rich shortens the cells.
+    Console(width=None if sys.stdout.isatty() else _LOG_WIDTH).print(table)
     return 0
 
 

@@ -54,22 +54,8 @@ def test_an_answer_never_changes(
         assert lease_at(early, step) == lease_at(late, step)
 
 
-@given(EVENTS, BATCHES)
-def test_without_carry_over_a_generation_is_served_row_by_row_in_order(
-    events: list[tuple[str, int]], batch: int
-) -> None:
-    state = play(events, batch, carry_over=0.0)
-    served: dict[int | None, list[int]] = {}
-    for step in range(state.granted_through + 1):
-        for generation, row in rows_of(lease_at(state, step)):
-            served.setdefault(generation, []).append(row)
-    rows = {switch.generation: switch.rows for switch in state.switches}
-    for generation, seen in served.items():
-        assert seen == [i % rows[generation] for i in range(len(seen))]
-
-
 @given(EVENTS, BATCHES, CARRY)
-def test_carried_rows_go_on_where_their_generation_stopped(
+def test_a_generation_is_served_row_by_row_in_order_main_rows_first_then_carried(
     events: list[tuple[str, int]], batch: int, carry_over: float
 ) -> None:
     state = play(events, batch, carry_over)

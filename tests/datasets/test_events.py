@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datasets.events import FIELDS, EventLog, last_attempt_by_step, read_events
+
+
+def make_log(folder: Path, attempt: int = 1) -> EventLog:
+    return EventLog(folder, "trainer", attempt=attempt, clock=lambda: 12.5)
+
+
+def test_an_event_comes_back_as_written(tmp_path: Path) -> None:
+    make_log(tmp_path).write("step", step=3, loss_d2=0.25, generation=None)
+    assert read_events(tmp_path, "trainer") == [
+        {
+            "time": 12.5,
+            "attempt": 1,
+            "event": "step",
+            "step": 3,
+            "loss_d2": 0.25,
+            "generation": None,
+        }
+    ]
+
+
+def test_a_field_without_a_meaning_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="trainer/bogus"):
+        make_log(tmp_path).write("step", bogus=1)
+    assert read_events(tmp_path, "trainer") == []
+
+
+def test_a_value_that_is_no_number_becomes_null(tmp_path: Path) -> None:
+    make_log(tmp_path).write("step", step=0, loss_d2=float("nan"))
+    assert read_events(tmp_path, "trainer")[0]["loss_d2"] is None
+
+
+def test_a_torn_line_swallows_nothing_of_the_next_attempt(tmp_path: Path) -> None:
+    make_log(tmp_path).write("step", step=0)
+    path = tmp_path / "trainer.jsonl"
+    with path.open("a") as file:
+        file.write('{"time": 13.0, "att')
+    assert [event["step"] for event in read_events(tmp_path, "trainer")] == [0]
+    make_log(tmp_path, attempt=2).write("step", step=1)
+    assert [event["step"] for event in read_events(tmp_path, "trainer")] == [0, 1]
+
+
+def test_readers_keep_the_last_attempt_of_a_step(tmp_path: Path) -> None:
+    first, second = make_log(tmp_path), make_log(tmp_path, attempt=2)
+    for step in (0, 1, 2):
+        first.write("step", step=step, loss_d2=1.0)
+    for step in (1, 2, 3):
+        second.write("step", step=step, loss_d2=2.0)
+    kept = last_attempt_by_step(read_events(tmp_path, "trainer"))
+    assert [(event["step"], event["attempt"]) for event in kept] == [(0, 1), (1, 2), (2, 2), (3, 2)]
+
+
+def test_an_absent_log_has_no_events(tmp_path: Path) -> None:
+    assert read_events(tmp_path, "miner") == []
+
+
+def test_every_line_is_json(tmp_path: Path) -> None:
+    make_log(tmp_path).write("step", step=1, loss_d2=float("inf"))
+    for line in (tmp_path / "trainer.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_field_names_are_stage_slash_name_with_a_meaning() -> None:
+    stages = {"ingest", "trainer", "miner", "queue", "driver"}
+    for name, meaning in FIELDS.items():
+        assert name.split("/")[0] in stages and name.count("/") == 1
+        assert meaning
