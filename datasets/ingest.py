@@ -37,7 +37,7 @@ from datasets.snapshots import (
     read_snapshot,
     snapshot_numbers,
 )
-from datasets.sources import list_photos
+from datasets.sources import scan_photos
 from datasets.tally import IngestProgress, Tally
 
 __all__ = ["IngestProgress", "IngestReport", "NoFaces", "ingest"]
@@ -67,6 +67,8 @@ class IngestReport:
     identities: int
     rejects: dict[str, int]
     """Rejected photos by reason."""
+    left_out: dict[str, int]
+    """Photos of the source that were not looked at, by reason."""
     new_photos: int
     """Photos that no snapshot had looked at before."""
     shards_made: int
@@ -108,7 +110,7 @@ def ingest(
     """
     clock = time.monotonic()
     source, out = source.absolute(), out.absolute()
-    photos = list_photos(source, min_photos_per_identity=config.min_photos_per_identity)
+    listing = scan_photos(source, min_photos_per_identity=config.min_photos_per_identity)
     options = face_options(config, make_detector(config))
     if not ray.is_initialized():
         raise RuntimeError("Ray is not started; call ray.init() first, or use: facequarry ingest")
@@ -117,7 +119,7 @@ def ingest(
             sweep_staging(out / folder)
         current = read_snapshot(out) if snapshot_numbers(out) else None
         check_options(current, options)
-        plan = plan_ingest(out, photos, current, options, config.photos_per_shard)
+        plan = plan_ingest(out, listing.photos, current, options, config.photos_per_shard)
         tally = Tally(plan, _event_log(out), on_progress)
         try:
             made = _make_shards(
@@ -136,6 +138,7 @@ def ingest(
         faces=snapshot.num_faces,
         identities=snapshot.num_identities,
         rejects=snapshot.rejects,
+        left_out=listing.left_out,
         new_photos=sum(len(task.photos) for task in plan.tasks),
         shards_made=len(made),
         shards_reused=len(plan.finished),

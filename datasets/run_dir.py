@@ -57,6 +57,11 @@ class RunDir:
         return self.root / "queue.jsonl"
 
     @property
+    def driver_lock(self) -> Path:
+        """Held by the one process that drives the run."""
+        return self.root / ".driver.lock"
+
+    @property
     def miner_lock(self) -> Path:
         """Held by the one miner that may publish generations."""
         return self.root / ".miner.lock"

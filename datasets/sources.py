@@ -31,8 +31,23 @@ class Photo:
     """Size at listing; part of a shard's digest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source holds."""
+
+    photos: list[Photo]
+    """The photos to look at, sorted."""
+    left_out: dict[str, int]
+    """Photos that are not looked at, by reason; reasons without any are absent."""
+
+
 def list_photos(root: Path, *, min_photos_per_identity: int = 1) -> list[Photo]:
-    """List the photos of a folder of identity folders, sorted.
+    """List the photos of a folder of identity folders, as `scan_photos` does."""
+    return scan_photos(root, min_photos_per_identity=min_photos_per_identity).photos
+
+
+def scan_photos(root: Path, *, min_photos_per_identity: int = 1) -> Listing:
+    """List the photos of a folder of identity folders, and count those left out.
 
     Files lie directly in their identity's folder and have an image's suffix; hidden names and
     deeper folders are not looked at.
@@ -64,7 +79,11 @@ def list_photos(root: Path, *, min_photos_per_identity: int = 1) -> list[Photo]:
         raise ValueError(
             _nothing_found(root, num_folders, num_photos, num_loose, min_photos_per_identity)
         )
-    return sorted(photos)
+    left_out = {
+        "of an identity with too few photos": num_photos - len(photos),
+        "outside any identity's folder": num_loose,
+    }
+    return Listing(sorted(photos), {reason: n for reason, n in left_out.items() if n})
 
 
 def read_photo(root: Path, source: str, *, max_bytes: int) -> bytes:

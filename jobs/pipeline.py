@@ -14,30 +14,31 @@ journal, progress is the event log. So any of them may die and come back.
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import ray
 from ray.train import TrainingFailedError
 
-from datasets.events import EventLog
-from datasets.ingest import IngestProgress, ingest
-from datasets.progress import Progress
+from datasets.faces import FaceStore
+from datasets.ingest import ingest
+from datasets.lock import WriterLock
 from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
+from datasets.sources import scan_photos
 from jobs.cluster import check_fits, ray_cluster
 from jobs.config import RunConfig
 from jobs.report import RunReport, make_report
-from jobs.runs_on_disk import absolute, prepare_run
-from jobs.watch import Watch
+from jobs.runs_on_disk import absolute, attempt_of, check_run
+from jobs.watch import Watch, ingest_progress
 from miner.actors import MinerActor, QueueActor, QueueClient
 from miner.refresh import RefreshPlan
 from miner.serve import QueueSettings
+from trainer.batches import RandomTriplets
 from trainer.evaluate import evaluate
 from trainer.job import FacesAt, TrainJob
+from trainer.pairs import verification_pairs
 from trainer.ray_train import fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
@@ -53,50 +54,57 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
 
     Raises:
         ValueError, OSError: bad input; the sentence says what to do and nothing was started.
+        LockHeld: another process drives this run.
         RunFailed: training or mining failed.
     """
     config = absolute(config)
+    run = check_run(config, resume=resume)
     if config.photos is None:
-        read_snapshot(config.faces)  # refuse before a cluster is started
-    run, attempt = prepare_run(config, resume=resume)
-    log = EventLog(run.events, "driver", attempt=attempt)
-    log.write("start", command=" ".join(sys.argv))
-    began = time.monotonic()
-    try:
-        with ray_cluster(config.cluster):
-            check_fits(config)
-            faces = make_faces(config)
-            store = faces.open()
-            config.split.faces(store, "train")
-            held_out = config.split.faces(store, config.evaluation.part)
+        read_snapshot(config.faces)
+    else:
+        scan_photos(config.photos, min_photos_per_identity=config.ingest.min_photos_per_identity)
+    # Until here nothing was started, and until the run is opened nothing of it is written.
+    with ray_cluster(config.cluster):
+        check_fits(config)
+        faces = make_faces(config)
+        store = faces.open()
+        held_out = check_split(config, store)
+        with WriterLock(run.driver_lock), attempt_of(config, resume=resume) as (attempt, ending):
             train_with_mining(config, run, faces, attempt)
-        before, after = (
-            evaluate(
-                run,
-                store,
-                held_out,
-                step=step,
-                part=config.evaluation.part,
-                max_pairs=config.evaluation.max_pairs,
-                seed=config.seed,
+            before, after = (
+                evaluate(
+                    run,
+                    store,
+                    held_out,
+                    step=step,
+                    part=config.evaluation.part,
+                    max_pairs=config.evaluation.max_pairs,
+                    seed=config.seed,
+                )
+                for step in (0, config.trainer.steps)
             )
-            for step in (0, config.trainer.steps)
-        )
-        report = make_report(config, run, store, before, after)
-    except BaseException as error:
-        log.write(
-            "end", seconds=time.monotonic() - began, reason=f"{type(error).__name__}: {error}"
-        )
-        raise
-    log.write(
-        "end",
-        seconds=time.monotonic() - began,
-        reason="done",
-        auc=after.verification.auc,
-        staleness_bound_steps=report.staleness_bound_steps,
-        max_staleness_steps=report.max_staleness_steps,
-    )
+            report = make_report(config, run, store, before, after)
+            ending |= {
+                "auc": after.verification.auc,
+                "staleness_bound_steps": report.staleness_bound_steps,
+                "max_staleness_steps": report.max_staleness_steps,
+            }
     return report
+
+
+def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
+    """Return the faces to evaluate, after checking that both parts can be used.
+
+    Raises:
+        ValueError: a part has no identities, or no identity with two faces.
+    """
+    train = config.split.faces(store, "train")
+    RandomTriplets(train, store.identity_index[train], seed=config.seed)
+    evaluated = config.split.faces(store, config.evaluation.part)
+    verification_pairs(
+        store.identity_index[evaluated], max_pairs=config.evaluation.max_pairs, seed=config.seed
+    )
+    return evaluated
 
 
 def make_faces(config: RunConfig) -> FacesAt:
@@ -114,18 +122,6 @@ def faces_of(config: RunConfig) -> FacesAt:
         cache=config.cluster.face_cache or config.faces / "cache",
         snapshot=read_snapshot(config.faces).number,
     )
-
-
-@contextlib.contextmanager
-def ingest_progress() -> Iterator[Callable[[IngestProgress], None]]:
-    """Yield a callback that shows an ingest's progress."""
-    with Progress("ingest", total=None, unit="photos") as progress:
-
-        def show(now: IngestProgress) -> None:
-            rejects = sum(now.rejects.values())
-            progress.update(now.photos, total=now.total_photos, faces=now.faces, rejects=rejects)
-
-        yield show
 
 
 def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> None:

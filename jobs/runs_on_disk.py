@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from datasets.events import read_events
+from datasets.events import EventLog, read_events
 from datasets.publish import SCHEMA_VERSION, read_manifest, write_json
 from datasets.run_dir import RunDir
 from jobs.config import RunConfig, load_run_config, to_tree
@@ -29,8 +33,8 @@ def absolute(config: RunConfig) -> RunConfig:
     )
 
 
-def prepare_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
-    """Make the run directory, or check that it may be gone on with; return it and the attempt.
+def check_run(config: RunConfig, *, resume: bool) -> RunDir:
+    """Check that the run directory may be made, or gone on with; nothing is written.
 
     Raises:
         FileExistsError: the run exists and `resume` is false; names the three ways out.
@@ -38,7 +42,6 @@ def prepare_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
         ValueError: the run was started with settings that cannot change.
     """
     run = RunDir(config.runs / config.name)
-    tree = {"schema_version": SCHEMA_VERSION, **to_tree(config)}
     if not run.config.exists():
         if resume:
             raise FileNotFoundError(f"no run at {run.root} to resume; leave out --resume")
@@ -47,15 +50,47 @@ def prepare_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
             raise FileExistsError(
                 f"{run.root} holds parts of a run and no config.json; give another --name"
             )
-        write_json(run.config, tree)
-        return run, 1
+        return run
     if not resume:
         raise FileExistsError(
             f"run {run.root} exists; go on with it by --resume, give another --name, "
             "or remove the folder"
         )
-    _check_same(read_manifest(run.config), tree, run)
-    return run, last_attempt(run) + 1
+    _check_same(read_manifest(run.config), to_tree(config), run)
+    return run
+
+
+def open_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
+    """Make the run directory, or open it again; return it and the number of this attempt.
+
+    Raises:
+        as `check_run` does.
+    """
+    run = check_run(config, resume=resume)
+    if resume:
+        return run, last_attempt(run) + 1
+    write_json(run.config, {"schema_version": SCHEMA_VERSION, **to_tree(config)})
+    return run, 1
+
+
+@contextlib.contextmanager
+def attempt_of(config: RunConfig, *, resume: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Open the run for the block and log how the attempt ends.
+
+    Yields the attempt's number, and a dict whose values go into its last event.
+    """
+    run, attempt = open_run(config, resume=resume)
+    log = EventLog(run.events, "driver", attempt=attempt)
+    log.write("start", command=" ".join(sys.argv))
+    began = time.monotonic()
+    ending: dict[str, Any] = {"reason": "done"}
+    try:
+        yield attempt, ending
+    except BaseException as error:
+        ending["reason"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        log.write("end", seconds=time.monotonic() - began, **ending)
 
 
 def last_attempt(run: RunDir) -> int:

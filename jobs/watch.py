@@ -1,13 +1,15 @@
-"""Show a run while it goes on, from its event log, and notice when the miner ends."""
+"""Show an ingest and a run while they go on; a run from its event log, as any dashboard does."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 from datasets.events import read_events
+from datasets.ingest import IngestProgress
 from datasets.progress import Progress
 from datasets.run_dir import RunDir
 
@@ -68,3 +70,15 @@ class Watch:
             shown["stale_steps"] = last["staleness_steps"]
         shown |= {"refreshes": refreshes, "faces_per_s": last["faces_per_s"]}
         self._progress.update(last["step"] + 1, **shown)
+
+
+@contextlib.contextmanager
+def ingest_progress() -> Iterator[Callable[[IngestProgress], None]]:
+    """Yield a callback that shows an ingest's progress."""
+    with Progress("ingest", total=None, unit="photos") as progress:
+
+        def show(now: IngestProgress) -> None:
+            rejects = sum(now.rejects.values())
+            progress.update(now.photos, total=now.total_photos, faces=now.faces, rejects=rejects)
+
+        yield show

@@ -33,7 +33,7 @@ def run(flags: Sequence[str]) -> int:
     from datasets.progress import duration
     from datasets.sources import list_photos
     from jobs.cluster import ray_cluster
-    from jobs.pipeline import ingest_progress
+    from jobs.watch import ingest_progress
 
     # Refused before a cluster is started.
     list_photos(args.source, min_photos_per_identity=args.config.min_photos_per_identity)
@@ -48,6 +48,7 @@ def run(flags: Sequence[str]) -> int:
         ("photos", f"{report.photos}, {report.new_photos} of them new"),
         ("faces, identities", f"{report.faces}, {report.identities}"),
         ("rejected photos", rejects),
+        *((f"left out, {reason}", str(n)) for reason, n in report.left_out.items()),
         ("shards", f"{report.shards_made} made, {report.shards_reused} reused"),
         ("time", f"{duration(report.seconds)}, {rate:.0f} photos/s"),
         *((f"picture of {path.stem}", str(path)) for path in report.pictures),

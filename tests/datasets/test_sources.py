@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datasets.schema import Reason, Rejected
-from datasets.sources import list_photos, name_of, path_of, read_photo
+from datasets.sources import list_photos, name_of, path_of, read_photo, scan_photos
 from tests.datasets.photos import write_tree
 
 
@@ -82,3 +82,14 @@ def test_fifo_neither_blocks_nor_is_read(tmp_path: Path) -> None:
     with pytest.raises(Rejected) as caught:
         read_photo(tmp_path, "pipe.jpg", max_bytes=100)
     assert caught.value.reason is Reason.UNREADABLE
+
+
+def test_photos_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 1, "b": 3})
+    (tmp_path / "loose.jpg").write_bytes(b"x")
+    assert scan_photos(tmp_path).left_out == {"outside any identity's folder": 1}
+    left_out = scan_photos(tmp_path, min_photos_per_identity=2).left_out
+    assert left_out == {
+        "of an identity with too few photos": 1,
+        "outside any identity's folder": 1,
+    }
