@@ -165,18 +165,19 @@ def report_table(report: RunReport) -> Table:
     table.add_row("identities, faces", f"{report.identities}, {report.faces}")
     table.add_row("rejected photos", rejects)
     table.add_row(
-        "refreshes",
-        f"{report.refreshes}, {report.failed_refreshes} failed; the longest took "
-        f"{report.longest_refresh_steps} steps of training",
-    )
-    table.add_row(
         "triplets consumed",
         f"{report.triplets_consumed} in {report.steps} steps, {report.repeats} of them repeats",
     )
-    table.add_row(
-        "staleness",
-        f"at most {report.max_staleness_steps} steps, bound {report.staleness_bound_steps}",
-    )
+    if report.refreshes:
+        table.add_row(
+            "refreshes",
+            f"{report.refreshes}, {report.failed_refreshes} failed; the longest took "
+            f"{report.longest_refresh_steps} steps of training",
+        )
+        table.add_row(
+            "staleness",
+            f"at most {report.max_staleness_steps} steps, bound {report.staleness_bound_steps}",
+        )
     table.add_row("waiting for data", f"{100 * report.wait_share:.1f} % of the training time")
     table.add_section()
     table.add_row(

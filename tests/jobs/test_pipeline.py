@@ -9,10 +9,12 @@ import pytest
 
 from datasets.config import IngestConfig
 from datasets.events import last_attempt_by_step, read_events
+from datasets.lock import LockHeld, WriterLock
 from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.synthetic import write_photos
 from datasets.triplets import read_generation_manifest, read_table
+from jobs.cli import main
 from jobs.config import ClusterConfig, EvaluationConfig, RunConfig
 from jobs.pipeline import RunFailed, run_pipeline
 from jobs.report import RunReport
@@ -153,3 +155,35 @@ def test_more_cpus_than_there_are_is_said_at_once(config: RunConfig) -> None:
     greedy = replace(config, name="greedy", cluster=replace(config.cluster, trainer_cpus=8.0))
     with pytest.raises(ValueError, match="lower --cluster.trainer-cpus"):
         run_pipeline(greedy)
+
+
+def test_the_verbs_work_on_a_finished_run(
+    report: RunReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(report.root)
+    before = run.generation_numbers()
+    assert main(["mine", "--run", str(report.root)]) == 0
+    assert run.generation_numbers() == [*before, before[-1] + 1]
+    assert "semi hard pairs" in capsys.readouterr().out
+    assert main(["evaluate", "--run", str(report.root), "--step", "0"]) == 0
+    assert "TAR at FAR 1e-2" in capsys.readouterr().out
+    assert main(["status", "--runs", str(report.root.parent), "--run", "first"]) == 0
+    assert "done" in capsys.readouterr().out
+    assert main(["mine", "--run", str(report.root), "--step", "7"]) == 2
+    assert "no checkpoint of step 7" in capsys.readouterr().err
+
+
+def test_while_another_refresh_holds_the_lock_there_is_nothing_to_do(
+    report: RunReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(report.root)
+    before = run.generation_numbers()
+    with WriterLock(run.miner_lock):
+        assert main(["mine", "--run", str(report.root)]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert run.generation_numbers() == before
+
+
+def test_a_run_has_one_driver(report: RunReport, config: RunConfig) -> None:
+    with WriterLock(RunDir(report.root).driver_lock), pytest.raises(LockHeld):
+        run_pipeline(config, resume=True)
