@@ -21,8 +21,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "installing into $(VENV) (faiss-$(FAISS)); the first time takes a few minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[$(FAISS),dashboard,dev]'
+	$(BIN)/pip install --quiet --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --quiet -c constraints.txt -e '.[$(FAISS),dashboard,dev]'
 	@touch $@
 
 setup-system:  ## apt-get: Chromium for the page tests (the only target that needs root)
