@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +124,39 @@ def read_events(folder: Path, stage: str) -> list[dict[str, Any]]:
     return list(iterate_lines(folder / f"{stage}.jsonl"))
 
 
+class EventTail:
+    """Follows one stage's events: each `new()` returns what was written since the last one."""
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        self._path = folder / f"{stage}.jsonl"
+        self._offset = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the complete lines that came since the last call."""
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            raw = file.read()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return list(_parse(whole.splitlines()))
+
+
 def iterate_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the complete JSON lines of a file; an absent file has none."""
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for raw in file:
-            if raw.endswith(b"\n"):
-                try:
-                    yield json.loads(raw)
-                except json.JSONDecodeError:
-                    continue  # a line torn by a killed writer, continued by the next attempt
+        yield from _parse(line for line in file if line.endswith(b"\n"))
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue  # torn by a killed writer and ended by the next attempt
 
 
 def last_attempt_by_step(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from datasets.events import read_events
+from datasets.events import EventTail
 from datasets.ingest import IngestProgress
 from datasets.progress import Progress
 from datasets.run_dir import RunDir
@@ -29,6 +29,7 @@ class Watch:
     def __init__(self, run: RunDir, *, attempt: int, steps: int, check: Callable[[], None]) -> None:
         self._run, self._attempt, self._steps = run, attempt, steps
         self._check = check
+        self._events = EventTail(run.events, "trainer")
         self._ended = threading.Event()
         self._progress = Progress("train", total=steps, unit="steps")
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
@@ -55,12 +56,8 @@ class Watch:
         self._show()
 
     def _show(self) -> None:
-        steps = [
-            event
-            for event in read_events(self._run.events, "trainer")
-            if event["attempt"] == self._attempt and event["event"] == "step"
-        ]
-        if not steps:
+        steps = [event for event in self._events.new() if event["event"] == "step"]
+        if not steps or steps[-1]["attempt"] != self._attempt:
             return
         last = steps[-1]
         refreshes = len(self._run.generation_numbers())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import FIELDS, EventLog, last_attempt_by_step, read_events
+from datasets.events import FIELDS, EventLog, EventTail, last_attempt_by_step, read_events
 
 
 def make_log(folder: Path, attempt: int = 1) -> EventLog:
@@ -55,6 +55,23 @@ def test_readers_keep_the_last_attempt_of_a_step(tmp_path: Path) -> None:
         second.write("step", step=step, loss_d2=2.0)
     kept = last_attempt_by_step(read_events(tmp_path, "trainer"))
     assert [(event["step"], event["attempt"]) for event in kept] == [(0, 1), (1, 2), (2, 2), (3, 2)]
+
+
+def test_a_tail_returns_each_complete_line_once(tmp_path: Path) -> None:
+    tail = EventTail(tmp_path, "trainer")
+    assert tail.new() == []
+    log = make_log(tmp_path)
+    for step in (0, 1):
+        log.write("step", step=step)
+    assert [event["step"] for event in tail.new()] == [0, 1]
+    assert tail.new() == []
+    path = tmp_path / "trainer.jsonl"
+    with path.open("a") as file:
+        file.write('{"step": 2, ')
+    assert tail.new() == []
+    with path.open("a") as file:
+        file.write('"event": "step"}\n')
+    assert [event["step"] for event in tail.new()] == [2]
 
 
 def test_an_absent_log_has_no_events(tmp_path: Path) -> None:
