@@ -211,4 +211,9 @@ def _map(path: Path) -> pa.RecordBatch:
         reader = pa.ipc.open_file(file)
         if reader.num_record_batches == 0:
             return pa.RecordBatch.from_pylist([], reader.schema)
+        if reader.num_record_batches > 1:
+            raise CorruptShard(
+                f"{path} holds {reader.num_record_batches} batches, more than 2 GiB of crops; "
+                "ingest with fewer photos_per_shard"
+            )
         return reader.get_batch(0)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from datasets.publish import sha256_file
 from datasets.schema import FaceOptions
 from datasets.shard import (
     REJECTS,
@@ -118,21 +120,28 @@ def _unnamed_shards(root: Path, named: set[str]) -> Iterable[ShardSummary]:
     for path in sorted((root / SHARDS).glob("*.json")):
         if path.stem not in named:
             summary = read_summary(root, path.stem)
-            if summary is not None:
+            if summary is not None and _is_intact(root, summary):
                 yield summary
+            else:
+                # Without its summary it is unfinished, and is made again under the same name.
+                path.unlink()
+
+
+def _is_intact(root: Path, summary: ShardSummary) -> bool:
+    """Say whether a shard that no snapshot vouches for yet is what its summary says."""
+    faces = root / SHARDS / f"{summary.shard}.parquet"
+    try:
+        pq.read_metadata(root / REJECTS / f"{summary.shard}.parquet")
+        return sha256_file(faces) == summary.sha256
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
 
 
 def _task_of(
     root: Path, summary: ShardSummary, new: dict[str, Photo], options: FaceOptions
 ) -> ShardTask | None:
     """Return the task that a finished shard answers; None where there is no such task now."""
-    path = root / SHARDS / f"{summary.shard}.parquet"
-    try:
-        if path.stat().st_size != summary.bytes:
-            return None
-        sources = known_sources(root, [summary.shard])
-    except (FileNotFoundError, pa.ArrowInvalid):
-        return None
+    sources = known_sources(root, [summary.shard])
     if not sources or not sources <= new.keys():
         return None
     photos = tuple(sorted(new[source] for source in sources))

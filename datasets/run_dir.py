@@ -18,8 +18,13 @@ class RunDir:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration, written once when the run is made."""
+        """The resolved configuration, of the last attempt."""
         return self.root / "config.json"
+
+    @property
+    def faces(self) -> Path:
+        """The snapshot of faces that all face_index values of the run refer to."""
+        return self.root / "faces.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -74,9 +79,10 @@ class RunDir:
         """Folder of generation `number`."""
         return self.generations / f"gen={number:06d}"
 
-    def evaluation(self, step: int) -> Path:
-        """Folder of the evaluation of the checkpoint at `step`."""
-        return self.evaluations / f"step={step:09d}"
+    def evaluation(self, step: int, part: str = "held_out") -> Path:
+        """Folder of the evaluation of the checkpoint at `step`; other parts get their own."""
+        suffix = "" if part == "held_out" else f"-{part}"
+        return self.evaluations / f"step={step:09d}{suffix}"
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the published checkpoints, ascending."""
@@ -87,5 +93,5 @@ class RunDir:
         return numbered(self.generations, "gen=")
 
     def evaluation_steps(self) -> list[int]:
-        """Steps whose evaluation is published, ascending."""
+        """Steps whose held-out evaluation is published, ascending."""
         return numbered(self.evaluations, "step=", METRICS)

@@ -25,7 +25,6 @@ from datasets.publish import (
     staged_folder,
 )
 
-KINDS = ("semi_hard", "hard", "easy", "random")
 TRIPLETS = pa.schema(
     [
         ("anchor", pa.int64()),

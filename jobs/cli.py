@@ -1,18 +1,24 @@
 """The `facequarry` command: verbs, their flags, and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Every verb has `--help`. This module
-and `doctor.py` are the only ones that print.
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Every verb has `--help`. Only this
+module and the verbs print.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("datasets", "trainer", "miner", "jobs", "dashboards")
+
+logger = logging.getLogger(__name__)
 
 # Verb: (module, one line of help). Modules are imported when their verb is used: `--help` is quick.
 VERBS: dict[str, tuple[str, str]] = {
@@ -47,29 +53,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("facequarry: interrupted; what was published stays", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError) as error:
-        # Bad input is raised as a builtin with a whole sentence (or a subclass of one).
-        logging.getLogger(__name__).debug("bad input", exc_info=True)
-        return _refuse(str(error))
     except Exception as error:
+        if is_bad_input(error):
+            logger.debug("bad input", exc_info=True)
+            return _refuse(str(error))
         if is_expected_failure(error):
             print(f"facequarry: {error}", file=sys.stderr)
         else:
-            logging.getLogger(__name__).exception("facequarry %s failed", verb)
+            logger.exception("facequarry %s failed", verb)
         return FAILED
+
+
+def is_bad_input(error: Exception) -> bool:
+    """Say whether an error is the user's to mend: a sentence of ours, and no failure under way.
+
+    Bad input is raised as a builtin with a whole sentence, or a subclass of one. The same builtins
+    from inside another library are bugs, and time-outs, lost connections and full disks failures.
+    """
+    if isinstance(error, OSError):
+        is_failure = isinstance(error, TimeoutError | ConnectionError)
+        return not is_failure and error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+    frames = traceback.extract_tb(error.__traceback__)
+    raised_in = Path(frames[-1].filename).resolve()
+    return isinstance(error, ValueError) and any(
+        raised_in.is_relative_to(ROOT / package) for package in PACKAGES
+    )
 
 
 def is_expected_failure(error: Exception) -> bool:
     """Say whether an error's sentence is enough: a failure we name, in place of a bug."""
     # By name, so that this module imports nothing heavy before a verb is chosen.
-    return type(error).__name__ in ("RunFailed", "LockHeld", "MiningFailed", "JobFailed")
+    named = ("RunFailed", "LockHeld", "MiningFailed", "JobFailed")
+    return isinstance(error, OSError) or type(error).__name__ in named
 
 
 def wrong_datasets() -> str | None:
     """Return a sentence if the well-known package `datasets` is imported in place of ours."""
     import datasets
 
-    ours = Path(__file__).resolve().parent.parent / "datasets"
+    ours = ROOT / "datasets"
     found = Path(datasets.__file__ or "").resolve().parent
     if found == ours:
         return None

@@ -25,12 +25,11 @@ from datasets.faces import FaceStore
 from datasets.ingest import ingest
 from datasets.lock import WriterLock
 from datasets.run_dir import RunDir
-from datasets.snapshots import read_snapshot
 from datasets.sources import scan_photos
 from jobs.cluster import check_fits, ray_cluster
 from jobs.config import RunConfig
 from jobs.report import RunReport, make_report
-from jobs.runs_on_disk import absolute, attempt_of, check_run
+from jobs.runs_on_disk import absolute, attempt_of, check_run, pinned_snapshot
 from jobs.watch import Watch, ingest_progress
 from miner.actors import MinerActor, QueueActor, QueueClient
 from miner.refresh import RefreshPlan
@@ -43,6 +42,8 @@ from trainer.ray_train import fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
 _ACTOR_TIMEOUT_S = 120.0
+# Reading a lease's rows and faces, beyond the wait for the lease itself.
+_BATCH_SLACK_S = 300.0
 
 
 class RunFailed(RuntimeError):
@@ -60,16 +61,19 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
     config = absolute(config)
     run = check_run(config, resume=resume)
     if config.photos is None:
-        read_snapshot(config.faces)
+        pinned_snapshot(config, run)
     else:
         scan_photos(config.photos, min_photos_per_identity=config.ingest.min_photos_per_identity)
     # Until here nothing was started, and until the run is opened nothing of it is written.
     with ray_cluster(config.cluster):
         check_fits(config)
-        faces = make_faces(config)
+        faces = make_faces(config, run)
         store = faces.open()
         held_out = check_split(config, store)
-        with WriterLock(run.driver_lock), attempt_of(config, resume=resume) as (attempt, ending):
+        with (
+            WriterLock(run.driver_lock),
+            attempt_of(config, store.manifest, resume=resume) as (attempt, ending),
+        ):
             train_with_mining(config, run, faces, attempt)
             before, after = (
                 evaluate(
@@ -107,20 +111,20 @@ def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
     return evaluated
 
 
-def make_faces(config: RunConfig) -> FacesAt:
+def make_faces(config: RunConfig, run: RunDir) -> FacesAt:
     """Ingest the run's photos, if it names any, and say where its faces are."""
     if config.photos is not None:
         with ingest_progress() as show:
             ingest(config.photos, config.faces, config.ingest, show)
-    return faces_of(config)
+    return faces_of(config, run)
 
 
-def faces_of(config: RunConfig) -> FacesAt:
-    """Say where a run's faces are: its newest snapshot."""
+def faces_of(config: RunConfig, run: RunDir) -> FacesAt:
+    """Say where a run's faces are: the snapshot that it started with."""
     return FacesAt(
         root=config.faces,
         cache=config.cluster.face_cache or config.faces / "cache",
-        snapshot=read_snapshot(config.faces).number,
+        snapshot=pinned_snapshot(config, run),
     )
 
 
@@ -137,13 +141,13 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
     failure: list[str] = []
 
     def check_miner() -> None:
-        if mining is None or failure or not ray.wait([mining], timeout=0)[0]:
+        if mining is None or not ray.wait([mining], timeout=0)[0]:
             return
         try:
             ray.get(mining, timeout=_ACTOR_TIMEOUT_S)
         except ray.exceptions.RayError as error:
-            failure.append(_reason(error))
-            ray.get(queue.give_up.remote(failure[0]), timeout=_ACTOR_TIMEOUT_S)
+            failure[:] = [_reason(error)]
+            queue.give_up.remote(failure[0])  # at each look: a restarted queue has forgotten it
 
     job = TrainJob(
         config=config.trainer,
@@ -154,6 +158,7 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
         margin=config.miner.margin,
         seed=config.seed,
         attempt=attempt,
+        batch_timeout_s=config.refresh.lease_timeout_s + _BATCH_SLACK_S,
     )
     try:
         with Watch(run, attempt=attempt, steps=config.trainer.steps, check=check_miner):

@@ -58,7 +58,11 @@ def make_report(
     steps = last_attempt_by_step([event for event in trainer if event["event"] == "step"])
     longest = longest_refresh_steps(trainer, miner)
     bound = staleness_bound(
-        config.trainer.checkpoint_every, longest, prefetch=config.trainer.prefetch
+        config.trainer.checkpoint_every,
+        longest,
+        prefetch=config.trainer.prefetch,
+        is_carried=config.refresh.carry_over > 0,
+        is_blocking=config.refresh.mode == "blocking",
     )
     spent = sum(event["step_s"] for event in steps)
     return RunReport(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from datasets.events import EventLog, read_events
-from datasets.publish import SCHEMA_VERSION, read_manifest, write_json
+from datasets.publish import SCHEMA_VERSION, read_manifest, sweep_staging, write_json
 from datasets.run_dir import RunDir
+from datasets.snapshots import Snapshot, read_snapshot
 from jobs.config import RunConfig, load_run_config, to_tree
 
-# What may change between attempts without changing which rows a step gets or what they mean.
+# What may change between attempts without changing which rows a step gets or what they mean:
+# faces may move, but `faces.json` says which snapshot they have to hold.
 _MAY_CHANGE = ("name", "runs", "faces", "photos", "cluster", "evaluation", "ingest")
 _MAY_CHANGE_IN = {
     "trainer": ("steps", "keep_checkpoints", "threads", "max_failures", "use_gpu"),
@@ -30,6 +33,10 @@ def absolute(config: RunConfig) -> RunConfig:
         runs=config.runs.resolve(),
         faces=config.faces.resolve(),
         photos=None if config.photos is None else config.photos.resolve(),
+        cluster=replace(
+            config.cluster,
+            face_cache=config.cluster.face_cache and config.cluster.face_cache.resolve(),
+        ),
     )
 
 
@@ -57,10 +64,16 @@ def check_run(config: RunConfig, *, resume: bool) -> RunDir:
             "or remove the folder"
         )
     _check_same(read_manifest(run.config), to_tree(config), run)
+    newest = max(run.checkpoint_steps(), default=0)
+    if config.trainer.steps < newest:
+        raise ValueError(
+            f"{run.root} has a checkpoint of step {newest}, trainer.steps is now "
+            f"{config.trainer.steps}; give {newest} or more, or start a new run with --name"
+        )
     return run
 
 
-def open_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
+def open_run(config: RunConfig, faces: Snapshot, *, resume: bool) -> tuple[RunDir, int]:
     """Make the run directory, or open it again; return it and the number of this attempt.
 
     Raises:
@@ -68,18 +81,59 @@ def open_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
     """
     run = check_run(config, resume=resume)
     if resume:
-        return run, last_attempt(run) + 1
-    write_json(run.config, {"schema_version": SCHEMA_VERSION, **to_tree(config)})
-    return run, 1
+        attempt = last_attempt(run) + 1
+    else:
+        attempt = 1
+        write_json(run.faces, _identify(faces))
+    write_json(run.config, {"schema_version": SCHEMA_VERSION, **to_tree(config)}, replace=resume)
+    for folder in (run.root, run.checkpoints, run.evaluations):
+        sweep_staging(folder)  # the driver's lock is ours: what is staged here is dead
+    return run, attempt
+
+
+def pinned_snapshot(config: RunConfig, run: RunDir) -> int:
+    """Return the snapshot that a run's face_index values refer to; the newest for a new run.
+
+    A run stays with the faces that it started with: its generations hold face_index values, and
+    its random triplets are drawn from them.
+
+    Raises:
+        FileNotFoundError: there are no faces, or not this snapshot of them.
+        ValueError: the faces are not those that the run was started with.
+    """
+    if not run.faces.is_file():
+        return read_snapshot(config.faces).number
+    pinned = read_manifest(run.faces)
+    found = _identify(read_snapshot(config.faces, pinned["snapshot"]))
+    if found != pinned:
+        raise ValueError(
+            f"{config.faces} does not hold the faces that {run.root} was started with; name their "
+            "folder with --faces, or start a new run with --name"
+        )
+    return int(pinned["snapshot"])
+
+
+def _identify(faces: Snapshot) -> dict[str, Any]:
+    """Return what tells one snapshot from any other: its number and its shards' bytes."""
+    shards = "".join(f"{shard.first_face_index}:{shard.summary.sha256}\n" for shard in faces.shards)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "snapshot": faces.number,
+        "num_faces": faces.num_faces,
+        "shards_sha256": hashlib.sha256(shards.encode()).hexdigest(),
+        "identities_sha256": faces.identities_sha256,
+    }
 
 
 @contextlib.contextmanager
-def attempt_of(config: RunConfig, *, resume: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+def attempt_of(
+    config: RunConfig, faces: Snapshot, *, resume: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Open the run for the block and log how the attempt ends.
 
     Yields the attempt's number, and a dict whose values go into its last event.
     """
-    run, attempt = open_run(config, resume=resume)
+    run, attempt = open_run(config, faces, resume=resume)
     log = EventLog(run.events, "driver", attempt=attempt)
     log.write("start", command=" ".join(sys.argv))
     began = time.monotonic()

@@ -97,7 +97,11 @@ def connect(address: str, *, timeout_s: float) -> JobSubmissionClient:
 
 
 def follow(address: str, job: str, out: TextIO) -> int:
-    """Copy a job's log to `out` until it ends; return its exit code (1 if it has none)."""
+    """Copy a job's log to `out` until it ends; return its exit code (1 if it has none).
+
+    Raises:
+        JobFailed: the log broke off before the job ended.
+    """
     client = JobSubmissionClient(address)
 
     async def copy() -> None:
@@ -109,7 +113,10 @@ def follow(address: str, job: str, out: TextIO) -> int:
     deadline = time.monotonic() + _END_TIMEOUT_S
     while not client.get_job_status(job).is_terminal():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"job {job} ended its log but not within {_END_TIMEOUT_S:.0f} s")
+            raise JobFailed(
+                f"the log of job {job} broke off while the job goes on; follow it with: "
+                f"ray job logs --address {address} --follow {job}"
+            )
         time.sleep(_POLL_S)
     if client.get_job_status(job) == JobStatus.SUCCEEDED:
         return 0

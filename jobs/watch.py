@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -14,6 +15,8 @@ from datasets.progress import Progress
 from datasets.run_dir import RunDir
 
 _EVERY_S = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 class Watch:
@@ -51,8 +54,11 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(_EVERY_S):
-            self._check()
-            self._show()
+            try:
+                self._check()
+                self._show()
+            except Exception:  # a look that failed is no reason to stop looking, or training
+                logger.warning("could not look at the run", exc_info=True)
         self._show()
 
     def _show(self) -> None:

@@ -15,15 +15,15 @@ import ray
 import torch
 
 from datasets.events import EventLog
-from datasets.lock import WriterLock
+from datasets.lock import LockHeld
 from datasets.run_dir import RunDir
 from datasets.triplets import Lease
-from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation
+from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation, mining
 from miner.serve import QueueSettings, TripletQueue
 from trainer.job import FacesAt
 
 _POLL_S = 0.1
-_LONGEST_PAUSE_S = 30.0
+_MOST_DOUBLINGS = 8  # to 26 s
 _CALL_TIMEOUT_S = 60.0
 _LOCK_TIMEOUT_S = 30.0  # a restarted miner waits for the one that is still dying
 
@@ -71,7 +71,13 @@ class QueueClient:
         """
         deadline = time.monotonic() + self.timeout_s
         while True:
-            lease: Lease | None = ray.get(self.actor.ask.remote(step), timeout=_CALL_TIMEOUT_S)
+            try:
+                lease: Lease | None = ray.get(self.actor.ask.remote(step), timeout=_CALL_TIMEOUT_S)
+            except ray.exceptions.GetTimeoutError:
+                raise TimeoutError(
+                    f"the triplet queue did not answer for step {step} within "
+                    f"{_CALL_TIMEOUT_S:.0f} s"
+                ) from None
             if lease is not None:
                 return lease
             if time.monotonic() > deadline:
@@ -113,17 +119,26 @@ class MinerActor:
         """Refresh whenever one is due; return how many generations were published.
 
         Raises:
-            LockHeld: another miner works on this run.
             MiningFailed: no first generation came about.
         """
         published = 0
-        with WriterLock(self._run.miner_lock, timeout_s=_LOCK_TIMEOUT_S):
-            while not self._stopped.is_set():
-                if self._refresher.turn():
-                    published += 1
-                else:
-                    # A refresh that failed is tried again after a while that doubles.
-                    self._stopped.wait(min(_POLL_S * 2**self._refresher.failures, _LONGEST_PAUSE_S))
+        while not self._stopped.is_set():
+            try:
+                with mining(self._run, timeout_s=_LOCK_TIMEOUT_S):
+                    published += self._refresh_until_stopped()
+            except LockHeld as held:  # `facequarry mine`, or a miner that is still dying
+                self._log.write("failed", reason=str(held))
+        return published
+
+    def _refresh_until_stopped(self) -> int:
+        published = 0
+        while not self._stopped.is_set():
+            if self._refresher.turn():
+                published += 1
+            else:
+                # A refresh that failed is tried again after a while that doubles.
+                pause_s = _POLL_S * 2 ** min(self._refresher.failures, _MOST_DOUBLINGS)
+                self._stopped.wait(pause_s)
         return published
 
     def stop(self) -> None:

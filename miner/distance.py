@@ -28,9 +28,8 @@ def band(
 ) -> tuple[Float32Array, Float32Array]:
     """Return the band of each pair as a closed interval of float32 values.
 
-    The band is d2_ap < d2_an < edge, open at both ends, with edge the float32 sum of d2_ap and
-    float32(margin). Between neighbouring floats that is [nextafter(d2_ap, inf),
-    nextafter(edge, -inf)].
+    The band is d2_ap < d2_an < edge, open at both ends, with edge = float32(d2_ap + margin).
+    Between neighbouring floats that is [nextafter(d2_ap, inf), nextafter(edge, -inf)].
 
     Args:
         d2_ap: (T,) float32.
@@ -47,8 +46,8 @@ def band(
 
 
 def edge(d2_ap: Float32Array, margin: float) -> Float32Array:
-    """Return the upper edge of each band, float32(d2_ap + float32(margin))."""
-    upper: Float32Array = d2_ap + np.float32(margin)
+    """Return the upper edge of each band, float32(d2_ap + margin), summed in float64."""
+    upper: Float32Array = (d2_ap.astype(np.float64) + margin).astype(np.float32)
     return upper
 
 
@@ -104,4 +103,7 @@ def index_error(dimension: int, largest_norm2: float) -> float:
 
 def float32_precision() -> str:
     """Return what torch may do to the inputs of a float32 product: highest, high or medium."""
-    return torch.get_float32_matmul_precision()
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # set through torch's newer options, which this call does not speak of
+        return "medium"

@@ -9,8 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets.events import iterate_lines
 from miner.queue import QueueMismatch, QueueState, Switch, add_grant, add_switch
+
+
+class CorruptJournal(ValueError):
+    """A record does not parse: answers that were given from it could not be repeated."""
 
 
 class Journal:
@@ -22,6 +25,7 @@ class Journal:
 
     Raises:
         QueueMismatch: the journal was granted with other settings.
+        CorruptJournal: a record is damaged (a torn last line is not: no answer depended on it).
     """
 
     def __init__(self, path: Path, *, batch: int, carry_over: float, seed: int) -> None:
@@ -30,7 +34,7 @@ class Journal:
         settings = {"batch": batch, "carry_over": carry_over, "seed": seed}
         self.state = QueueState(**settings)  # type: ignore[arg-type]
         self.skipped: dict[int, str] = {}
-        lines = list(iterate_lines(path))
+        lines = _read_strictly(path)
         if not lines:
             self._append({"record": "open", **settings})
         for line in lines:
@@ -74,7 +78,10 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, (json.dumps(record) + "\n").encode())
+            raw = (json.dumps(record) + "\n").encode()
+            if os.write(descriptor, raw) != len(raw):
+                # A full disk: what was written has no end of line and is cut at the next start.
+                raise OSError(f"{self._path} took only a part of a record; is the disk full?")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -87,3 +94,21 @@ class Journal:
         whole = raw[: raw.rfind(b"\n") + 1]
         if len(whole) != len(raw):
             os.truncate(self._path, len(whole))
+
+
+def _read_strictly(path: Path) -> list[dict[str, Any]]:
+    """Read every record; unlike an event, none may be passed over."""
+    if not path.is_file():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            record["record"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise CorruptJournal(
+                f"{path} line {number} is damaged ({error}): which rows were granted is lost; "
+                "restore the file, or start a new run with --name"
+            ) from error
+        records.append(record)
+    return records

@@ -6,14 +6,20 @@ that runs it beside training is in `actors.py`, and `facequarry mine` calls it d
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from datasets.events import EventLog
 from datasets.faces import FaceStore
+from datasets.lock import WriterLock
+from datasets.publish import sweep_staging
 from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.triplets import publish_generation, read_generation_manifest
@@ -42,13 +48,21 @@ class RefreshPlan:
     rows_needed: int | None
     seed: int
 
-    def resolved(self, num_faces: int) -> MinerConfig:
-        """Return the miner's configuration with the anchors this plan asks for."""
+    def resolved(self, identities: npt.NDArray[np.integer]) -> MinerConfig:
+        """Return the miner's configuration with the anchors this plan asks for.
+
+        Args:
+            identities: (N,) the identity of each embedded face.
+        """
         if self.config.anchors is not None or self.rows_needed is None:
             return self.config
-        per_anchor = (self.config.positives_per_anchor or 1) * self.config.negatives_per_pair
+        counts = np.unique(identities, return_counts=True)[1]
+        positives = np.minimum(counts - 1, self.config.positives_per_anchor or counts.max())
+        # Rows that an anchor gives, over the faces that have a positive at all.
+        per_anchor = np.average(positives, weights=counts * (counts > 1))
+        per_anchor *= self.config.negatives_per_pair
         wanted = math.ceil(self.rows_needed / per_anchor)
-        return self.config if wanted >= num_faces else replace(self.config, anchors=wanted)
+        return self.config if wanted >= len(identities) else replace(self.config, anchors=wanted)
 
 
 def make_generation(
@@ -78,7 +92,7 @@ def make_generation(
     embeddings = embed(model, store, face_indices)
     embedded = clock()
 
-    config = plan.resolved(len(face_indices))
+    config = plan.resolved(identities)
     seed = plan.seed * 1_000_003 + number  # other anchors and other random negatives each time
     mined = mine(embeddings, identities, config=config, seed=seed, row_ids=face_indices)
     mined_time = clock()
@@ -95,8 +109,16 @@ def make_generation(
         facts={
             "weight_sha256": checkpoint["weight_sha256"],
             "snapshot": store.manifest.number,
-            "plan": {"embedded_faces": len(face_indices), "anchors": config.anchors, "seed": seed},
-            "config": asdict(config),
+            "plan": {
+                "engine": mined.stats.engine,
+                "embedded_faces": mined.stats.num_embedded,
+                "embedded_identities": mined.stats.num_identities,
+                "anchors": mined.stats.num_anchors,
+                "largest_k": mined.stats.largest_k,
+                "seed": seed,
+            },
+            # Threads never change results, so they are no part of what determines them.
+            "config": {k: v for k, v in asdict(config).items() if k != "threads"},
             "stats": stats,
         },
         timing={"embed_s": embedded - began, "mine_s": mined_time - embedded},
@@ -115,6 +137,18 @@ def make_generation(
         **{name: stats[name] for name in counts},
     )
     return int(table.num_rows)
+
+
+@contextlib.contextmanager
+def mining(run: RunDir, *, timeout_s: float = 0.0) -> Iterator[None]:
+    """Be the one miner of a run for the block, and sweep what a killed one left.
+
+    Raises:
+        LockHeld: another miner kept the lock for `timeout_s`.
+    """
+    with WriterLock(run.miner_lock, timeout_s=timeout_s):
+        sweep_staging(run.generations)
+        yield
 
 
 class MiningFailed(RuntimeError):
@@ -151,6 +185,7 @@ class Refresher:
         self._max_failures = max_failures
         self._log = log
         self._failures = 0
+        self._mined_at: dict[int, int] = {}
 
     @property
     def failures(self) -> int:
@@ -171,33 +206,33 @@ class Refresher:
         Raises:
             MiningFailed: too many failures in a row, and no generation to train on.
         """
-        step = self.due()
-        if step is None:
-            return False
-        numbers = self._run.generation_numbers()
-        number = numbers[-1] + 1 if numbers else 0
-        mined = self._mined_at_step()
-        passed = [s for s in self._run.checkpoint_steps() if (mined or 0) < s < step]
+        step: int | None = None
         try:
-            self._refresh(step, number)
+            step = self.due()
+            if step is None:
+                return False
+            mined = self._mined_at_step()
+            self._refresh(step, max(self._mined_at, default=-1) + 1)
         except Exception as error:  # any failure is retried: training goes on meanwhile
             self._failures += 1
             reason = f"{type(error).__name__}: {error}"
-            logger.warning("refresh of checkpoint %d failed: %s", step, reason, exc_info=True)
-            self._log.write("failed", checkpoint_step=step, generation=number, reason=reason)
-            if self._failures >= self._max_failures and not numbers:
+            logger.warning("refresh of checkpoint %s failed: %s", step, reason, exc_info=True)
+            self._log.write("failed", checkpoint_step=step, reason=reason)
+            if self._failures >= self._max_failures and not self._mined_at:
                 raise MiningFailed(
                     f"{self._failures} refreshes failed in a row, the last one at checkpoint "
                     f"{step}: {reason}"
                 ) from error
             return False
+        passed = [s for s in self._run.checkpoint_steps() if (mined or 0) < s < step]
         self._failures = 0
         if passed:
             self._log.write("skipped", checkpoint_step=step, skipped_checkpoints=len(passed))
         return True
 
     def _mined_at_step(self) -> int | None:
-        numbers = self._run.generation_numbers()
-        if not numbers:
-            return None
-        return int(read_generation_manifest(self._run.generation(numbers[-1]))["mined_at_step"])
+        """Return the newest checkpoint step that was mined; None before the first."""
+        for number in set(self._run.generation_numbers()) - self._mined_at.keys():
+            manifest = read_generation_manifest(self._run.generation(number))
+            self._mined_at[number] = int(manifest["mined_at_step"])
+        return max(self._mined_at.values(), default=None)

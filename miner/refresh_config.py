@@ -21,11 +21,17 @@ class RefreshConfig:
     """Triplets mined per triplet that training consumes between two checkpoints: anchors are
     budgeted by it where `miner.anchors` is not set. 2 covers a refresh as long as the interval."""
     max_failures: int = 5
-    """Failed refreshes in a row after which mining gives up and the run ends with the reason."""
+    """Failed refreshes in a row, before the first generation, after which the run ends with the
+    reason. With a generation to train on, a failed refresh is tried again for ever."""
     lease_timeout_s: float = 600.0
     """Longest a trainer waits for the rows of one step, seconds."""
 
     def __post_init__(self) -> None:
+        if self.mode == "blocking" and self.on_empty == "random":
+            raise ValueError(
+                "refresh.mode = blocking waits for each generation, so refresh.on_empty = random "
+                "would never serve; leave one of them out"
+            )
         if not 0 <= self.carry_over <= 1:
             raise ValueError(f"refresh.carry_over is {self.carry_over}, it must lie in 0 to 1")
         if not self.rows_per_step > 0:

@@ -37,6 +37,10 @@ class QueueSettings:
     block_every: int | None
 
 
+class EmptyGeneration(ValueError):
+    """The first generation has fewer rows than a batch, so training could never begin."""
+
+
 class TripletQueue:
     """Answers `ask(step)`; the journal makes every answer permanent."""
 
@@ -54,10 +58,15 @@ class TripletQueue:
         self._seen: set[int] = set()
 
     def ask(self, step: int) -> Lease | None:
-        """Return the rows of `step`, or None while it has to wait. A waiting ask grants nothing."""
+        """Return the rows of `step`, or None while it has to wait. A waiting ask grants nothing.
+
+        Raises:
+            EmptyGeneration: there is nothing to serve and waiting would not help.
+        """
         if step > self._journal.state.granted_through:
             self._take_newest_generation()
             if not self._may_grant(step):
+                self._refuse_hopeless_wait()
                 return None
             self._journal.grant(self._last_of_block(step))
         return lease_at(self._journal.state, step)
@@ -70,6 +79,23 @@ class TripletQueue:
             self._switch(Switch(None, state.granted_through + 1, 0, 0))
         every = self._settings.block_every
         return every is None or self._mined_through >= step // every * every
+
+    def _refuse_hopeless_wait(self) -> None:
+        """End a wait that nothing can end: no row was served, and what was mined is too small."""
+        skipped = self._journal.skipped
+        if self._journal.state.current is None and skipped:
+            number = max(skipped)
+            stats = read_generation_manifest(self._run.generation(number)).get("stats", {})
+            counts = ", ".join(
+                f"{name} {stats[name]}"
+                for name in ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect")
+                if name in stats
+            )
+            raise EmptyGeneration(
+                f"generation {number} cannot be served: {skipped[number]} ({counts}); lower "
+                "trainer.batch, widen miner.margin, add miner.fallback, or set "
+                "refresh.on_empty = random"
+            )
 
     def _last_of_block(self, step: int) -> int:
         """The grant's last step: a block of prefetch steps, cut where a blocking refresh is due."""
@@ -91,6 +117,12 @@ class TripletQueue:
             newest = self._journal.state.current
             if newest and newest.generation is not None and number < newest.generation:
                 self._skip(number, f"generation {newest.generation} is newer")
+            elif newest and manifest["mined_at_step"] < newest.mined_at_step:
+                self._skip(
+                    number,
+                    f"mined at step {manifest['mined_at_step']}, generation {newest.generation} "
+                    f"at step {newest.mined_at_step}",
+                )
             elif manifest["rows"] < self._settings.batch:
                 self._skip(number, f"{manifest['rows']} rows, one batch is {self._settings.batch}")
             else:

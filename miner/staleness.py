@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def staleness_bound(every: int, refresh_steps: int, *, prefetch: int) -> int:
+def staleness_bound(
+    every: int,
+    refresh_steps: int,
+    *,
+    prefetch: int,
+    is_carried: bool = False,
+    is_blocking: bool = False,
+) -> int:
     """Return a number of steps that staleness_steps stays below while refreshes succeed.
 
     Args:
@@ -15,14 +22,20 @@ def staleness_bound(every: int, refresh_steps: int, *, prefetch: int) -> int:
         refresh_steps: M, the most steps that training took during one refresh, counted from when
             both its checkpoint was published and the miner was free.
         prefetch: steps that are granted at a time, and batches that are prepared ahead.
+        is_carried: rows of the generation before are served too (`carry_over` above 0).
+        is_blocking: steps after a checkpoint wait for the generation mined from it.
     """
+    if is_blocking:
+        return 2 * every if is_carried else every
     # A refresh no longer than N starts at its checkpoint; a longer one starts at a checkpoint that
     # may be almost as old as the refresh before it took.
     waits = every + refresh_steps if refresh_steps <= every else every + 2 * refresh_steps
+    # The generation before was mined one checkpoint, or one refresh, earlier.
+    carried = max(every, refresh_steps) if is_carried else 0
     # When a generation appears, the step in training is behind what was granted of the old one:
     # `prefetch` batches lie ready, one more is in the maker's hand, and its ask granted a block of
     # `prefetch` steps; one more step may be complete that the log does not show yet.
-    return waits + 2 * prefetch + 2
+    return waits + carried + 2 * prefetch + 2
 
 
 def longest_refresh_steps(

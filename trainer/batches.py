@@ -88,9 +88,11 @@ class RowReader:
         self._generations: dict[int, Generation] = {}
 
     def read(self, lease: Lease, rank: int, world_size: int) -> tuple[IntArray, int | None]:
-        """Return this rank's (T, 3) face_index rows and the oldest mined_at_step among them."""
+        """Return this rank's (T, 3) face_index rows, and the oldest mined_at_step of the lease.
+
+        The second is over all ranks' rows: carried rows come last, so they lie on the last ranks.
+        """
         parts: list[IntArray] = []
-        mined: list[int] = []
         for r in lease.part(rank, world_size):
             if r.generation is None:
                 parts.append(self._random.rows(lease.step, lease.num_rows)[r.start : r.stop])
@@ -99,7 +101,11 @@ class RowReader:
                 rows = slice(r.start, r.stop)
                 columns = (generation.anchors, generation.positives, generation.negatives)
                 parts.append(np.stack([column[rows] for column in columns], axis=1))
-                mined.append(generation.mined_at_step)
+        mined = [
+            self._generation(r.generation).mined_at_step
+            for r in lease.ranges
+            if r.generation is not None
+        ]
         return np.concatenate(parts), min(mined, default=None)
 
     def _generation(self, number: int) -> Generation:

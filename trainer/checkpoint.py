@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ from trainer.backbones import build_backbone
 
 WEIGHTS_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
+
+
+logger = logging.getLogger(__name__)
 
 
 class CorruptCheckpoint(ValueError):
@@ -137,12 +141,10 @@ def load_trainer_state(folder: Path) -> dict[str, Any]:
 def newest_verified_step(run: RunDir) -> int | None:
     """Return the step of the newest checkpoint whose files match its manifest; None if none."""
     for step in reversed(run.checkpoint_steps()):
-        folder = run.checkpoint(step)
-        manifest = read_checkpoint_manifest(folder)
         try:
-            _verify(folder, WEIGHTS_FILE, manifest["weight_sha256"])
-            _verify(folder, TRAINER_FILE, manifest["trainer_sha256"])
-        except CorruptCheckpoint:
+            verify_checkpoint(run.checkpoint(step))
+        except (ValueError, KeyError) as error:  # damaged files, or a manifest that is none
+            logger.warning("checkpoint %d is passed over: %s", step, error)
             continue
         return step
     return None
@@ -155,6 +157,18 @@ def _verify(folder: Path, name: str, sha256: str) -> None:
             f"{path} is missing or its bytes changed since it was published; remove {folder} "
             "and resume from the checkpoint before it"
         )
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Check a checkpoint's files against its manifest.
+
+    Raises:
+        CorruptCheckpoint: a file is missing or its bytes changed.
+        ValueError, KeyError: the manifest is none.
+    """
+    manifest = read_checkpoint_manifest(folder)
+    _verify(folder, WEIGHTS_FILE, manifest["weight_sha256"])
+    _verify(folder, TRAINER_FILE, manifest["trainer_sha256"])
 
 
 def abandon_unverified(run: RunDir) -> list[int]:

@@ -48,6 +48,7 @@ class TrainJob:
         margin: of the triplet loss, squared L2; the miner's.
         seed: the run's seed.
         attempt: how often the run was started.
+        batch_timeout_s: longest wait for one batch; longer than the source's own.
     """
 
     config: TrainerConfig
@@ -58,6 +59,7 @@ class TrainJob:
     margin: float
     seed: int
     attempt: int
+    batch_timeout_s: float
 
     def work(self, world: World) -> int:
         """Train as `world.rank`; return the last step."""
@@ -74,4 +76,5 @@ class TrainJob:
             margin=self.margin,
             seed=self.seed,
             log=StepLog(self.run, attempt=self.attempt, world=world),
+            batch_timeout_s=self.batch_timeout_s,
         )

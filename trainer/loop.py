@@ -9,6 +9,7 @@ import math
 import time
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -32,7 +33,6 @@ from trainer.retention import prune_checkpoints
 from trainer.step_log import StepLog
 from trainer.world import World
 
-BATCH_TIMEOUT_S = 900.0
 CALIBRATION_TRIPLETS = 128
 
 
@@ -47,6 +47,7 @@ def train(
     margin: float,
     seed: int,
     log: StepLog,
+    batch_timeout_s: float = 900.0,
 ) -> int:
     """Train from the newest checkpoint that verifies up to `config.steps`; return that step.
 
@@ -60,9 +61,10 @@ def train(
         margin: of the triplet loss, squared L2; the miner's.
         seed: of the initial weights, the augmentation and the random triplets.
         log: takes each step's figures on rank 0.
+        batch_timeout_s: longest wait for one batch; longer than the source's own.
 
     Raises:
-        TimeoutError: no batch came within BATCH_TIMEOUT_S.
+        TimeoutError: no batch came within `batch_timeout_s`.
         FloatingPointError: the loss stopped being a number; the newest checkpoint is from before.
         CheckpointMismatch: the newest checkpoint belongs to another backbone.
     """
@@ -77,6 +79,7 @@ def train(
     )
 
     def publish(step: int) -> None:
+        check_finite(model, step)
         if world.rank == 0:
             started = time.perf_counter()
             publish_checkpoint(
@@ -88,14 +91,11 @@ def train(
                 crop_px=store.crop_px,
                 trainer_state={"optimizer": optimizer.state_dict()},
             )
-            prune_checkpoints(run, keep=config.keep_checkpoints)
-            log.checkpoint(step, seconds=time.perf_counter() - started)
+            deleted = prune_checkpoints(run, keep=config.keep_checkpoints)
+            log.checkpoint(step, seconds=time.perf_counter() - started, deleted_steps=deleted)
 
-    if world.rank == 0:
-        abandon_unverified(run)
-    found = newest_verified_step(run) if world.rank == 0 else None
-    step = world.from_rank_0(-1 if found is None else found)
-    if step < 0:
+    step = newest_step(run, world)
+    if step is None:
         step = 0
         first_faces = np.unique(random.rows(0, CALIBRATION_TRIPLETS))
         calibrate(model, to_input(store.decode(first_faces), world.device))
@@ -114,13 +114,13 @@ def train(
     replicas = world.wrap(model.train())
     ended = time.perf_counter()
     with Prefetch(
-        make, range(step, config.steps), depth=config.prefetch, timeout_s=BATCH_TIMEOUT_S
+        make, range(step, config.steps), depth=config.prefetch, timeout_s=batch_timeout_s
     ) as batches:
         for batch in batches:
             began, arrived = ended, time.perf_counter()
             faces = to_input(batch.images, world.device)
             if config.flip:
-                faces = flip_some(faces, seed=(seed, step, world.rank))
+                faces = flip_some(faces, batch.face_indices, seed=(seed, step))
             with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=on_gpu):
                 embeddings = replicas(faces)
             triplets = torch.from_numpy(batch.triplets).to(world.device)
@@ -132,16 +132,41 @@ def train(
             figures = world.mean(log.figures(result, num_faces=len(faces), num_rows=len(triplets)))
             if not math.isfinite(float(figures[0])):
                 raise FloatingPointError(
-                    f"the loss of step {step} is {float(figures[0])}; lower trainer.learning-rate, "
-                    f"then resume from checkpoint {newest_verified_step(run)} with --resume"
+                    f"the loss of step {step} is {float(figures[0])}; the checkpoints before it "
+                    "are kept; start a new run with a lower trainer.learning-rate"
                 )
-            ended = time.perf_counter()
-            log.step(batch, figures, wait_s=arrived - began, step_s=ended - began)
+            step_s = time.perf_counter() - began
+            log.step(batch, figures, wait_s=arrived - began, step_s=step_s)
             step += 1
             if step % config.checkpoint_every == 0 or step == config.steps:
                 publish(step)
+            ended = time.perf_counter()  # publishing is no waiting for data
     log.close()
     return step
+
+
+def newest_step(run: RunDir, world: World) -> int | None:
+    """Return the step to go on from, which rank 0 picks; None where the run has no checkpoint."""
+    found = None
+    if world.rank == 0:
+        abandon_unverified(run)
+        found = newest_verified_step(run)
+    step = world.from_rank_0(-1 if found is None else found)
+    return None if step < 0 else step
+
+
+def check_finite(model: nn.Module, step: int) -> None:
+    """Refuse to publish weights that are no numbers: every resume and refresh would fail on them.
+
+    Raises:
+        FloatingPointError: a parameter or statistic is NaN or infinite; the first is named.
+    """
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise FloatingPointError(
+                f"{name} is not finite at step {step}; the checkpoints before it are kept; start "
+                "a new run with a lower trainer.learning-rate"
+            )
 
 
 def calibrate(model: nn.Module, faces: torch.Tensor) -> None:
@@ -160,11 +185,17 @@ def calibrate(model: nn.Module, faces: torch.Tensor) -> None:
         norm.momentum = momentum
 
 
-def flip_some(faces: torch.Tensor, *, seed: tuple[int, int, int]) -> torch.Tensor:
+def flip_some(
+    faces: torch.Tensor, face_indices: npt.NDArray[np.int64], *, seed: tuple[int, int]
+) -> torch.Tensor:
     """Mirror each of the (B, 3, H, W) faces left to right with probability 1/2.
 
-    A pure function of (run seed, step, rank), so that a resumed run repeats it.
+    A pure function of (run seed, step) and each face's face_index: a resumed run repeats it, and
+    it does not matter which rank a face lies on.
     """
-    generator = torch.Generator().manual_seed(hash(seed) & 0x7FFFFFFFFFFFFFFF)
-    flipped = torch.rand(len(faces), generator=generator) < 0.5
-    return torch.where(flipped.to(faces.device)[:, None, None, None], faces.flip(3), faces)
+    key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    # One multiplicative mix a face: the high bit of an odd multiple of a keyed counter.
+    mixed = (face_indices.astype(np.uint64) ^ key) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    flipped = torch.from_numpy((mixed >> np.uint64(63)).astype(bool)).to(faces.device)
+    return torch.where(flipped[:, None, None, None], faces.flip(3), faces)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_JOIN_TIMEOUT_S = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 class Prefetch(Generic[T]):
@@ -21,7 +26,7 @@ class Prefetch(Generic[T]):
         steps: the steps to make.
         depth: items that may lie ready.
         timeout_s: longest wait for one item.
-        what: names the item in the timeout's sentence.
+        what: names the item in sentences.
     """
 
     def __init__(
@@ -47,7 +52,10 @@ class Prefetch(Generic[T]):
         self._stopped.set()
         while not self._ready.empty():  # frees a thread that waits to hand over its item
             self._ready.get_nowait()
-        self._thread.join(timeout=self._timeout_s)
+        # A maker that waits for rows that never come must not hold up the error that ended us.
+        self._thread.join(timeout=_JOIN_TIMEOUT_S)
+        if self._thread.is_alive():
+            logger.warning("the %s in the making was left to end by itself", self._what)
 
     def __iter__(self) -> Iterator[T]:
         for step in self._steps:

@@ -76,10 +76,12 @@ class StepLog:
         for name, value in values.items():
             self._board.add_scalar(f"trainer/{name}", value, batch.step)
 
-    def checkpoint(self, step: int, *, seconds: float) -> None:
-        """Log a published checkpoint."""
+    def checkpoint(self, step: int, *, seconds: float, deleted_steps: list[int]) -> None:
+        """Log a published checkpoint, and those that were deleted after it."""
         if self._events:
-            self._events.write("checkpoint", step=step, checkpoint_s=seconds)
+            self._events.write(
+                "checkpoint", step=step, checkpoint_s=seconds, deleted_steps=deleted_steps
+            )
 
     def close(self) -> None:
         """Flush TensorBoard's file."""

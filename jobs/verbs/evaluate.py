@@ -39,7 +39,7 @@ def run(flags: Sequence[str]) -> int:
     if not steps:
         raise FileNotFoundError(f"{where.root} has no checkpoint yet; start it with facequarry run")
     part = args.part or config.evaluation.part
-    store = faces_of(config).open()
+    store = faces_of(config, where).open()
     result = evaluate(
         where,
         store,
@@ -71,6 +71,6 @@ def run(flags: Sequence[str]) -> int:
     table.add_row("precision@1, MAP@R", f"{found.precision_at_1:.4f}, {found.map_at_r:.4f}")
     console = Console()
     console.print(table)
-    for path in sorted(where.evaluation(result.step).glob("*.png")):
+    for path in sorted(where.evaluation(result.step, part).glob("*.png")):
         console.print(f"{path.stem:<10} {path}", soft_wrap=True, highlight=False)
     return 0

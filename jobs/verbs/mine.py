@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from datasets.run_dir import RunDir
 from jobs.config import parse
 
 
@@ -26,12 +27,11 @@ def run(flags: Sequence[str]) -> int:
     """Mine once; exit code 0 also where another refresh holds the run's lock."""
     args = parse(Mine, flags, prog="facequarry mine")
     from datasets.events import EventLog
-    from datasets.lock import LockHeld, WriterLock
-    from datasets.run_dir import RunDir
+    from datasets.lock import LockHeld
     from jobs.pipeline import faces_of, refresh_plan
     from jobs.report import draw_generation
     from jobs.runs_on_disk import last_attempt, read_run
-    from miner.refresh import make_generation
+    from miner.refresh import make_generation, mining
 
     console = Console()
     where = RunDir(args.run.resolve())
@@ -42,9 +42,9 @@ def run(flags: Sequence[str]) -> int:
     step = steps[-1] if args.step is None else args.step
     if step not in steps:
         raise ValueError(f"no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
-    store = faces_of(config).open()
+    store = faces_of(config, where).open()
     try:
-        with WriterLock(where.miner_lock):
+        with mining(where):
             numbers = where.generation_numbers()
             number = numbers[-1] + 1 if numbers else 0
             log = EventLog(where.events, "miner", attempt=last_attempt(where))
@@ -58,13 +58,10 @@ def run(flags: Sequence[str]) -> int:
     return 0
 
 
-def generation_table(where: object, number: int) -> Table:
+def generation_table(where: RunDir, number: int) -> Table:
     """Return a generation's counts as a table."""
-    from datasets.run_dir import RunDir
     from datasets.triplets import read_generation_manifest
 
-    if not isinstance(where, RunDir):
-        raise TypeError(f"{where!r} is no run directory")
     manifest = read_generation_manifest(where.generation(number))
     stats, timing = manifest["stats"], manifest["timing"]
     table = Table(title=f"Generation {number}", show_header=False, title_justify="left")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jobs.cli import VERBS, main
+from jobs.cli import VERBS, is_bad_input, main
+from miner.config import MinerConfig
 from tests.datasets.photos import write_tree
 
 
@@ -111,3 +115,32 @@ def test_doctor_finds_what_this_suite_runs_on(capsys: pytest.CaptureFixture[str]
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("ray", "torch", "faiss", "detector dlib-hog"))
+
+
+def raised(work: Callable[[], object]) -> Exception:
+    try:
+        work()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    ("work", "is_ours"),
+    [
+        (lambda: MinerConfig(margin=9), True),
+        (lambda: open("/no/such/file"), True),
+        (lambda: np.zeros(3).reshape(2, 2), False),  # a bug of ours, not of the user's
+        (lambda: raise_(TimeoutError("no shard was finished")), False),
+        (lambda: raise_(ConnectionError("gone")), False),
+        (lambda: raise_(OSError(errno.ENOSPC, "disk full")), False),
+    ],
+)
+def test_only_what_the_user_can_mend_is_bad_input(
+    work: Callable[[], object], is_ours: bool
+) -> None:
+    assert is_bad_input(raised(work)) == is_ours
+
+
+def raise_(error: Exception) -> None:
+    raise error

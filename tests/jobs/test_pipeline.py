@@ -185,5 +185,6 @@ def test_while_another_refresh_holds_the_lock_there_is_nothing_to_do(
 
 
 def test_a_run_has_one_driver(report: RunReport, config: RunConfig) -> None:
+    longest = replace(config, trainer=replace(config.trainer, steps=90))
     with WriterLock(RunDir(report.root).driver_lock), pytest.raises(LockHeld):
-        run_pipeline(config, resume=True)
+        run_pipeline(longest, resume=True)

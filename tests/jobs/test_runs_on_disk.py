@@ -6,13 +6,22 @@ from pathlib import Path
 import pytest
 
 from datasets.events import EventLog
+from datasets.run_dir import RunDir
+from datasets.snapshots import read_snapshot
+from jobs import runs_on_disk
 from jobs.config import RunConfig
-from jobs.runs_on_disk import absolute, open_run, read_run
+from jobs.runs_on_disk import absolute, pinned_snapshot, read_run
+from tests.datasets.photos import publish_plainly, write_tree
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 3, "b": 2}), tmp_path / "faces")
     return RunConfig(name="x", runs=tmp_path / "runs", faces=tmp_path / "faces")
+
+
+def open_run(config: RunConfig, *, resume: bool) -> tuple[RunDir, int]:
+    return runs_on_disk.open_run(config, read_snapshot(config.faces), resume=resume)
 
 
 def test_the_resolved_configuration_is_saved(config: RunConfig) -> None:
@@ -63,3 +72,47 @@ def test_paths_become_absolute() -> None:
     config = absolute(RunConfig(photos=Path("photos")))
     assert config.photos is not None
     assert all(path.is_absolute() for path in (config.runs, config.faces, config.photos))
+
+
+def test_a_run_stays_with_the_faces_that_it_started_with(config: RunConfig, tmp_path: Path) -> None:
+    run, _ = open_run(config, resume=False)
+    started_with = read_snapshot(config.faces).number
+    publish_plainly(write_tree(tmp_path / "photos", {"c": 2}), config.faces)
+    assert read_snapshot(config.faces).number == started_with + 1
+    assert pinned_snapshot(config, run) == started_with
+
+
+def test_other_faces_are_refused_on_resume(config: RunConfig, tmp_path: Path) -> None:
+    run, _ = open_run(config, resume=False)
+    publish_plainly(write_tree(tmp_path / "others", {"a": 2, "b": 3}), tmp_path / "other")
+    with pytest.raises(ValueError, match="does not hold the faces"):
+        pinned_snapshot(replace(config, faces=tmp_path / "other"), run)
+
+
+def test_faces_may_move(config: RunConfig, tmp_path: Path) -> None:
+    run, _ = open_run(config, resume=False)
+    config.faces.rename(tmp_path / "moved")
+    moved = replace(config, faces=tmp_path / "moved")
+    assert pinned_snapshot(moved, run) == read_snapshot(moved.faces).number
+
+
+def test_fewer_steps_than_were_made_are_refused(config: RunConfig) -> None:
+    run, _ = open_run(config, resume=False)
+    run.checkpoint(200).mkdir(parents=True)
+    (run.checkpoint(200) / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match="give 200 or more"):
+        open_run(replace(config, trainer=replace(config.trainer, steps=100)), resume=True)
+
+
+def test_the_configuration_of_the_last_attempt_is_saved(config: RunConfig) -> None:
+    run, _ = open_run(config, resume=False)
+    longer = replace(config, trainer=replace(config.trainer, steps=900))
+    open_run(longer, resume=True)
+    assert read_run(run) == longer
+
+
+def test_what_a_killed_attempt_staged_is_swept(config: RunConfig) -> None:
+    run, _ = open_run(config, resume=False)
+    (run.checkpoints / ".staging-host-1-aa-step").mkdir(parents=True)
+    open_run(config, resume=True)
+    assert list(run.checkpoints.iterdir()) == []

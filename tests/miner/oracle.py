@@ -105,7 +105,7 @@ def mine_slowly(
             positives = [p for _, p in sorted((-d2(a, p), p) for p in positives)]
         for p in sorted(positives[: config.positives_per_anchor]):
             d2_ap = d2(a, p)
-            upper = np.float32(d2_ap + np.float32(config.margin))
+            upper = np.float32(float(d2_ap) + config.margin)
             counts["pairs"] += 1
             d2_ap_seen.append(d2_ap)
 

@@ -67,10 +67,12 @@ def test_closed_band_holds_what_the_open_band_holds(
 ) -> None:
     ap, an = np.float32(d2_ap), np.float32(d2_an)
     low, high = band(np.array([ap]), margin, floor)
-    expected = ap < an < ap + np.float32(margin) and (floor is None or an >= np.float32(floor))
+    expected = ap < an < np.float32(float(ap) + margin) and (
+        floor is None or an >= np.float32(floor)
+    )
     assert bool(low[0] <= an <= high[0]) == expected
     upper = edge(np.array([ap]), margin)[0]
-    assert upper == ap + np.float32(margin)
+    assert upper == np.float32(float(ap) + margin)
     assert not low[0] <= upper <= high[0]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datasets.events import EventLog, read_events
@@ -120,11 +121,27 @@ def test_anchors_are_budgeted_by_what_training_consumes() -> None:
         rows_needed=1000,
         seed=0,
     )
-    assert plan.resolved(num_faces=5000).anchors == 125
-    assert plan.resolved(num_faces=100).anchors is None
-    assert replace(plan, rows_needed=None).resolved(5000).anchors is None
+    many = np.repeat(np.arange(1000), 5)
+    assert plan.resolved(many).anchors == 125
+    assert plan.resolved(many[:100]).anchors is None
+    assert replace(plan, rows_needed=None).resolved(many).anchors is None
     told = replace(plan, config=MinerConfig(anchors=7))
-    assert told.resolved(5000).anchors == 7
+    assert told.resolved(many).anchors == 7
+
+
+def test_the_budget_counts_the_positives_that_there_are() -> None:
+    config = MinerConfig(positives="random", positives_per_anchor=4)
+    plan = RefreshPlan(config=config, split=Split(), rows_needed=1000, seed=0)
+    pairs_and_singles = np.r_[np.repeat(np.arange(900), 2), np.arange(900, 1500)]
+    assert plan.resolved(pairs_and_singles).anchors == 1000
+
+
+def test_an_older_generation_mined_by_hand_is_not_mined_again_and_again(fake: FakeRun) -> None:
+    for step in (0, 50):
+        fake.checkpoint(step)
+        fake.refresher.turn()
+    publish(fake.run, 2, mined_at_step=0)
+    assert fake.refresher.due() is None
 
 
 def test_the_same_refresh_publishes_the_same_bytes(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from datasets.run_dir import RunDir
 from datasets.triplets import TRIPLETS, Lease, publish_generation
-from miner.journal import Journal
+from miner.journal import CorruptJournal, Journal
 from miner.queue import QueueMismatch, Switch
-from miner.serve import QueueSettings, TripletQueue
+from miner.serve import EmptyGeneration, QueueSettings, TripletQueue
 
 BATCH = 4
 
@@ -106,6 +106,17 @@ def test_a_torn_last_line_of_the_journal_is_dropped(run: RunDir) -> None:
     assert [record["record"] for record in records] == ["open", "switch", "granted", "granted"]
 
 
+def test_a_damaged_record_is_refused_rather_than_passed_over(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=0)
+    queue = TripletQueue(run, settings(), attempt=1)
+    queue.ask(0)
+    lines = run.queue_journal.read_text().splitlines()
+    lines[1] = lines[1][:-6]
+    run.queue_journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CorruptJournal, match="line 2 is damaged"):
+        TripletQueue(run, settings(), attempt=2)
+
+
 def test_a_small_generation_is_skipped_and_recorded(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
     publish(run, 1, mined_at_step=5, rows=BATCH - 1)
@@ -118,6 +129,14 @@ def test_a_small_generation_is_skipped_and_recorded(run: RunDir) -> None:
     assert run.queue_journal.read_text().count("skipped") == 1
 
 
+def test_a_first_generation_that_is_too_small_is_said_at_once(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=0, rows=BATCH - 1)
+    queue = TripletQueue(run, settings(), attempt=1)
+    for _ in range(2):
+        with pytest.raises(EmptyGeneration, match="3 rows, one batch is 4.*on_empty = random"):
+            queue.ask(0)
+
+
 def test_only_the_newest_of_several_generations_is_served(run: RunDir) -> None:
     for number in range(3):
         publish(run, number, mined_at_step=10 * number)
@@ -125,6 +144,16 @@ def test_only_the_newest_of_several_generations_is_served(run: RunDir) -> None:
     lease = queue.ask(0)
     assert lease is not None and lease.generation == 2
     assert run.queue_journal.read_text().count("skipped") == 2
+
+
+def test_a_generation_of_an_older_checkpoint_does_not_take_over(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=40)
+    queue = TripletQueue(run, settings(), attempt=1)
+    queue.ask(0)
+    publish(run, 1, mined_at_step=10)
+    lease = queue.ask(2)
+    assert lease is not None and lease.generation == 0
+    assert "mined at step 10" in run.queue_journal.read_text()
 
 
 def test_blocking_refresh_stops_grants_at_the_checkpoint_step(run: RunDir) -> None:

@@ -85,8 +85,10 @@ def test_staleness_is_that_of_the_oldest_row(store: FaceStore, tmp_path: Path) -
     publish_rows(run, 0, rows, mined_at_step=10)
     publish_rows(run, 1, rows, mined_at_step=30)
     lease = Lease(35, 1, (RowRange(1, 0, 4), RowRange(0, 4, 8)))
-    batch = assemble(lease, RowReader(run, random_triplets(store)), store, rank=0, world_size=1)
-    assert batch.staleness_steps == 25
+    for rank in range(2):  # the carried rows all lie on rank 1
+        reader = RowReader(run, random_triplets(store))
+        batch = assemble(lease, reader, store, rank=rank, world_size=2)
+        assert batch.staleness_steps == 25
 
 
 def test_a_part_whose_bytes_changed_is_refused(store: FaceStore, tmp_path: Path) -> None:

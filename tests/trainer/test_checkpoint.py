@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from datasets.events import EventLog
 from datasets.publish import AlreadyPublished, NewerSchema
 from datasets.run_dir import RunDir
 from trainer.backbones import build_backbone
@@ -19,7 +20,7 @@ from trainer.checkpoint import (
     newest_verified_step,
     publish_checkpoint,
 )
-from trainer.retention import surplus_steps
+from trainer.retention import prune_checkpoints, surplus_steps
 
 
 def publish(run: RunDir, step: int, seed: int = 0) -> torch.nn.Module:
@@ -62,7 +63,7 @@ def test_weights_of_another_size_do_not_fit(tmp_path: Path) -> None:
         load_weights(build_backbone("compact", 16), run.checkpoint(0))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt"])
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt", "manifest.json"])
 def test_the_newest_checkpoint_that_verifies_is_taken(tmp_path: Path, name: str) -> None:
     run = RunDir(tmp_path)
     publish(run, 0)
@@ -107,8 +108,20 @@ def test_the_backbone_returns_unit_rows() -> None:
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
 
 
-def test_retention_keeps_the_newest_step_zero_and_live_generations() -> None:
+def test_retention_keeps_the_newest_step_zero_and_what_mining_names() -> None:
     steps = [0, 10, 20, 30, 40, 50, 60]
-    assert surplus_steps(steps, [0, 10, 20, 30], keep=2) == [10, 40]
-    assert surplus_steps(steps, [], keep=3) == [10, 20, 30]
-    assert surplus_steps([0], [0], keep=1) == []
+    assert surplus_steps(steps, {20, 30}, keep=2) == [10, 40]
+    assert surplus_steps(steps, set(), keep=3) == [10, 20, 30]
+    assert surplus_steps([0], {0}, keep=1) == []
+
+
+def test_the_checkpoint_of_a_refresh_in_hand_is_kept(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for step in (0, 10, 20, 30):
+        publish(run, step)
+    log = EventLog(run.events, "miner", attempt=1)
+    log.write("begin", checkpoint_step=10)
+    assert prune_checkpoints(run, keep=1) == [20]
+    log.write("begin", checkpoint_step=30)
+    assert prune_checkpoints(run, keep=1) == [10]
+    assert run.checkpoint_steps() == [0, 30]
