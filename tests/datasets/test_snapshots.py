@@ -180,3 +180,31 @@ def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
     hog = IngestConfig(crop_px=32)
     with pytest.raises(ValueError, match=r"made with detector none \(asked: dlib-hog\)"):
         check_options(read_snapshot(tmp_path), face_options(hog, make_detector(hog)))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "torn", "absent", "no rejects", "torn rejects"])
+def test_damaged_finished_shard_is_made_again_with_the_same_bytes(
+    tmp_path: Path, damage: str
+) -> None:
+    source = write_tree(tmp_path / "photos", {"a": 4, "b": 3})
+    publish_plainly(source, tmp_path / "undisturbed")
+    root = tmp_path / "faces"
+    task, _ = plan_ingest(root, list_photos(source), None, _OPTIONS, 4).tasks
+    ShardMaker(source, root, WHOLE).make(task)
+    shard = root / "shards" / f"{task.shard}.parquet"
+    rejects = root / "rejects" / f"{task.shard}.parquet"
+    raw = bytearray(shard.read_bytes())
+    match damage:
+        case "flipped":
+            raw[len(raw) // 2] ^= 1
+            shard.write_bytes(raw)
+        case "torn":
+            shard.write_bytes(raw[:100])
+        case "absent":
+            shard.unlink()
+        case "no rejects":
+            rejects.unlink()
+        case _:
+            rejects.write_bytes(rejects.read_bytes()[:50])
+    publish_plainly(source, root)
+    assert bytes_of(root) == bytes_of(tmp_path / "undisturbed")
