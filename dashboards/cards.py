@@ -22,7 +22,9 @@ STYLE = f"""<style>
   font-size: .8rem; font-weight: 600; margin-right: .5rem; }}
 .fq-triplet {{ border: 1px solid {PALE}; border-radius: .5rem; padding: .6rem .7rem .3rem;
   color: {INK}; }}
-.fq-faces {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: .5rem; }}
+.fq-faces {{ display: grid; grid-template-columns: repeat(3, minmax(0, 1fr));
+  gap: .5rem; }}
+.fq-face {{ min-width: 0; }}
 .fq-face img {{ width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: .3rem;
   border: 3px solid var(--role); display: block; }}
 .fq-face div {{ font-size: .72rem; overflow: hidden; text-overflow: ellipsis;
@@ -47,6 +49,7 @@ _STATES: dict[State, tuple[str, str]] = {
     "running": ("running", GREEN),
     "quiet": ("no news for a minute", GREY),
     "done": ("done", BLUE),
+    "interrupted": ("interrupted", GREY),
     "failed": ("failed", RED),
 }
 

@@ -30,7 +30,7 @@ from datasets.triplets import read_generation_manifest
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Events = Sequence[dict[str, Any]]
-State = Literal["running", "quiet", "done", "failed"]
+State = Literal["running", "quiet", "done", "interrupted", "failed"]
 
 STAGES = ("driver", "trainer", "miner", "queue")
 _QUIET_AFTER_S = 60.0
@@ -184,7 +184,11 @@ def _state(driver: Events, silent_s: float) -> tuple[State, str]:
     last = driver[-1] if driver else None
     if last and last["event"] == "end":
         reason = str(last.get("reason") or "")
-        return ("done", "") if reason == "done" else ("failed", reason)
+        if reason == "interrupted":
+            return ("interrupted", "")
+        if reason == "done":
+            return ("done", "")
+        return ("failed", reason)
     return ("quiet", "") if silent_s > _QUIET_AFTER_S else ("running", "")
 
 

@@ -29,8 +29,8 @@ class IngestConfig:
     """Side of the square crop, px (16..1024)."""
 
     margin_px: int | None = None
-    """Border left around the detector's box, both sides together, px at crop size as in FaceNet.
-    Default: 44 of 160, in proportion to crop_px. `none` uses no margin."""
+    """Border left around the detector's box, both sides together, px at crop size as in FaceNet; 0
+    for no border. None takes 44 of 160 in proportion, and 0 for the detector `none`."""
 
     max_photo_mpx: int = 64
     """Largest photo that is decoded, megapixels by its header (1..80); above it: `too_large`."""

@@ -71,6 +71,8 @@ class IngestReport:
     """Photos of the source that were not looked at, by reason."""
     new_photos: int
     """Photos that no snapshot had looked at before."""
+    made_photos: int
+    """Photos that this ingest looked at itself: the new ones, less those in reused shards."""
     shards_made: int
     shards_reused: int
     """Finished shards of an ingest that was interrupted."""
@@ -140,6 +142,7 @@ def ingest(
         rejects=snapshot.rejects,
         left_out=listing.left_out,
         new_photos=sum(len(task.photos) for task in plan.tasks),
+        made_photos=sum(len(task.photos) for task in plan.open_tasks),
         shards_made=len(made),
         shards_reused=len(plan.finished),
         seconds=time.monotonic() - clock,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
@@ -15,6 +16,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
+
+_LOOKS = 60
 
 
 class Progress:
@@ -46,7 +49,8 @@ class Progress:
         self._every_s = every_s
         self._clock = clock
         self._started = self._shown = clock()
-        self._first: int | None = None
+        # (seconds, done) of the last looks: a rate that a slow start does not spoil for good.
+        self._looks: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
         self._last = ""
         self._bar = _make_bar(self._stream) if self._stream.isatty() else None
         self._row = None if self._bar is None else self._bar.add_task("", total=total, line=task)
@@ -62,13 +66,12 @@ class Progress:
         """Tell how many units are done in all.
 
         Args:
-            done: units done, those that were done before the start included: the first update
-                tells how many that were, and the rate counts from there.
+            done: units done, those that were done before the start included. The rate is that of
+                the last looks.
             total: units in all, where it became known or changed.
             **fields: further values to show, by name; a unit belongs in the name.
         """
-        if self._first is None:
-            self._first = done
+        self._looks.append((self._clock(), done))
         self._total = self._total if total is None else total
         self._last = self._line(done, fields)
         if self._bar is not None and self._row is not None:
@@ -92,7 +95,8 @@ class Progress:
         of_total = "" if self._total is None else f"/{self._total}"
         parts = [f"{self._task} {done}{of_total} {self._unit}"]
         parts += [f"{name.replace('_', ' ')} {_text(value)}" for name, value in fields.items()]
-        fresh, elapsed = done - (self._first or 0), self._clock() - self._started
+        (began, before), (now, _) = self._looks[0], self._looks[-1]
+        fresh, elapsed = done - before, now - began
         if fresh > 0 and elapsed > 0:
             rate = fresh / elapsed
             parts.append(f"{rate:.4g} {self._unit}/s")

@@ -51,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[Sequence[str]], int] = import_module(VERBS[verb][0]).run
         return run(flags)
     except KeyboardInterrupt:
-        print("facequarry: interrupted; what was published stays", file=sys.stderr)
+        print(
+            "facequarry: interrupted; what was published stays, a run goes on with --resume",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except Exception as error:
         if is_bad_input(error):

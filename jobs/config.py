@@ -35,7 +35,7 @@ class EvaluationConfig:
     part: Literal["held_out", "tuning"] = "held_out"
     """Part of the identities that is evaluated: `held_out`, or `tuning` while choosing settings."""
     max_pairs: int = 20_000
-    """Largest number of same-identity pairs, and of different-identity pairs."""
+    """Largest number of same-identity pairs; there are up to 20 times as many different ones."""
 
     def __post_init__(self) -> None:
         if self.max_pairs < 10:
@@ -47,9 +47,9 @@ class ClusterConfig:
     """Where it runs."""
 
     address: str | None = None
-    """Ray cluster: `auto` for the one this process belongs to; none starts an embedded Ray."""
+    """Ray cluster: `auto` for the one this process belongs to; None starts an embedded Ray."""
     num_cpus: int | None = None
-    """CPUs of the embedded Ray; none takes the machine's."""
+    """CPUs of the embedded Ray; None takes the machine's."""
     object_store_gib: float = 1.0
     """Object store of the embedded Ray, GiB."""
     trainer_cpus: float = 1.0
@@ -57,7 +57,7 @@ class ClusterConfig:
     miner_cpus: float = 1.0
     """CPUs that the miner reserves, and its threads (at least one)."""
     face_cache: Path | None = None
-    """Folder for the memory-mapped faces, on a disk of each node; none puts it beside the faces."""
+    """Folder for the memory-mapped faces, on a disk of each node; None puts it beside the faces."""
 
     def __post_init__(self) -> None:
         for name in ("object_store_gib", "trainer_cpus", "miner_cpus"):
@@ -78,7 +78,7 @@ class RunConfig:
     faces: Path = Path("faces/default")
     """Folder of faces in Parquet; filled from `photos` first where that is given."""
     photos: Path | None = None
-    """Folder of <identity>/<photo>, ingested before training; none trains on `faces` as it is."""
+    """Folder of <identity>/<photo>, ingested before training; None trains on `faces` as it is."""
     seed: int = 0
     """Of the initial weights, the augmentation, the choice of anchors and random triplets."""
     ingest: IngestConfig = field(default_factory=IngestConfig)
@@ -96,16 +96,25 @@ class RunConfig:
             raise ValueError(f"seed is {self.seed}, it must be 0 or more")
 
 
+RUN_HELP = """Ingest (if photos are named), train with mining beside it, evaluate.
+
+Two flags stand before all others: --config FILE, a run file (TOML) that the flags below override;
+--resume, to go on with the run of this name at its newest checkpoint."""
+
+
 class BadFlags(ValueError):
     """Flags or a run file that do not parse; the message says which, where and what to do."""
 
 
-def load_run_config(file: Path | None, flags: Sequence[str]) -> RunConfig:
+def load_run_config(
+    file: Path | None, flags: Sequence[str], *, prog: str | None = None
+) -> RunConfig:
     """Read a run: defaults, then the file, then flags.
 
     Args:
         file: a TOML run file, or the `config.json` of a run; None takes the code's defaults.
         flags: such as `--trainer.steps 200`.
+        prog: the command's name in `--help`.
 
     Raises:
         BadFlags: an unknown key (with a suggestion), a wrong type or a value out of range.
@@ -116,7 +125,7 @@ def load_run_config(file: Path | None, flags: Sequence[str]) -> RunConfig:
         tree = read_tree(file)
         check_keys(tree, RunConfig, source=str(file))
         config = parse(RunConfig, to_flags(tree), default=config, source=str(file))
-    return parse(RunConfig, flags, default=config, source="the command line")
+    return parse(RunConfig, flags, default=config, prog=prog, description=RUN_HELP)
 
 
 def read_tree(file: Path) -> dict[str, Any]:
@@ -232,4 +241,11 @@ def _one_sentence(report: str) -> str:
     lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
     words = " ".join(line.strip("─ ") for line in lines if not line.startswith("For full help"))
     words = re.sub(r"\s+", " ", words).split(" Argument helptext:")[0].strip()
+    words = re.sub(r"^Missing from facequarry \w+: (--\S+).*", r"\1 is missing", words)
+    words = re.sub(
+        r"^Error parsing (--\S+): invalid literal for int\(\) with base 10: (.*)",
+        r"\1 is \2, expected a whole number",
+        words,
+    )
+    words = re.sub(r"^Error parsing [\w.]+: ", "", words)
     return re.sub(r" Perhaps you meant: (\S+).*", r"; did you mean \1?", words)

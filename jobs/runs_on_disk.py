@@ -140,6 +140,9 @@ def attempt_of(
     ending: dict[str, Any] = {"reason": "done"}
     try:
         yield attempt, ending
+    except KeyboardInterrupt:
+        ending["reason"] = "interrupted"
+        raise
     except BaseException as error:
         ending["reason"] = f"{type(error).__name__}: {error}"
         raise

@@ -68,8 +68,13 @@ def submit_run(
                 return job
             except RuntimeError as error:
                 # A head that answers may still be starting what takes jobs.
-                if _NOT_READY not in str(error) or time.monotonic() > deadline:
+                if _NOT_READY not in str(error):
                     raise JobFailed(f"the cluster at {address} refused the job: {error}") from error
+                if time.monotonic() > deadline:
+                    raise JobFailed(
+                        f"the cluster at {address} was not ready to take a job within "
+                        f"{timeout_s:.0f} s; try again, or give a longer --timeout-s"
+                    ) from error
             time.sleep(_POLL_S)
 
 

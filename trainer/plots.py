@@ -180,7 +180,7 @@ def mining_histograms(
     if not positives.sum() or not negatives.sum():
         raise ValueError("a histogram of mined pairs is empty: nothing was mined")
     figure = new_figure(6.4, 3.8)
-    axes = new_axes(figure, "Mined pairs", "d2 (squared L2)", "share of pairs")
+    axes = new_axes(figure, "Mined pairs", "d2 (squared L2)", "share")
     below = np.concatenate([[0], np.cumsum(positives)]) / positives.sum()
     median = float(np.interp(0.5, below, edges))
     band = f"median pair's band: {median:.2f} to {median + margin:.2f}"
@@ -188,8 +188,8 @@ def mining_histograms(
         median, median + margin, color=GREEN, alpha=0.22, linewidth=0, zorder=0.5, label=band
     )
     tallest = max(
-        _stairs(axes, positives, edges, BLUE, "anchor to positive"),
-        _stairs(axes, negatives, edges, ORANGE, "anchor to nearest negative"),
+        _stairs(axes, positives, edges, BLUE, "anchor to positive (pairs)"),
+        _stairs(axes, negatives, edges, ORANGE, "anchor to nearest negative (anchors)"),
     )
     used = np.flatnonzero(positives + negatives)
     axes.set(xlim=(max(0.0, edges[used[0]] - margin), edges[used[-1] + 1] + margin))

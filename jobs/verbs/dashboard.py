@@ -16,7 +16,7 @@ class Dashboard:
     runs: Path = Path("runs")
     """Folder of all runs."""
     run: str | None = None
-    """The run to show first; none takes the newest."""
+    """The run to show first; None takes the newest."""
     host: str = "127.0.0.1"
     """Address to listen on; the page has no login of its own."""
     port: int = 8501

@@ -22,7 +22,7 @@ class Demo:
     photos: int = 14
     """Photos of each (4 or more)."""
     steps: int | None = None
-    """Training steps; none takes the demo's own."""
+    """Training steps; None takes the demo's own."""
     runs: Path = Path("runs")
     """Folder of all runs; the demo makes demo-<time>/ in it."""
     seed: int = 0

@@ -20,9 +20,9 @@ class Evaluate:
     run: Path
     """The run's folder, such as runs/lfw."""
     step: int | None = None
-    """Which checkpoint; none takes the newest."""
+    """Which checkpoint; None takes the newest."""
     part: Literal["held_out", "tuning"] | None = None
-    """Which identities; none takes what the run's configuration says."""
+    """Which identities; None takes what the run's configuration says."""
 
 
 def run(flags: Sequence[str]) -> int:

@@ -42,15 +42,15 @@ def run(flags: Sequence[str]) -> int:
     table = Table(title=f"Faces in {args.out}", show_header=False, title_justify="left")
     rejects = ", ".join(f"{reason} {n}" for reason, n in sorted(report.rejects.items())) or "none"
     state = "published" if report.is_published else "nothing new, the snapshot stays"
-    rate = report.new_photos / report.seconds
+    made = f"{duration(report.seconds)}, {report.made_photos / report.seconds:.0f} photos/s"
     for name, value in (
         ("snapshot", f"{report.snapshot} ({state})"),
-        ("photos", f"{report.photos}, {report.new_photos} of them new"),
+        ("photos", f"{report.photos}, {report.made_photos} of them looked at now"),
         ("faces, identities", f"{report.faces}, {report.identities}"),
         ("rejected photos", rejects),
         *((f"left out, {reason}", str(n)) for reason, n in report.left_out.items()),
         ("shards", f"{report.shards_made} made, {report.shards_reused} reused"),
-        ("time", f"{duration(report.seconds)}, {rate:.0f} photos/s"),
+        ("time", made if report.made_photos else duration(report.seconds)),
         *((f"picture of {path.stem}", str(path)) for path in report.pictures),
     ):
         table.add_row(name, value)

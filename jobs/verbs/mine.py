@@ -20,7 +20,7 @@ class Mine:
     run: Path
     """The run's folder, such as runs/lfw."""
     step: int | None = None
-    """Which checkpoint; none takes the newest."""
+    """Which checkpoint; None takes the newest."""
 
 
 def run(flags: Sequence[str]) -> int:

@@ -45,4 +45,4 @@ def parse_run(flags: Sequence[str]) -> tuple[RunConfig, bool]:
             file = Path(value)
             del rest[position : position + taken]
             break
-    return load_run_config(file, rest), resume
+    return load_run_config(file, rest, prog="facequarry run"), resume

@@ -38,7 +38,8 @@ def run(flags: Sequence[str]) -> int:
     if args.run is not None:
         folders = [folder for folder in folders if folder.name == args.run]
     if not folders:
-        raise FileNotFoundError(f"no run {args.run or ''} under {args.runs}; try: make demo")
+        what = "no run" if args.run is None else f"no run {args.run}"
+        raise FileNotFoundError(f"{what} under {args.runs}; try: make demo")
     table = Table(box=None, pad_edge=False)
     for name in ("run", "state", "step", "loss", "in band", "refreshes", "stale", "AUC", "moved"):
         table.add_column(name, no_wrap=True)
@@ -76,5 +77,5 @@ def status_cells(where: RunDir, *, now: float) -> list[str]:
         f"{published}" + (f" ({failed} failed)" if failed else ""),
         str(last.get("staleness_steps", "")) if last else "",
         auc,
-        "" if moved is None else f"{duration(now - moved)} ago",
+        "" if moved is None else f"{duration(max(0.0, now - moved))} ago",
     ]

@@ -27,7 +27,7 @@ class Submit:
     follow: bool = True
     """Show the job's log until it ends, and return its exit code."""
     python: str | None = None
-    """Python on the cluster's head node; none takes this one on a loopback address, else
+    """Python on the cluster's head node; None takes this one on a loopback address, else
     `python`."""
     timeout_s: float = 60.0
     """Longest wait for the cluster to answer, seconds."""

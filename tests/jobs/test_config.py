@@ -56,7 +56,7 @@ def test_a_configuration_pickles_as_ray_needs() -> None:
         ("[trainr]\nsteps = 3\n", "unknown key trainr; did you mean trainer?"),
         ("qqq = 3\n", "unknown key qqq; known: name, runs"),
         ("trainer = 3\n", "trainer is a section, write [trainer]"),
-        ('[trainer]\nsteps = "soon"\n', "invalid literal for int() with base 10: 'soon'"),
+        ('[trainer]\nsteps = "soon"\n', "--trainer.steps is 'soon', expected a whole number"),
         ("[trainer]\nsteps = 0\n", "trainer.steps is 0, it must be 1 or more"),
         ("[trainer]\nbatch = 9\nworkers = 2\n", "the batch must divide over the workers"),
         ("[miner]\nmargin = 5.0\n", "margin must lie between 0 and 4"),

@@ -70,7 +70,8 @@ def head() -> Iterator[str]:
 
 
 def submit(address: str, flags: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs", "submit", "--address", address, "run", *flags]
+    command = [sys.executable, "-m", "jobs", "submit", "--address", address]
+    command += ["--timeout-s", "240", "run", *flags]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[2]
     )
