@@ -48,7 +48,7 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._every_s = every_s
         self._clock = clock
-        self._started = self._shown = clock()
+        self._shown = clock()
         # (seconds, done) of the last looks: a rate that a slow start does not spoil for good.
         self._looks: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
         self._last = ""
@@ -57,7 +57,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         """Begin: time counts from here."""
-        self._started = self._shown = self._clock()
+        self._shown = self._clock()
         if self._bar is not None:
             self._bar.start()
         return self
