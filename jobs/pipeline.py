@@ -167,8 +167,7 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
         raise RunFailed(failure[0] if failure else _reason(error)) from error
     finally:
         if miner is not None:
-            miner.stop.remote()
-            ray.wait([mining], timeout=_MINER_STOP_TIMEOUT_S)
+            ray.wait([miner.stop.remote(), mining], num_returns=2, timeout=_MINER_STOP_TIMEOUT_S)
         # A refresh that is still in hand is lost with its actor: nobody would consume it.
         for actor in filter(None, (miner, queue)):
             ray.kill(actor)

@@ -73,7 +73,8 @@ def submit_run(
                 if time.monotonic() > deadline:
                     raise JobFailed(
                         f"the cluster at {address} was not ready to take a job within "
-                        f"{timeout_s:.0f} s; try again, or give a longer --timeout-s"
+                        f"{timeout_s:.0f} s: it may still be starting, or another Ray on its node "
+                        "holds its agent's port (ray start --dashboard-agent-listen-port)"
                     ) from error
             time.sleep(_POLL_S)
 

@@ -56,7 +56,10 @@ def head() -> Iterator[str]:
     command = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={free_port()}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--disable-usage-stats"]
     command += ["--object-store-memory=1000000000", f"--temp-dir={folder}"]
-    command += [f"--ray-client-server-port={free_port()}"]
+    # Every other Ray on this machine, the suite's own too, holds the default ports. Without its
+    # agent's port a head answers, and takes no job.
+    for port_flag in ("ray-client-server-port", "dashboard-agent-listen-port"):
+        command.append(f"--{port_flag}={free_port()}")
     log = folder / "head.log"
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
@@ -71,7 +74,7 @@ def head() -> Iterator[str]:
 
 def submit(address: str, flags: list[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs", "submit", "--address", address]
-    command += ["--timeout-s", "240", "run", *flags]
+    command += ["--timeout-s", "120", "run", *flags]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[2]
     )
