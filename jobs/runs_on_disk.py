@@ -65,6 +65,11 @@ def check_run(config: RunConfig, *, resume: bool) -> RunDir:
         )
     _check_same(read_manifest(run.config), to_tree(config), run)
     newest = max(run.checkpoint_steps(), default=0)
+    if newest and not run.queue_journal.is_file():
+        raise FileNotFoundError(
+            f"{run.queue_journal} is gone, so which rows the steps up to {newest} got is lost; "
+            "restore the file, or start a new run with --name"
+        )
     if config.trainer.steps < newest:
         raise ValueError(
             f"{run.root} has a checkpoint of step {newest}, trainer.steps is now "

@@ -96,10 +96,13 @@ def test_faces_may_move(config: RunConfig, tmp_path: Path) -> None:
     assert pinned_snapshot(moved, run) == read_snapshot(moved.faces).number
 
 
-def test_fewer_steps_than_were_made_are_refused(config: RunConfig) -> None:
+def test_a_lost_journal_and_fewer_steps_than_were_made_are_refused(config: RunConfig) -> None:
     run, _ = open_run(config, resume=False)
     run.checkpoint(200).mkdir(parents=True)
     (run.checkpoint(200) / "manifest.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="which rows the steps up to 200 got is lost"):
+        open_run(config, resume=True)
+    run.queue_journal.write_text("")
     with pytest.raises(ValueError, match="give 200 or more"):
         open_run(replace(config, trainer=replace(config.trainer, steps=100)), resume=True)
 
