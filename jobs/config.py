@@ -92,8 +92,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise ValueError(f"name is {self.name!r}, expected a plain folder name")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}, it must be 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")
 
 
 RUN_HELP = """Ingest (if photos are named), train with mining beside it, evaluate.

@@ -62,10 +62,14 @@ class TrainerConfig:
                 raise ValueError(
                     f"trainer.{name} is {getattr(self, name)}, it must be {low} or more"
                 )
-        if not self.learning_rate > 0:
-            raise ValueError(f"trainer.learning_rate is {self.learning_rate}, it must be positive")
-        if self.weight_decay < 0:
-            raise ValueError(f"trainer.weight_decay is {self.weight_decay}, it must be 0 or more")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(
+                f"trainer.learning_rate is {self.learning_rate}, it must be positive and finite"
+            )
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(
+                f"trainer.weight_decay is {self.weight_decay}, it must be 0 or more and finite"
+            )
         if self.batch % self.workers:
             raise ValueError(
                 f"trainer.batch is {self.batch} and trainer.workers is {self.workers}: "
