@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datasets.sources import name_of
+from datasets.photos import name_of
 from datasets.text import quoted, read_text
 
 IN_LEAVE_OUT_LIST = "of an identity in the leave-out list"
@@ -27,6 +27,10 @@ NOT_IN_KEEP_LIST = "of an identity that is not in the keep list"
 _EXPECTED = "a list of identities, one a line"
 _COMMENT = re.compile(r"(^|\s)#.*")
 _FIRST_FIELD = re.compile(r'"(?P<quoted>[^"]*)"|(?P<plain>.*?)(?=\t|,|\s{2,}|$)')
+
+
+class NobodyLeft(ValueError):
+    """The lists leave no photo; the sentence says which one did it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +88,7 @@ def choose_identities(
         meta: what `vggface2.read_identity_meta` returned.
 
     Raises:
-        ValueError: a list is given and no photo is left.
+        NobodyLeft: a list is given and no photo is left.
     """
     identities = set(pc.unique(photos["identity"]).to_pylist())
     by_name = _by_name(meta, identities)
@@ -92,7 +96,7 @@ def choose_identities(
     dropped, unmatched_too = _find(leave_out or [], identities, by_name)
     wanted = (identities if keep is None else kept) - dropped
     if not wanted and (keep is not None or leave_out is not None):
-        raise ValueError(_nothing_left(keep, kept, identities, has_names=meta is not None))
+        raise NobodyLeft(_nothing_left(keep, kept, identities, has_names=meta is not None))
     is_wanted, num_wanted = _among(photos, wanted)
     _, num_dropped = _among(photos, dropped)
     left_out = {

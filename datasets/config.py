@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 DetectorName = Literal["dlib-hog", "none"]
@@ -40,6 +41,19 @@ class IngestConfig:
 
     min_photos_per_identity: int = 1
     """Identities with fewer photos in the source are left out."""
+
+    keep: Path | None = None
+    """File with one identity a line: only these are looked at."""
+
+    leave_out: Path | None = None
+    """File with one identity a line, such as the people of an evaluation set: these are not."""
+
+    identity_meta: Path | None = None
+    """VGGFace2's identity_meta.csv: `keep` and `leave_out` may then give people's names."""
+
+    boxes: Path | None = None
+    """VGGFace2's loose_bb_*.csv: of several faces in a photo the one nearest to its box is taken.
+    Without a row, or without this file, it is the largest."""
 
     photos_per_shard: int = 512
     """Photos that make one shard: the unit of work, and of what a killed ingest loses."""
@@ -90,3 +104,24 @@ class IngestConfig:
         if self.detector == "none":
             return 0
         return round(self.crop_px * _MARGIN_SHARE) if self.margin_px is None else self.margin_px
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FollowConfig:
+    """How a folder is watched for new photos."""
+
+    settle_s: float = 10.0
+    """A photo is taken when its size and time stood still for so long, seconds."""
+
+    every_s: float = 10.0
+    """Seconds between two looks at the folder; each publishes at most one snapshot."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        for name in ("settle_s", "every_s"):
+            if not 0 < getattr(self, name) < 86_400:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0..86400 seconds")

@@ -23,6 +23,8 @@ FIELDS: dict[str, str] = {
     "ingest/shards": "finished shards",
     "ingest/snapshot": "number of the published snapshot",
     "ingest/photos_per_s": "photos looked at per second",
+    "ingest/left_out": "photos of the source that were not looked at, by reason",
+    "ingest/notes": "what else a person should know about the source, counted",
     "ingest/reason": "why an ingest published nothing",
     "trainer/loss_d2": "mean triplet loss of the step over all ranks, squared L2",
     "trainer/active_share": "share of the step's triplets with a loss above zero",

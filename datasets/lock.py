@@ -60,15 +60,18 @@ class WriterLock:
         """
         if self._descriptor is not None:
             raise LockHeld(f"{self._path} is held by this very object")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            self._wait(descriptor)
-            _write(descriptor, json.dumps(_holder()).encode())
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
+        while self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._wait(descriptor)
+                # A holder may have removed the file: then others lock a new one of that name.
+                if _is_at(descriptor, self._path):
+                    _write(descriptor, json.dumps(_holder()).encode())
+                    self._descriptor = descriptor
+            finally:
+                if self._descriptor is None:
+                    os.close(descriptor)
         return self
 
     def __exit__(
@@ -129,6 +132,13 @@ def _refusal(path: Path, timeout_s: float) -> str:
     )
     waited = f" and was not freed in {timeout_s:.0f} s" if timeout_s else ""
     return f"{path} is held by {by}{waited}; wait for it to end, or end it"
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _write(descriptor: int, raw: bytes) -> None:
