@@ -71,15 +71,7 @@ class YuNet:
         }
         try:
             with _quiet_opencv():
-                self._detector = cv2.FaceDetectorYN.create(
-                    "onnx",
-                    np.frombuffer(raw, np.uint8),
-                    np.empty(0, np.uint8),
-                    (_WORK_PX, _WORK_PX),
-                    min_score,
-                    _NMS_IOU,
-                    _TOP_K,
-                )
+                self._detector = _load(raw, min_score)
                 self._search(np.zeros((_WORK_PX, _WORK_PX, 3), np.uint8), (_WORK_PX, _WORK_PX))
         except cv2.error as error:
             cause = " ".join(str(error).split())
@@ -114,6 +106,12 @@ class YuNet:
             return np.empty((0, 15), np.float32)
         to_photo = np.array((width / size[0], height / size[1]) * 7 + (1.0,), np.float32)
         return np.asarray(found * to_photo, np.float32)
+
+
+def _load(raw: bytes, min_score: float) -> cv2.FaceDetectorYN:
+    model, no_config = np.frombuffer(raw, np.uint8), np.empty(0, np.uint8)
+    size = (_WORK_PX, _WORK_PX)
+    return cv2.FaceDetectorYN.create("onnx", model, no_config, size, min_score, _NMS_IOU, _TOP_K)
 
 
 def _detection(row: NDArray[np.float32]) -> Detection:

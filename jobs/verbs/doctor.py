@@ -128,4 +128,4 @@ def _detector_with_model(name: str, model: str) -> Finding:
     if name == "yunet" and not hasattr(cv2, "FaceDetectorYN"):
         text = f"OpenCV {cv2.__version__} has no FaceDetectorYN"
         return Finding(f"detector {name}", False, text, False)
-    return Finding(f"detector {name}", True, f"library loads; needs --detector-model {model}")
+    return Finding(f"detector {name}", True, f"library is there; needs --detector-model {model}")
