@@ -14,7 +14,7 @@ from datasets.decode import RgbImage
 from datasets.detect import make_detector
 from datasets.folder import FolderSource
 from datasets.known import Known, find_news
-from datasets.photos import Photo, photos_of
+from datasets.photos import LISTING_SCHEMA, Photo, photos_of
 from datasets.plan import plan_ingest
 from datasets.schema import Rejected
 from datasets.shard import ShardMaker, ShardSummary, face_options
@@ -82,6 +82,16 @@ def listed(source: Path) -> pa.Table:
 def photos_in(source: Path) -> list[Photo]:
     """Return the photos of a folder, sorted."""
     return list(photos_of(listed(source)))
+
+
+def table_of(photos: list[Photo]) -> pa.Table:
+    """Return the listing table of photos."""
+    rows = [
+        {"identity": photo.identity, "source": photo.source, "size_bytes": photo.size_bytes}
+        | {"offset_bytes": photo.offset_bytes, "modified_ns": 0, "box": photo.box}
+        for photo in photos
+    ]
+    return pa.Table.from_pylist(rows, LISTING_SCHEMA)
 
 
 def publish_plainly(source: Path, root: Path, config: IngestConfig = WHOLE) -> list[ShardSummary]:
