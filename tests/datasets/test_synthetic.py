@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from datasets.decode import decode_photo
+from datasets.people import identity_of
 from datasets.schema import Reason, Rejected
-from datasets.synthetic import identity_of, photo_bytes, write_bad_photos, write_photos
+from datasets.synthetic import photo_bytes, write_bad_photos, write_photos
 
 
 def _decoded(raw: bytes) -> np.ndarray:
