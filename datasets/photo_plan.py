@@ -55,13 +55,13 @@ def plan_photo(
     refuse_single(num_identities, options)
     rng = rng_of(seed, identity, photo, _PLAN)
     is_error = rng.uniform() < options.label_errors
-    other = _another(identity, int(rng.integers(max(1, num_identities - 1))))
+    other = _another(identity, num_identities, rng.uniform())
     is_copy = photo > 1 and rng.uniform() < options.near_duplicates
     if is_copy:
         earlier = int(rng.integers(1, photo))
         home = identity
         if rng.uniform() < options.copies_across:
-            home = _another(identity, int(rng.integers(num_identities - 1)))
+            home = _another(identity, num_identities, rng.uniform())
         original = plan_photo(
             home, earlier, num_identities=num_identities, options=options, seed=seed
         )
@@ -93,6 +93,8 @@ def refuse_single(num_identities: int, options: PhotoOptions) -> None:
         raise ValueError(f"{name} needs two identities or more, num_identities is {num_identities}")
 
 
-def _another(identity: int, drawn: int) -> int:
-    """Return the identity that `drawn`, from 0, stands for when `identity` is left out."""
-    return drawn + 1 if drawn + 1 < identity else drawn + 2
+def _another(identity: int, num_identities: int, drawn: float) -> int:
+    """Return the identity but `identity` that `drawn`, 0 to 1, stands for."""
+    # One number whatever the range: what is drawn next must not depend on `num_identities`.
+    number = 1 + int(drawn * (num_identities - 1))
+    return number if number < identity else number + 1

@@ -72,8 +72,8 @@ def make_scene(shows: int, key: tuple[int, ...], options: PhotoOptions, *, seed:
         (identity, dressed(each, options, rng_of(seed, *key, index, _DRESS)))
         for index, (identity, each) in enumerate(people)
     ]
-    # The largest are nearest to the camera.
-    ordered = sorted(people, key=lambda person: person[1].head_px)
+    # The largest are nearest to the camera; of equals the first, as `_arranged` has it.
+    ordered = sorted(reversed(people), key=lambda person: person[1].head_px)
     return Scene(named=people[0], people=tuple(ordered), quality=quality)
 
 

@@ -3,7 +3,7 @@
     from datasets.synthetic import write_photos
     write_photos(Path("photos"), num_identities=48, photos_per_identity=14)
 
-    python -m datasets.synthetic --out photos --identities 60 --photos 12 --options.hats 0.2
+    python -m datasets.synthetic --out photos --identities 60 --photos 12 --hats 0.2
 
 Every photo is drawn from (seed, identity number, photo number) and the options alone: asking for
 more identities or photos changes none of the earlier ones, but for label errors and copies across
