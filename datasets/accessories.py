@@ -84,6 +84,9 @@ def draw_hat(canvas: Canvas, identity: Identity, extras: Extras) -> None:
     side, colour = identity.width + 0.12, extras.hat_colour
     dark, light = scaled(colour, 0.7), scaled(colour, 1.18)
     shadow = scaled(identity.skin, 0.6)
+    if canvas.far_side and extras.hat is not None:
+        back = canvas.back_of_head(0.1) * (1.06, 1)
+        canvas.fill(np.minimum(back, (np.inf, -0.52)), scaled(colour, 0.9), 0)
     match extras.hat:
         case "beanie":
             dome = [(0.0, -1.36), (0.62 * side, -1.28), (1.02 * side, -0.95)]

@@ -73,6 +73,14 @@ class Canvas:
         beyond = np.maximum(edge, self.far_side * turned_x)
         return np.where(is_hidden, self.far_side * beyond, turned_x)
 
+    def back_of_head(self, hair: float) -> FloatArray:
+        """Return the skull behind the near ear of a turned head, (24, 2), with `hair` on top."""
+        # A skull is deeper than wide.
+        sin, cos = self._turn
+        reach = math.hypot(self._half_width, 0.9 * sin / cos)
+        middle = self.far_side * (0.8 * self._half_width - reach)
+        return disc(middle, -0.32, 0.8 * self._half_width, 0.76 + hair)
+
     def fill(self, points: FloatArray, colour: Colour, relief: Relief = 1.0) -> None:
         """Fill a polygon, (N, 2) in face coordinates."""
         polygon = [self._fixed_point(points, relief)]

@@ -105,12 +105,7 @@ def _draw_body(canvas: Canvas, identity: Identity, shot: Shot) -> None:
     """Hair behind the head, neck, shoulders, ears."""
     width, volume = identity.width, identity.hair_volume
     if canvas.far_side:
-        # A skull is deeper than wide: turned, its back shows behind the near ear.
-        reach = math.hypot(width, 0.9 * math.tan(shot.yaw))
-        back = disc(
-            (0.8 * width - reach) * canvas.far_side, -0.32, 0.8 * width, 0.76 + 0.5 * volume
-        )
-        canvas.fill(back, scaled(identity.hair, 0.72), 0)
+        canvas.fill(canvas.back_of_head(0.5 * volume), scaled(identity.hair, 0.72), 0)
     if identity.hair_style in ("long", "bob"):
         end = identity.hair_length if identity.hair_style == "long" else 0.62
         reach = width + 0.8 * volume
