@@ -49,10 +49,10 @@ def test_a_size_out_of_range_is_refused(tmp_path: Path, num_photos: int) -> None
 
 
 def test_files_have_the_tables_names_and_sizes_and_take_no_blocks(tmp_path: Path) -> None:
-    assert write_layout(tmp_path / "photos", 600, seed=2) == 600
+    assert write_layout(tmp_path / "photos", 300, seed=2) == 300
     listed = scan_photos(tmp_path / "photos")
     assert listed.left_out == {}
-    table = vggface2_layout(600, seed=2)
+    table = vggface2_layout(300, seed=2)
     assert [(photo.identity, photo.source, photo.size_bytes) for photo in listed.photos] == [
         (row["identity"], row["source"], row["size_bytes"]) for row in table.to_pylist()
     ]
