@@ -24,6 +24,7 @@ from datasets.publish import (
     sha256_file,
     staged_folder,
 )
+from datasets.run_dir import RunDir
 
 TRIPLETS = pa.schema(
     [
@@ -118,12 +119,14 @@ class Generation:
     Attributes:
         number: its number in the run, from 0.
         mined_at_step: step of the checkpoint whose embeddings were mined.
+        snapshot: the snapshot of faces that was mined; its rows are face_index values of it.
         anchors, positives, negatives: (T,) int64 face_index, in lease order.
         manifest: what `publish_generation` wrote.
     """
 
     number: int
     mined_at_step: int
+    snapshot: int
     anchors: IntArray
     positives: IntArray
     negatives: IntArray
@@ -187,6 +190,14 @@ def read_generation_manifest(folder: Path) -> dict[str, Any]:
     return read_manifest(folder / MANIFEST)
 
 
+def mined_snapshot(run: RunDir) -> int | None:
+    """Return the snapshot of faces that a run's newest generation was mined from, if any."""
+    numbers = run.generation_numbers()
+    if not numbers:
+        return None
+    return int(read_generation_manifest(run.generation(numbers[-1]))["snapshot"])
+
+
 def read_table(folder: Path) -> pa.Table:
     """Read all rows of a published generation, in lease order.
 
@@ -217,6 +228,7 @@ def load_generation(folder: Path) -> Generation:
     return Generation(
         number=manifest["generation"],
         mined_at_step=manifest["mined_at_step"],
+        snapshot=manifest["snapshot"],
         anchors=table["anchor"].to_numpy(),
         positives=table["positive"].to_numpy(),
         negatives=table["negative"].to_numpy(),
