@@ -50,7 +50,7 @@ class TrainJob:
             run=self.run,
             faces=faces,
             source=self.source,
-            random=self._random_triplets(faces.store),
+            random=self.random_triplets(faces.store),
             world=world,
             margin=self.margin,
             seed=self.seed,
@@ -58,7 +58,7 @@ class TrainJob:
             batch_timeout_s=self.batch_timeout_s,
         )
 
-    def _random_triplets(self, first: FaceStore) -> RandomTriplets:
+    def random_triplets(self, first: FaceStore) -> RandomTriplets:
         """Draw from the snapshot that the run started with, whatever is ingested later."""
         face_indices = self.split.faces(first, "train")
         return RandomTriplets(face_indices, first.identity_index[face_indices], seed=self.seed)
