@@ -14,7 +14,7 @@ from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest, read_table
 from jobs.config import RunConfig
 from jobs.runs_on_disk import snapshots_of
-from miner.staleness import longest_refresh_steps, staleness_bound
+from miner.staleness import longest_refresh_steps, num_failed_refreshes, staleness_bound
 from trainer.evaluate import Evaluation
 from trainer.faces import RunFaces
 from trainer.plots import d2_histograms_before_after, loss_curve, mining_histograms, roc, staleness
@@ -76,7 +76,7 @@ def make_report(
         rejects=faces.first.rejects,
         snapshots=snapshots_of(run),
         refreshes=len(run.generation_numbers()),
-        failed_refreshes=sum(event["event"] == "failed" for event in miner),
+        failed_refreshes=num_failed_refreshes(miner),
         longest_refresh_steps=longest,
         steps=len(steps),
         triplets_consumed=len(steps) * config.trainer.batch,
