@@ -38,12 +38,13 @@ TRIPLETS = pa.schema(
 )
 PART_ROWS = 1 << 20
 SUSPECTS_FILE = "suspects.parquet"
+_MANIFEST_NAMES = ("generation", "mined_at_step", "rows", "parts", "snapshot")
 
 IntArray = npt.NDArray[np.int64]
 
 
 class CorruptGeneration(ValueError):
-    """A generation's parts are not what its manifest says."""
+    """A generation's parts are not what its manifest says, or the manifest says too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ def publish_generation(
         suspects: pairs kept out of training, for a person to clean.
         number: the generation's number in the run.
         mined_at_step: step of the checkpoint that was mined.
-        facts: everything that determines the bytes: weight sha256, snapshot, plan, statistics.
+        facts: everything that determines the bytes: weight sha256, `snapshot` (of the faces, never
+            left out), plan, statistics.
         timing: seconds by stage; the one part of the manifest that a replay does not repeat.
         part_rows: rows a part holds.
 
@@ -186,8 +188,16 @@ def read_generation_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: nothing is published there.
+        CorruptGeneration: the manifest is none of a generation.
     """
-    return read_manifest(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
+    absent = [name for name in _MANIFEST_NAMES if name not in manifest]
+    if absent:
+        raise CorruptGeneration(
+            f"{folder / MANIFEST} is no manifest of a generation, it lacks {', '.join(absent)}; "
+            f"restore it, or remove {folder} and mine again with: facequarry mine --run RUN"
+        )
+    return manifest
 
 
 def mined_snapshot(run: RunDir) -> int | None:

@@ -109,6 +109,16 @@ def test_a_part_whose_bytes_changed_is_refused(store: FaceStore, tmp_path: Path)
         reader_of(run, store).read(Lease(0, 0, (RowRange(0, 0, 4),)), 0, 1)
 
 
+def test_a_generation_whose_manifest_lacks_something_is_refused(
+    store: FaceStore, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path)
+    publish_rows(run, 0, np.zeros((4, 3), np.int64))
+    (run.generation(0) / "manifest.json").write_text('{"generation": 0, "snapshot": 1}')
+    with pytest.raises(CorruptGeneration, match="lacks mined_at_step, rows, parts; restore it"):
+        reader_of(run, store).read(Lease(0, 0, (RowRange(0, 0, 4),)), 0, 1)
+
+
 def test_rows_of_a_newer_snapshot_come_with_its_faces(tmp_path: Path) -> None:
     faces = RunFaces(publish(tmp_path, IDENTITIES))
     random = random_triplets(faces.store)
