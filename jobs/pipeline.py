@@ -43,6 +43,8 @@ from trainer.ray_train import fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
 _ACTOR_TIMEOUT_S = 120.0
+# `facequarry status` shares the lock for an instant to see whether someone has it.
+_LOCK_TIMEOUT_S = 0.5
 # Reading a lease's rows and faces, beyond the wait for the lease itself.
 _BATCH_SLACK_S = 300.0
 
@@ -72,7 +74,7 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
         store = faces.open()  # the run's first snapshot, whatever is ingested from now on
         held_out = check_split(config, store)
         with (
-            WriterLock(run.driver_lock),
+            WriterLock(run.driver_lock, timeout_s=_LOCK_TIMEOUT_S),
             attempt_of(config, store.manifest, resume=resume) as (attempt, ending),
         ):
             train_with_mining(config, run, faces, attempt)

@@ -115,7 +115,7 @@ def pinned_snapshot(config: RunConfig, run: RunDir) -> int:
     """
     if not run.faces.is_file():
         return read_snapshot(config.faces).number
-    pinned = read_manifest(run.faces)
+    pinned = _read_pinned(run)
     found = _identify(read_snapshot(config.faces, pinned["snapshot"]))
     if found != pinned:
         raise ValueError(
@@ -127,8 +127,15 @@ def pinned_snapshot(config: RunConfig, run: RunDir) -> int:
 
 def snapshots_of(run: RunDir) -> str:
     """Return the run's first snapshot, and the one that it mines where that is another."""
-    first, mined = int(read_manifest(run.faces)["snapshot"]), mined_snapshot(run)
+    first, mined = int(_read_pinned(run)["snapshot"]), mined_snapshot(run)
     return str(first) if mined in (None, first) else f"{first}, mining snapshot {mined}"
+
+
+def _read_pinned(run: RunDir) -> dict[str, Any]:
+    pinned = read_manifest(run.faces)
+    if "snapshot" not in pinned:
+        raise ValueError(f"{run.faces} does not name a snapshot; restore it, or start a new run")
+    return pinned
 
 
 def _identify(faces: Snapshot) -> dict[str, Any]:
