@@ -77,12 +77,14 @@ def num_failed_refreshes(miner: Sequence[Mapping[str, Any]]) -> int:
     Args:
         miner: `miner` events in the order written.
     """
-    failed, in_hand = 0, None
+    failed = 0
+    in_hand: tuple[int, int] | None = None
     for event in miner:
         if event["event"] == "begin":
-            # A second begin of one attempt: the miner of the first was killed and came back.
-            failed += in_hand is not None and in_hand == event["attempt"]
-            in_hand = event["attempt"]
+            # The miner was killed and came back; one that came to publish takes the next number.
+            begun = (event["attempt"], event["generation"])
+            failed += begun == in_hand
+            in_hand = begun
         elif event["event"] in ("published", "failed"):
             failed += event["event"] == "failed"
             in_hand = None

@@ -84,6 +84,7 @@ def status_cells(where: RunDir, *, now: float) -> list[str]:
         OSError, ValueError, LookupError, TypeError: a file of the run is damaged or gone.
     """
     config = read_run(where)
+    is_driven = is_held(where.driver_lock)  # looked at first: an end is logged before it is freed
     driver = read_events(where.events, "driver")
     trainer = read_events(where.events, "trainer")
     miner = read_events(where.events, "miner")
@@ -91,7 +92,7 @@ def status_cells(where: RunDir, *, now: float) -> list[str]:
     last = steps[-1] if steps else None
     if driver and driver[-1]["event"] == "end":
         state = str(driver[-1]["reason"])[:40]
-    elif not is_held(where.driver_lock):
+    elif not is_driven:
         state = "stopped"  # its driver was killed: nobody logged an end
     else:
         state = "training" if steps else "starting"

@@ -136,10 +136,16 @@ def test_a_refresh_that_was_cut_off_counts_as_failed_and_its_time_as_waited() ->
     trainer = [{"event": "checkpoint", "step": s, "time": float(s)} for s in (0, 10, 20)]
     trainer += [{"event": "step", "step": s, "time": s + 0.5} for s in range(30)]
     miner = [
-        {"event": "begin", "attempt": 1, "checkpoint_step": 0, "time": 0.0},
+        {"event": "begin", "attempt": 1, "generation": 1, "checkpoint_step": 0, "time": 0.0},
         {"event": "published", "attempt": 1, "checkpoint_step": 0, "time": 0.0},
-        {"event": "begin", "attempt": 1, "checkpoint_step": 10, "time": 10.0},  # killed here
-        {"event": "begin", "attempt": 1, "checkpoint_step": 20, "time": 21.0},
+        {
+            "event": "begin",
+            "attempt": 1,
+            "generation": 1,
+            "checkpoint_step": 10,
+            "time": 10.0,
+        },  # killed here
+        {"event": "begin", "attempt": 1, "generation": 1, "checkpoint_step": 20, "time": 21.0},
         {"event": "published", "attempt": 1, "checkpoint_step": 20, "time": 24.0},
     ]
     assert num_failed_refreshes(miner) == 1
@@ -149,7 +155,7 @@ def test_a_refresh_that_was_cut_off_counts_as_failed_and_its_time_as_waited() ->
 def test_a_refresh_that_the_end_of_training_cut_off_did_not_fail() -> None:
     trainer = [{"event": "checkpoint", "step": 0, "time": 0.0}]
     trainer += [{"event": "step", "step": s, "time": s + 0.5} for s in range(8)]
-    begin = {"event": "begin", "checkpoint_step": 0, "time": 0.0}
+    begin = {"event": "begin", "generation": 0, "checkpoint_step": 0, "time": 0.0}
     miner = [begin | {"attempt": 1}, begin | {"attempt": 2}]
     assert num_failed_refreshes(miner) == 0
     assert longest_refresh_steps(trainer, miner) == 8
@@ -157,8 +163,14 @@ def test_a_refresh_that_the_end_of_training_cut_off_did_not_fail() -> None:
 
 def test_a_refresh_that_says_why_it_failed_counts_once() -> None:
     miner = [
-        {"event": "begin", "attempt": 1, "checkpoint_step": 0, "time": 0.0},
+        {"event": "begin", "attempt": 1, "generation": 1, "checkpoint_step": 0, "time": 0.0},
         {"event": "failed", "attempt": 1, "checkpoint_step": 0, "time": 1.0},
-        {"event": "begin", "attempt": 1, "checkpoint_step": 0, "time": 2.0},
+        {"event": "begin", "attempt": 1, "generation": 1, "checkpoint_step": 0, "time": 2.0},
     ]
     assert num_failed_refreshes(miner) == 1
+
+
+def test_a_refresh_whose_miner_was_killed_after_it_published_did_not_fail() -> None:
+    begin = {"event": "begin", "attempt": 1, "checkpoint_step": 0, "time": 0.0}
+    assert num_failed_refreshes([begin | {"generation": 0}, begin | {"generation": 1}]) == 0
+    assert num_failed_refreshes([begin | {"generation": 0}, begin | {"generation": 0}]) == 1
