@@ -100,6 +100,26 @@ class WriterLock:
                 self._sleep(_POLL_S)
 
 
+def is_held(path: Path) -> bool:
+    """Say whether a live process holds the lock; writes nothing and waits for nothing.
+
+    Raises:
+        OSError: the file cannot be read or locked.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared: two that look at once do not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def read_holder(path: Path) -> dict[str, object] | None:
     """Return host, pid, command and since of the holder that a lock's file names.
 

@@ -88,6 +88,18 @@ def snapshot_numbers(root: Path) -> list[int]:
     return numbered(root / SNAPSHOTS, "snapshot=")
 
 
+def newest_snapshot_number(root: Path) -> int:
+    """Return the number of the current snapshot.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    numbers = snapshot_numbers(root)
+    if not numbers:
+        raise FileNotFoundError(f"no snapshot of faces under {root}; try: facequarry ingest")
+    return numbers[-1]
+
+
 def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
     """Read a published snapshot, by default the current one.
 
@@ -96,11 +108,9 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
         NewerSchema: a newer FaceQuarry published it.
         ValueError: its manifest is not one.
     """
+    newest = newest_snapshot_number(root)
+    number = newest if number is None else number
     numbers = snapshot_numbers(root)
-    if not numbers:
-        raise FileNotFoundError(f"no snapshot of faces under {root}; try: facequarry ingest")
-    if number is None:
-        number = numbers[-1]
     if number not in numbers:
         raise FileNotFoundError(f"no snapshot {number} under {root}, published: {numbers}")
     path = snapshot_folder(root, number) / MANIFEST

@@ -36,12 +36,15 @@ from miner.refresh import RefreshPlan
 from miner.serve import QueueSettings
 from trainer.batches import RandomTriplets
 from trainer.evaluate import evaluate
-from trainer.job import FacesAt, TrainJob
+from trainer.faces import FacesAt, RunFaces
+from trainer.job import TrainJob
 from trainer.pairs import verification_pairs
 from trainer.ray_train import fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
 _ACTOR_TIMEOUT_S = 120.0
+# `facequarry status` shares the lock for an instant to see whether someone has it.
+_LOCK_TIMEOUT_S = 0.5
 # Reading a lease's rows and faces, beyond the wait for the lease itself.
 _BATCH_SLACK_S = 300.0
 
@@ -68,10 +71,10 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
     with ray_cluster(config.cluster):
         check_fits(config)
         faces = make_faces(config, run)
-        store = faces.open()
+        store = faces.open()  # the run's first snapshot, whatever is ingested from now on
         held_out = check_split(config, store)
         with (
-            WriterLock(run.driver_lock),
+            WriterLock(run.driver_lock, timeout_s=_LOCK_TIMEOUT_S),
             attempt_of(config, store.manifest, resume=resume) as (attempt, ending),
         ):
             train_with_mining(config, run, faces, attempt)
@@ -87,7 +90,7 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
                 )
                 for step in (0, config.trainer.steps)
             )
-            report = make_report(config, run, store, before, after)
+            report = make_report(config, run, RunFaces(faces, store), before, after)
             ending |= {
                 "auc": after.verification.auc,
                 "staleness_bound_steps": report.staleness_bound_steps,
@@ -212,7 +215,11 @@ def refresh_plan(config: RunConfig) -> RefreshPlan:
     """Return what every refresh of a run is told."""
     needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
     return RefreshPlan(
-        config=config.miner, split=config.split, rows_needed=int(needed), seed=config.seed
+        config=config.miner,
+        split=config.split,
+        rows_needed=int(needed),
+        seed=config.seed,
+        snapshots=config.refresh.snapshots,
     )
 
 
