@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -173,6 +173,12 @@ class IngestConfig:
                 f"min_score is {self.min_score}, expected {low:g}..{high:g} for detector "
                 f"{self.detector}"
             )
+
+    def absolute(self) -> IngestConfig:
+        """Return the configuration with absolute paths: actors have other working folders."""
+        names = ("keep", "leave_out", "identity_meta", "boxes", "detector_model")
+        paths = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: path and path.resolve() for name, path in paths.items()})
 
     @property
     def resolved_min_score(self) -> float:

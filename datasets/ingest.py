@@ -81,11 +81,7 @@ def ingest(
     """
     with Ingest(source, out, config, maker=maker) as work:
         listing = work.look()
-        try:
-            return work.take(listing, work.find_news(listing), on_progress)
-        except NoFaces:
-            work.discard()
-            raise
+        return work.take(listing, work.find_news(listing), on_progress)
 
 
 class Ingest:
@@ -115,11 +111,11 @@ class Ingest:
         maker: type[ShardMaker] = ShardMaker,
     ) -> None:
         self._root = out.absolute()
-        self._config = config
+        self._config = config.absolute()
         self._maker = maker
         self._source = open_source(source.absolute(), self._root / ARCHIVES)
-        self._wanted = Wanted.read(config)
-        self._options = face_options(config, make_detector(config))
+        self._wanted = Wanted.read(self._config)
+        self._options = face_options(self._config, make_detector(self._config))
         self._pool: ShardPool | None = None
         self._events: EventLog | None = None
         self._exit = contextlib.ExitStack()
@@ -156,9 +152,11 @@ class Ingest:
         trace: TracebackType | None,
     ) -> None:
         """End the actors and free the root."""
-        if self._pool is not None:
-            self._pool.close()
-        self._exit.close()
+        with self._exit:
+            if self._pool is not None:
+                self._pool.close()
+            if isinstance(error, NoFaces):
+                self._discard()
 
     @property
     def root(self) -> Path:
@@ -278,7 +276,7 @@ class Ingest:
             write_rejects_page(self._source, listing.photos, self._known.rejects, rejects)
         return tuple(path for path in (faces, rejects) if path.is_file())
 
-    def discard(self) -> None:
+    def _discard(self) -> None:
         """Leave nothing of a first ingest that had nothing to publish."""
         for folder in (SHARDS, REJECTS, SNAPSHOTS, EVENTS, ARCHIVES):
             shutil.rmtree(self._root / folder, ignore_errors=True)

@@ -34,6 +34,7 @@ def absolute(config: RunConfig) -> RunConfig:
         runs=config.runs.resolve(),
         faces=config.faces.resolve(),
         photos=None if config.photos is None else config.photos.resolve(),
+        ingest=config.ingest.absolute(),
         cluster=replace(
             config.cluster,
             face_cache=config.cluster.face_cache and config.cluster.face_cache.resolve(),

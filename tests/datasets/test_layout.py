@@ -3,20 +3,20 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datasets.folder import FolderSource
 from datasets.layout import vggface2_layout, write_layout
-from datasets.sources import scan_photos
+from datasets.photos import LISTING_SCHEMA
 
 
 def test_the_whole_set_has_vggface2s_size_and_shape() -> None:
     table = vggface2_layout(3_141_890)
     assert table.num_rows == 3_141_890
-    assert table.schema.types == [pa.string(), pa.string(), pa.int64()]
+    assert table.schema.equals(LISTING_SCHEMA)
     identities = pc.value_counts(table["identity"])
     values, counts = identities.field("values").to_pylist(), identities.field("counts").to_numpy()
     assert len(values) == 8_631 and values[0] == "n000002" and values[-1] <= "n009294"
@@ -50,13 +50,12 @@ def test_a_size_out_of_range_is_refused(tmp_path: Path, num_photos: int) -> None
 
 def test_files_have_the_tables_names_and_sizes_and_take_no_blocks(tmp_path: Path) -> None:
     assert write_layout(tmp_path / "photos", 300, seed=2) == 300
-    listed = scan_photos(tmp_path / "photos")
-    assert listed.left_out == {}
-    table = vggface2_layout(300, seed=2)
-    assert [(photo.identity, photo.source, photo.size_bytes) for photo in listed.photos] == [
-        (row["identity"], row["source"], row["size_bytes"]) for row in table.to_pylist()
-    ]
-    blocks = [(tmp_path / "photos" / photo.source).stat().st_blocks for photo in listed.photos]
+    listing = FolderSource(tmp_path / "photos").scan()
+    assert listing.left_out == {}
+    names = ["identity", "source", "size_bytes"]
+    assert listing.photos.select(names) == vggface2_layout(300, seed=2).select(names)
+    sources = listing.photos["source"].to_pylist()
+    blocks = [(tmp_path / "photos" / source).stat().st_blocks for source in sources]
     assert sum(blocks) == 0
 
 

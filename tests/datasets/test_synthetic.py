@@ -15,11 +15,11 @@ import pytest
 from datasets.config import IngestConfig
 from datasets.decode import decode_photo
 from datasets.detect import Detection, largest, make_detector
+from datasets.folder import FolderSource
 from datasets.people import identity_of, random_shot, rng_of
 from datasets.photo_options import PhotoOptions
 from datasets.photo_truth import LOOSE_BB, TRUTH, PhotoTruth
 from datasets.schema import Reason, Rejected
-from datasets.sources import scan_photos
 from datasets.synthetic import (
     make_photo,
     photo_bytes,
@@ -321,8 +321,8 @@ def test_the_tables_say_what_every_photo_is_and_are_no_photos(tmp_path: Path) ->
     assert rows == [{name: str(getattr(truth, name)) for name in names} for truth in truths]
     assert any(truth.is_label_error for truth in truths) and any(t.copy_of for t in truths)
 
-    listing = scan_photos(root)
-    assert [photo.source for photo in listing.photos] == [truth.source for truth in truths]
+    listing = FolderSource(root).scan()
+    assert listing.photos["source"].to_pylist() == [truth.source for truth in truths]
     assert listing.left_out == {}
 
 
