@@ -131,7 +131,14 @@ class Ingest:
         check_folder(self._root)
         is_new = not self._root.exists()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(WriterLock(self._root / WRITER_LOCK))
+            try:
+                stack.enter_context(WriterLock(self._root / WRITER_LOCK))
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror}: cannot write into {self._root}; name another folder, or "
+                    "lend the rights there",
+                ) from error
             if is_new:
                 stack.callback(_remove_if_empty, self._root)
             for folder in ("", ARCHIVES, SHARDS, REJECTS, SNAPSHOTS, PICTURES):

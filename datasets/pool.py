@@ -82,13 +82,15 @@ class ShardPool:
             try:
                 summary = ray.get(answer, timeout=_GET_TIMEOUT_S)
             except RayTaskError as error:
-                cause: BaseException = error.as_instanceof_cause()
-                raise cause from None
+                # As it was raised in the actor: its `errno` tells a full disk from bad input.
+                raise error.cause from None
             except GetTimeoutError:
                 raise
             except RayError as error:
                 actor = starting or work.actor_of(answer)
-                logger.warning("a detection actor died (%s); its work is done again", error)
+                logger.warning(
+                    "a detection actor died; its work is done again: %s", _first_line(error)
+                )
                 work.bury(actor, error)
                 if actor in self._actors:
                     self._actors.remove(actor)
@@ -178,7 +180,7 @@ class _Work:
         if not tasks:
             raise RuntimeError(
                 f"detection actors died {self._deaths[None]} times while starting; the last one: "
-                f"{error}"
+                f"{_first_line(error)}"
             ) from error
         task, crashed = tasks[0], self._crashed[tasks[0].index]
         path = in_hand_path(self._root, task.shard)
@@ -187,10 +189,14 @@ class _Work:
             raise RuntimeError(
                 f"the actor that made shard {task.shard} died {self._deaths[index]} times, and not "
                 f"at one photo alone; it is about {task.num_photos} photos from "
-                f"{task.photos[0].source}; finished shards are kept; the last death: {error}"
+                f"{task.photos[0].source}; finished shards are kept; the last death: {_first_line(error)}"
             ) from error
         logger.warning("photo %s ended its process again; it is rejected", source)
         crashed.add(source)
+
+
+def _first_line(error: RayError) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _num_cpus(query: str) -> float:

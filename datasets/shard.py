@@ -7,7 +7,9 @@ options alone, so it does not matter who makes it, when, or how often it was beg
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -190,7 +192,17 @@ class ShardMaker:
         rows = [answers[photo.source] for photo in task.photos]
         faces = [row for row in rows if "image" in row]
         rejects = [row for row in rows if "reason" in row]
-        return write_shard(self._root, task, faces, rejects)
+        try:
+            summary = write_shard(self._root, task, faces, rejects)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{os.strerror(error.errno or errno.EIO)}: cannot write shard {task.shard} into "
+                f"{self._root}; finished shards are kept, so make room or lend the rights there, "
+                "and run it again",
+            ) from error
+        in_hand_path(self._root, task.shard).unlink(missing_ok=True)
+        return summary
 
     def _look_at(self, photo: Photo, *, is_crashed: bool) -> dict[str, Any]:
         """Return a photo's row: of the faces if it has an image, of the rejects if a reason."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -62,6 +63,14 @@ def write_bad_photos(folder: Path) -> dict[str, str]:
         "torn.png": "corrupt",
         "loop.jpg": "unreadable",
     }
+
+
+def pack(folder: Path, path: Path, prefix: str = "train") -> Path:
+    """Pack a folder the way `tar` does, in the order of the file system."""
+    mode = "w:gz" if path.name.endswith("gz") else "w:"
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        tar.add(folder, prefix)
+    return path
 
 
 def bytes_of(root: Path) -> dict[str, bytes]:

@@ -22,18 +22,11 @@ from datasets.snapshots import publish_snapshot
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,
+    pack,
     publish_plainly,
     write_bad_photos,
     write_tree,
 )
-
-
-def pack(folder: Path, path: Path, prefix: str = "train") -> Path:
-    """Pack a folder the way `tar` does, in the order of the file system."""
-    mode = "w:gz" if path.name.endswith("gz") else "w:"
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        tar.add(folder, prefix)
-    return path
 
 
 def source_of(path: Path) -> TarSource:
