@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 300.0
 _GET_TIMEOUT_S = 60.0
+_KILL_TIMEOUT_S = 30.0
 # Enough that an actor never waits for the driver.
 _TASKS_IN_HAND = 2
 # More photos of one task that each kill their process: the fault is not in the photos.
@@ -61,6 +62,7 @@ class ShardPool:
         # Only an actor that has started gets a task: one that finds no CPU holds nothing back.
         self._starting: dict[Any, Any] = {}
         self._actors: list[Any] = []
+        self._work = _Work((), config, root)
 
     def make(self, tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, ShardSummary]]:
         """Yield tasks with their summaries as they are finished, in any order.
@@ -70,7 +72,7 @@ class ShardPool:
             TimeoutError: no actor started, or no shard was finished, in time.
             OSError: the root cannot be written.
         """
-        work = _Work(tasks, self._config, self._root)
+        work = self._work = _Work(tasks, self._config, self._root)
         wanted = min(self._num_actors, len(tasks))
         while len(self._actors) + len(self._starting) < wanted:
             self._add_actor()
@@ -102,9 +104,13 @@ class ShardPool:
                 yield work.done(answer), summary
 
     def close(self) -> None:
-        """End the actors."""
+        """End the actors; afterwards none of them writes any more."""
         for actor in [*self._actors, *self._starting.values()]:
             ray.kill(actor)
+        in_hand = list(self._work.waiting)
+        if in_hand:
+            # Ray kills from afar: an answer comes, an error, when the actor is gone.
+            ray.wait(in_hand, num_returns=len(in_hand), timeout=_KILL_TIMEOUT_S)
         self._actors.clear()
         self._starting.clear()
 
@@ -189,7 +195,8 @@ class _Work:
             raise RuntimeError(
                 f"the actor that made shard {task.shard} died {self._deaths[index]} times, and not "
                 f"at one photo alone; it is about {task.num_photos} photos from "
-                f"{task.photos[0].source}; finished shards are kept; the last death: {_first_line(error)}"
+                f"{task.photos[0].source}; finished shards are kept; the last death: "
+                f"{_first_line(error)}"
             ) from error
         logger.warning("photo %s ended its process again; it is rejected", source)
         crashed.add(source)
