@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +60,7 @@ def follow(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[IngestReport]:
+) -> Generator[IngestReport]:
     """Yield a report for every snapshot that new photos made; it ends only by an exception.
 
     Args:
@@ -75,15 +75,16 @@ def follow(
     """
     settling = Settling(config.settle_s)
     faceless = 0
-    while True:
-        listing = work.look(may_be_empty=True)
-        news = work.find_news(listing, settling.look(listing.photos, clock()))
-        if news.photos.num_rows > faceless:
-            try:
-                yield work.take(listing, news, on_progress)
-                faceless = 0
-            except NoFaces as error:
-                # Their shards are finished: they are published with the first face.
-                faceless = news.photos.num_rows
-                logger.warning("%s; waiting for more photos", error)
-        sleep(config.every_s)
+    with work.actors():
+        while True:
+            listing = work.look(may_be_empty=True)
+            news = work.find_news(listing, settling.look(listing.photos, clock()))
+            if news.photos.num_rows > faceless:
+                try:
+                    yield work.take(listing, news, on_progress)
+                    faceless = 0
+                except NoFaces as error:
+                    # Their shards are finished: they are published with the first face.
+                    faceless = news.photos.num_rows
+                    logger.warning("%s; waiting for more photos", error)
+            sleep(config.every_s)

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -158,10 +158,8 @@ class Ingest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the actors and free the root."""
+        """Free the root."""
         with self._exit:
-            if self._pool is not None:
-                self._pool.close()
             if isinstance(error, NoFaces):
                 self._discard()
 
@@ -169,6 +167,15 @@ class Ingest:
     def root(self) -> Path:
         """The faces root, absolute."""
         return self._root
+
+    @contextlib.contextmanager
+    def actors(self) -> Iterator[None]:
+        """Keep the same actors for every `take` of the block; else each one starts its own."""
+        with contextlib.closing(self._new_pool()) as self._pool:
+            try:
+                yield
+            finally:
+                self._pool = None
 
     def look(self, on_listing: OnListing | None = None, *, may_be_empty: bool = False) -> Listing:
         """List the wanted photos of the source.
@@ -250,12 +257,15 @@ class Ingest:
         made: dict[int, ShardSummary] = {}
         if not plan.open_tasks:
             return made
-        if self._pool is None:
-            self._pool = ShardPool(self._source, self._root, self._config, self._maker)
-        for task, summary in self._pool.make(plan.open_tasks):
-            made[task.index] = summary
-            tally.add(summary)
+        with contextlib.ExitStack() as stack:
+            pool = self._pool or stack.enter_context(contextlib.closing(self._new_pool()))
+            for task, summary in pool.make(plan.open_tasks):
+                made[task.index] = summary
+                tally.add(summary)
         return made
+
+    def _new_pool(self) -> ShardPool:
+        return ShardPool(self._source, self._root, self._config, self._maker)
 
     def _publish(self, plan: IngestPlan, made: dict[int, ShardSummary], news: News) -> Snapshot:
         """Publish the next snapshot; return the current one where there is nothing new."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from datasets.progress import Progress
 from datasets.run_dir import RunDir
 
 _EVERY_S = 0.5
+_LONG_S = 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +79,15 @@ class Watch:
 
 @contextlib.contextmanager
 def listing_progress() -> Iterator[Callable[[float], None]]:
-    """Yield a callback that shows how much of a source is listed."""
+    """Yield a callback that shows how much of a source is listed, where that takes long."""
+    began = time.monotonic()
     with Progress("list photos", total=100, unit="%") as progress:
-        yield lambda share: progress.update(int(100 * share))
+
+        def show(share: float) -> None:
+            if time.monotonic() - began > _LONG_S:
+                progress.update(int(100 * share))
+
+        yield show
 
 
 @contextlib.contextmanager
@@ -88,6 +96,8 @@ def ingest_progress() -> Iterator[Callable[[IngestProgress], None]]:
     with Progress("ingest", total=None, unit="photos") as progress:
 
         def show(now: IngestProgress) -> None:
+            if not now.total_photos:
+                return
             rejects = sum(now.rejects.values())
             progress.update(now.photos, total=now.total_photos, faces=now.faces, rejects=rejects)
 

@@ -72,8 +72,12 @@ def _follow(args: Ingest, work: Work) -> None:
 
     last: IngestReport | None = None
     try:
-        with ray_cluster(args.cluster), ingest_progress() as show:
-            for last in follow(work, args.watch, show):
+        with (
+            ray_cluster(args.cluster),
+            ingest_progress() as show,
+            contextlib.closing(follow(work, args.watch, show)) as reports,
+        ):
+            for last in reports:
                 rejects = _counts(last.rejects)
                 Console(stderr=True).print(
                     f"snapshot {last.snapshot}: {last.new_photos} new photos, {last.faces} faces "
