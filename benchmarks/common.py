@@ -1,0 +1,72 @@
+"""What the benchmarks share: photos, an embedded Ray, turns and tables."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from datasets.synthetic import photo_bytes
+
+CPUS = 2
+_DRAWN, _PHOTOS_PER_IDENTITY = 256, 16
+_OBJECT_STORE_BYTES = 256 << 20
+
+
+def write_photos(folder: Path, num_photos: int) -> Path:
+    """Write synthetic photos; drawing takes longer than ingesting, so that 256 repeat."""
+    drawn = [photo_bytes(1 + n // _PHOTOS_PER_IDENTITY, n) for n in range(min(num_photos, _DRAWN))]
+    for number in range(num_photos):
+        identity, photo = divmod(number, _PHOTOS_PER_IDENTITY)
+        path = folder / f"n{identity:06d}" / f"{photo:04d}_01.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(drawn[number % len(drawn)])
+    return folder
+
+
+@contextlib.contextmanager
+def embedded_ray() -> Iterator[None]:
+    """Start a Ray of two CPUs in this process's session and stop it."""
+    ray.init(
+        address="local",
+        num_cpus=CPUS,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        log_to_driver=False,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long `work` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return seconds by way, medians; the ways take turns, so that other load falls on all."""
+    turns: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, work in ways.items():
+            turns[name].append(seconds(work))
+    return {name: median(times) for name, times in turns.items()}
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is text, the others are figures."""
+    table = Table(title=title, title_justify="left")
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
