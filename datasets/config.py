@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
-DetectorName = Literal["dlib-hog", "none"]
+DetectorName = Literal["dlib-hog", "dlib-mmod", "yunet", "none"]
+Alignment = Literal["box", "five-point"]
+
+MODEL_FILES: dict[DetectorName, str] = {
+    "dlib-mmod": "mmod_human_face_detector.dat",
+    "yunet": "face_detection_yunet_2023mar.onnx",
+}
+"""Detectors that need a model file, and the name under which its authors publish it."""
+
+WITH_LANDMARKS: tuple[DetectorName, ...] = ("yunet",)
+"""Detectors that give five landmarks."""
+
+_MIN_SCORE_DEFAULTS: dict[DetectorName, float] = {"dlib-hog": 0.0, "dlib-mmod": 0.0, "yunet": 0.8}
+# dlib's CNN drops what is below 0 itself, YuNet's score is a probability.
+_MIN_SCORE_RANGES: dict[DetectorName, tuple[float, float]] = {
+    "dlib-hog": (-1.0, 10.0),
+    "dlib-mmod": (0.0, 10.0),
+    "yunet": (0.0, 1.0),
+}
 
 # FaceNet's proportion: a crop of 160 px has a margin of 44 px.
 _MARGIN_SHARE = 44 / 160
@@ -16,11 +35,25 @@ class IngestConfig:
     """How photos become faces."""
 
     detector: DetectorName = "dlib-hog"
-    """Face detector; `none` takes the whole photo as the crop (photos that are crops already)."""
+    """Face detector. dlib-hog: upright frontal faces, 4 ms a photo of 250 px and more for larger
+    ones; dlib-mmod: a CNN, 0.3 s such a photo, 5 s and 1 GB a megapixel; yunet: a small CNN with
+    landmarks, 3 ms such a photo, 7 ms a large one; none: the whole photo is the crop (photos that
+    are crops already)."""
+
+    detector_model: Path | None = None
+    """Model file of dlib-mmod (mmod_human_face_detector.dat) or yunet
+    (face_detection_yunet_2023mar.onnx); the other detectors take none."""
 
     upsample: int = 1
-    """dlib-hog: how often a photo in which no face was found is doubled in size and searched again.
-    HOG finds faces from 70 px up as they are, and from 40 px up after one doubling (0..2)."""
+    """How often a photo in which no face was found is doubled in size and searched again (0..2).
+    dlib-hog finds faces from 70 px up as they are, dlib-mmod from 80 px (photos of more than 1
+    megapixel are shrunk to it, and none is doubled beyond it). yunet first brings the photo's
+    longer side to 320 px, or leaves it if shorter, finds faces from about 24 px of those, and
+    doubles that size."""
+
+    min_score: float | None = None
+    """Lowest score of a face, on the detector's own scale: dlib-hog -1..10, dlib-mmod 0..10, yunet
+    0..1. None takes 0 for dlib's detectors and 0.8 for yunet."""
 
     min_face_px: int = 20
     """Shortest side that the chosen face's box may have, px of the photo; below it: `too_small`."""
@@ -28,9 +61,16 @@ class IngestConfig:
     crop_px: int = 160
     """Side of the square crop, px (16..1024)."""
 
+    alignment: Alignment | None = None
+    """box: the square around the detector's box; five-point: turned and scaled so that eyes, nose
+    and mouth corners come to lie on ArcFace's template, for a detector with landmarks. None takes
+    five-point where the detector has landmarks, else box."""
+
     margin_px: int | None = None
-    """Border left around the detector's box, both sides together, px at crop size as in FaceNet; 0
-    for no border. None takes 44 of 160 in proportion, and 0 for the detector `none`."""
+    """Border left around the detector's box, or around the five-point template's square, both sides
+    together, px at crop size as in FaceNet; 0 for no border. None takes 44 of 160 in proportion for
+    a box, and 0 for five-point (the template has a border of its own) and for the detector
+    `none`."""
 
     max_photo_mpx: int = 64
     """Largest photo that is decoded, megapixels by its header (1..80); above it: `too_large`."""
@@ -59,8 +99,7 @@ class IngestConfig:
         Raises:
             ValueError: a value is out of range; the sentence names field, value and range.
         """
-        if self.detector not in ("dlib-hog", "none"):
-            raise ValueError(f"detector is {self.detector!r}, expected 'dlib-hog' or 'none'")
+        self._check_detector()
         for name, low, high in (
             ("upsample", 0, 2),
             ("min_face_px", 1, 4096),
@@ -84,9 +123,63 @@ class IngestConfig:
         if not self.shard_timeout_s > 0:
             raise ValueError(f"shard_timeout_s is {self.shard_timeout_s}, expected more than 0")
 
+    def _check_detector(self) -> None:
+        if self.detector not in get_args(DetectorName):
+            names = ", ".join(get_args(DetectorName))
+            raise ValueError(f"detector is {self.detector!r}, expected one of {names}")
+        needed = MODEL_FILES.get(self.detector)
+        if needed is not None and self.detector_model is None:
+            raise ValueError(
+                f"detector_model is None, expected the path of {needed} for detector "
+                f"{self.detector}"
+            )
+        if needed is None and self.detector_model is not None:
+            raise ValueError(
+                f"detector_model is {self.detector_model}, but detector {self.detector} takes "
+                f"none; expected it with: {', '.join(MODEL_FILES)}"
+            )
+        self._check_min_score()
+        if self.alignment not in (None, *get_args(Alignment)):
+            raise ValueError(f"alignment is {self.alignment!r}, expected 'box' or 'five-point'")
+        if self.alignment == "five-point" and self.detector not in WITH_LANDMARKS:
+            raise ValueError(
+                f"alignment is 'five-point', but detector {self.detector} gives no landmarks; "
+                f"expected 'box', or detector {' or '.join(WITH_LANDMARKS)}"
+            )
+
+    def _check_min_score(self) -> None:
+        if self.min_score is None:
+            return
+        if self.detector not in _MIN_SCORE_RANGES:
+            raise ValueError(
+                f"min_score is {self.min_score}, but detector {self.detector} gives no scores"
+            )
+        low, high = _MIN_SCORE_RANGES[self.detector]
+        if not low <= self.min_score <= high:
+            raise ValueError(
+                f"min_score is {self.min_score}, expected {low:g}..{high:g} for detector "
+                f"{self.detector}"
+            )
+
+    @property
+    def resolved_min_score(self) -> float:
+        """The lowest score that is used; 0 for the detector `none`."""
+        if self.min_score is not None:
+            return float(self.min_score)
+        return _MIN_SCORE_DEFAULTS.get(self.detector, 0.0)
+
+    @property
+    def resolved_alignment(self) -> Alignment:
+        """The alignment that is used."""
+        if self.alignment is not None:
+            return self.alignment
+        return "five-point" if self.detector in WITH_LANDMARKS else "box"
+
     @property
     def resolved_margin_px(self) -> int:
         """The margin that is used, px at crop size."""
         if self.detector == "none":
             return 0
-        return round(self.crop_px * _MARGIN_SHARE) if self.margin_px is None else self.margin_px
+        if self.margin_px is not None:
+            return self.margin_px
+        return 0 if self.resolved_alignment == "five-point" else round(self.crop_px * _MARGIN_SHARE)

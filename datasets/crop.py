@@ -1,4 +1,4 @@
-"""Box in a photo to a square crop of fixed size, and to its JPEG bytes."""
+"""A face in a photo to a square crop of fixed size, and to its JPEG bytes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,40 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.alignment import align_face
 from datasets.decode import RgbImage
+from datasets.detect import Detection
 from datasets.schema import JPEG_QUALITY
+
+
+def cut_face(
+    image: RgbImage, face: Detection, *, alignment: str, crop_px: int, margin_px: int
+) -> RgbImage:
+    """Bring a detected face to crop size, by its box or by its five landmarks.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        face: the face.
+        alignment: `box` or `five-point`.
+        crop_px: side of the crop, px.
+        margin_px: both borders together, px at crop size, 0 <= margin_px < crop_px.
+
+    Returns:
+        (crop_px, crop_px, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the box has no pixel, the landmarks are missing or no face's, or there is no
+            such alignment.
+    """
+    match alignment:
+        case "box":
+            return crop_face(image, face.box, crop_px=crop_px, margin_px=margin_px)
+        case "five-point":
+            if face.landmarks is None:
+                raise ValueError("five-point alignment of a face without landmarks")
+            return align_face(image, face.landmarks, crop_px=crop_px, margin_px=margin_px)
+        case _:
+            raise ValueError(f"alignment is {alignment!r}, expected 'box' or 'five-point'")
 
 
 def crop_face(

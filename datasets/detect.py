@@ -1,9 +1,14 @@
-"""Find faces in a photo. A detector is a name in `_FACTORIES` and a class with one method."""
+"""Which faces a photo has and which of them is meant.
+
+A detector is a class with one method: `WholePhoto` here, dlib's in `dlib_detectors.py`, YuNet in
+`yunet.py`; `make_detector` makes the one that a config names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +16,6 @@ from numpy.typing import NDArray
 
 from datasets.config import IngestConfig
 from datasets.decode import RgbImage
-
-# Doubling a photo quadruples time and memory: small faces in large photos are left out.
-_MAX_UPSAMPLED_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Detection:
     score: float
     """The detector's own confidence, higher is surer; scales differ between detectors."""
     landmarks: NDArray[np.float32] | None = None
-    """(10,) float32, five x y pairs, px; None where the detector gives none."""
+    """(10,) float32, five x y pairs, px: eye, eye, nose, mouth corner, mouth corner, of each pair
+    the one that is left in the picture first; None where the detector gives none."""
 
     @property
     def width(self) -> float:
@@ -53,47 +56,6 @@ class Detector(Protocol):
         """Find the faces of an (H, W, 3) uint8 RGB photo, in any order."""
 
 
-class DlibHog:
-    """dlib's frontal HOG detector: upright faces from 70 px, or 40 px after one doubling.
-
-    A photo is searched as it is, and doubled only where that found nothing: photos with faces of
-    70 px and more cost no second search.
-
-    Args:
-        upsample: how many doublings are tried at most.
-    """
-
-    name = "dlib-hog"
-
-    def __init__(self, upsample: int) -> None:
-        try:
-            import dlib
-        except ImportError as error:
-            raise ValueError("detector dlib-hog needs dlib; try: pip install dlib-bin") from error
-        self._detector = dlib.get_frontal_face_detector()
-        self.options: dict[str, int | float | str] = {"upsample": upsample}
-        self._upsample = upsample
-
-    def detect(self, image: RgbImage) -> list[Detection]:
-        """Find upright frontal faces."""
-        for doublings in range(self._upsample + 1):
-            if doublings and image.shape[0] * image.shape[1] * 4**doublings > _MAX_UPSAMPLED_PIXELS:
-                break
-            boxes, scores, _ = self._detector.run(image, doublings, 0.0)
-            if boxes:
-                # dlib counts the last pixel in, a box here ends where the next pixel starts.
-                return [
-                    Detection(
-                        np.array(
-                            (box.left(), box.top(), box.right() + 1, box.bottom() + 1), np.float32
-                        ),
-                        float(score),
-                    )
-                    for box, score in zip(boxes, scores, strict=True)
-                ]
-        return []
-
-
 class WholePhoto:
     """Takes the whole photo for the face, for photos that are crops already."""
 
@@ -108,22 +70,61 @@ class WholePhoto:
         return [Detection(np.array((0, 0, width, height), np.float32), 1.0)]
 
 
-_FACTORIES: dict[str, Callable[[IngestConfig], Detector]] = {
-    "dlib-hog": lambda config: DlibHog(config.upsample),
-    "none": lambda config: WholePhoto(),
-}
-
-
 def make_detector(config: IngestConfig) -> Detector:
     """Make the detector that `config` names.
 
     Raises:
-        ValueError: what it needs is not installed.
+        FileNotFoundError: its model file does not exist.
+        ValueError: the model file is not one of this detector, or what it needs is not installed.
     """
-    return _FACTORIES[config.detector](config)
+    match config.detector:
+        case "dlib-hog":
+            from datasets.dlib_detectors import DlibHog
+
+            return DlibHog(config.upsample, config.resolved_min_score)
+        case "dlib-mmod":
+            from datasets.dlib_detectors import DlibMmod
+
+            return DlibMmod(_model_of(config), config.upsample, config.resolved_min_score)
+        case "yunet":
+            from datasets.yunet import YuNet
+
+            return YuNet(_model_of(config), config.upsample, config.resolved_min_score)
+        case "none":
+            return WholePhoto()
 
 
-def largest(detections: list[Detection]) -> Detection:
+def choose(
+    detections: Sequence[Detection], given_box: NDArray[np.float32] | None = None
+) -> Detection | None:
+    """Choose the face that a photo is about.
+
+    Args:
+        detections: the photo's faces.
+        given_box: (4,) float32, x0 y0 x1 y1, px, where the right face is said to be, or None.
+
+    Returns:
+        Without a box the largest face. With one, of the faces that overlap it the one whose centre
+        is nearest to the box's; ties go to the larger overlap, the higher score, the upper left.
+        None where there is no such face: one that lies beside the box is another person's.
+    """
+    if given_box is None:
+        return largest(detections) if detections else None
+    near = [face for face in detections if _overlap(face.box, given_box) > 0]
+    return min(
+        near,
+        key=lambda face: (
+            _centre_d2(face.box, given_box),
+            -_overlap(face.box, given_box),
+            -face.score,
+            face.box[1],
+            face.box[0],
+        ),
+        default=None,
+    )
+
+
+def largest(detections: Sequence[Detection]) -> Detection:
     """Return the face with the largest box; ties go to the higher score, then to the upper left.
 
     Raises:
@@ -133,3 +134,21 @@ def largest(detections: list[Detection]) -> Detection:
         detections,
         key=lambda face: (face.width * face.height, face.score, -face.box[1], -face.box[0]),
     )
+
+
+def _model_of(config: IngestConfig) -> Path:
+    if config.detector_model is None:
+        raise ValueError(f"detector {config.detector} without detector_model")
+    return config.detector_model
+
+
+def _overlap(box: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the area that two boxes share, px."""
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = map(float, box), map(float, other)
+    return max(0.0, min(x1, u1) - max(x0, u0)) * max(0.0, min(y1, v1) - max(y0, v0))
+
+
+def _centre_d2(box: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return four times the squared distance of two boxes' centres, px."""
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = map(float, box), map(float, other)
+    return (x0 + x1 - u0 - u1) ** 2 + (y0 + y1 - v0 - v1) ** 2

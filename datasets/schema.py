@@ -70,6 +70,8 @@ class Reason(StrEnum):
     """More bytes, or by its header more pixels, than the limit; it was not decoded."""
     NO_FACE = "no_face"
     """The detector found no face."""
+    AWAY_FROM_BOX = "away_from_box"
+    """Faces were found, but none overlaps the box in which the right one is said to be."""
     TOO_SMALL = "too_small"
     """The chosen face is smaller than min_face_px."""
     FAILED = "failed"

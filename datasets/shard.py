@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.config import IngestConfig
-from datasets.crop import crop_face, encode_jpeg
+from datasets.crop import cut_face, encode_jpeg
 from datasets.decode import decode_photo
-from datasets.detect import Detector, largest, make_detector
+from datasets.detect import Detector, choose, make_detector
 from datasets.publish import (
     SCHEMA_VERSION,
     AlreadyPublished,
@@ -84,7 +85,7 @@ def face_options(config: IngestConfig, detector: Detector) -> FaceOptions:
         detector_options=detector.options,
         crop_px=config.crop_px,
         margin_px=config.resolved_margin_px,
-        alignment="box",
+        alignment=config.resolved_alignment,
         min_face_px=config.min_face_px,
         max_photo_mpx=config.max_photo_mpx,
         max_file_mib=config.max_file_mib,
@@ -182,10 +183,22 @@ class ShardMaker:
             detections = self._detector.detect(image)
             if not detections:
                 raise Rejected(Reason.NO_FACE, f"{options.detector}, {width} x {height} px")
-            face = largest(detections)
+            face = choose(
+                detections, None if photo.box is None else np.array(photo.box, np.float32)
+            )
+            if face is None:
+                raise Rejected(
+                    Reason.AWAY_FROM_BOX, f"none of {len(detections)} faces overlaps {photo.box}"
+                )
             if min(face.width, face.height) < options.min_face_px:
                 raise Rejected(Reason.TOO_SMALL, f"{face.width:.0f} x {face.height:.0f} px")
-            crop = crop_face(image, face.box, crop_px=options.crop_px, margin_px=options.margin_px)
+            crop = cut_face(
+                image,
+                face,
+                alignment=options.alignment,
+                crop_px=options.crop_px,
+                margin_px=options.margin_px,
+            )
             encoded = encode_jpeg(crop)
         except (Rejected, MemoryError):
             raise

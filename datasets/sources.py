@@ -29,6 +29,8 @@ class Photo:
     """Path relative to the source's root, POSIX separators."""
     size_bytes: int
     """Size at listing; part of a shard's digest."""
+    box: tuple[float, float, float, float] | None = None
+    """Where the right face is, x0 y0 x1 y1 px; None where nobody said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,14 +103,29 @@ def _device() -> Finding:
 def _detectors() -> list[Finding]:
     from typing import get_args
 
-    from datasets.config import DetectorName, IngestConfig
+    from datasets.config import MODEL_FILES, DetectorName, IngestConfig
     from datasets.detect import make_detector
 
     findings = []
     for name in get_args(DetectorName):
+        if name in MODEL_FILES:
+            findings.append(_detector_with_model(name, MODEL_FILES[name]))
+            continue
         try:
             make_detector(IngestConfig(detector=name))
             findings.append(Finding(f"detector {name}", True, "loads"))
         except (ImportError, OSError, ValueError) as error:
             findings.append(Finding(f"detector {name}", False, str(error)))
     return findings
+
+
+def _detector_with_model(name: str, model: str) -> Finding:
+    """Say whether the library is there; the model file is the user's to name."""
+    import cv2
+
+    if name == "dlib-mmod" and find_spec("dlib") is None:
+        return Finding(f"detector {name}", False, "install: pip install dlib-bin", False)
+    if name == "yunet" and not hasattr(cv2, "FaceDetectorYN"):
+        text = f"OpenCV {cv2.__version__} has no FaceDetectorYN"
+        return Finding(f"detector {name}", False, text, False)
+    return Finding(f"detector {name}", True, f"library is there; needs --detector-model {model}")

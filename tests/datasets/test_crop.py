@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.crop import crop_face, decode_jpeg, encode_jpeg
+from datasets.alignment import align_face
+from datasets.crop import crop_face, cut_face, decode_jpeg, encode_jpeg
+from datasets.detect import Detection
 from tests.datasets.photos import draw
 
 
@@ -57,3 +59,21 @@ def test_jpeg_keeps_channel_order_and_nearly_all_detail() -> None:
     assert np.abs(decoded.astype(int) - image.astype(int)).mean() < 3
     with pytest.raises(ValueError, match="no JPEG"):
         decode_jpeg(b"nothing")
+
+
+def test_face_is_cut_by_its_box_or_by_its_landmarks() -> None:
+    image, box = draw(4, 90, 90), _box(20, 20, 60, 60)
+    landmarks = np.array((30, 35, 50, 35, 40, 45, 33, 55, 47, 55), np.float32)
+    face = Detection(box, 1.0, landmarks)
+    by_box = cut_face(image, face, alignment="box", crop_px=32, margin_px=8)
+    assert np.array_equal(by_box, crop_face(image, box, crop_px=32, margin_px=8))
+    by_points = cut_face(image, face, alignment="five-point", crop_px=32, margin_px=8)
+    assert np.array_equal(by_points, align_face(image, landmarks, crop_px=32, margin_px=8))
+
+
+def test_face_without_landmarks_is_not_aligned() -> None:
+    image, face = draw(4, 90, 90), Detection(_box(20, 20, 60, 60), 1.0)
+    with pytest.raises(ValueError, match="without landmarks"):
+        cut_face(image, face, alignment="five-point", crop_px=32, margin_px=0)
+    with pytest.raises(ValueError, match="alignment is 'eyes'"):
+        cut_face(image, face, alignment="eyes", crop_px=32, margin_px=0)
