@@ -20,6 +20,8 @@ from datasets.ingest import ingest
 from datasets.synthetic import photo_bytes
 
 CPUS = 2
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Real photos and model files that lie beside the project while it is developed."""
 _DRAWN, _PHOTOS_PER_IDENTITY = 256, 16
 _WIDTH = 100
 _OBJECT_STORE_BYTES = 256 << 20
@@ -82,11 +84,19 @@ def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[s
     return {name: median(times) for name, times in turns.items()}
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are figures."""
+def show(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    remarks: Sequence[str] = (),
+) -> None:
+    """Print a table, its first column text and the others figures, and remarks below it."""
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left")
     for row in rows:
         table.add_row(*row)
-    Console(width=_WIDTH).print(table)
+    console = Console(width=_WIDTH)
+    console.print(table)
+    for remark in remarks:
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -132,18 +133,18 @@ def measure(source: Path, folder: Path, repeats: int = REPEATS) -> Row:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest")
     parser.add_argument("--photos", type=Path, help="identity folders; default: synthetic photos")
     parser.add_argument("--turns", type=int, default=REPEATS)
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        source = arguments.photos or write_photos(Path(folder) / "photos", NUM_PHOTOS)
-        row = measure(source, Path(folder) / "faces", arguments.turns)
+        source = options.photos or write_photos(Path(folder) / "photos", NUM_PHOTOS)
+        row = measure(source, Path(folder) / "faces", options.turns)
     show(
         f"photos to faces, {row.photos} photos, {CONFIG.detector}, {CPUS} processes, "
-        f"medians of {arguments.turns}",
+        f"medians of {options.turns}",
         ("", "photos/s", "ingest / bare"),
         [
             (f"{CPUS} bare processes", f"{row.bare_photos_per_s:.0f}", ""),
@@ -153,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,11 +79,11 @@ def _ingest(folder: Path) -> Peaks:
     return Peaks(report.photos, driver, actor)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory")
     parser.add_argument("--folder", type=Path, help="ingest its photos/ and print JSON")
-    folder = parser.parse_args().folder
+    folder = parser.parse_args(arguments).folder
     if folder is not None:
         print(json.dumps(asdict(_ingest(folder))))
         return
@@ -105,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

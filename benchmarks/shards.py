@@ -12,8 +12,9 @@ take turns; medians are shown. `datasets/shard.py` and `ROW_GROUP_ROWS` follow t
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,15 +146,15 @@ def _faces(root: Path) -> pa.Table:
     return faces.slice(0, NUM_FACES).combine_chunks()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shards")
     parser.add_argument("--photos", type=Path, help="identity folders; default: synthetic photos")
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if arguments.photos:
-            root = publish_faces(arguments.photos, folder, detector="dlib-hog")
+        if options.photos:
+            root = publish_faces(options.photos, folder, detector="dlib-hog")
         else:
             root = publish_faces(write_photos(folder / "photos", NUM_FACES), folder)
         faces = _faces(root)
@@ -176,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
