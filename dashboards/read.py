@@ -218,7 +218,7 @@ def _snapshot(run: RunDir, generations: Sequence[int]) -> int | None:
     """Return the snapshot that the run mines; None before its first generation."""
     try:
         return int(read_generation_manifest(run.generation(generations[-1]))["snapshot"])
-    except (IndexError, FileNotFoundError, KeyError):
+    except (IndexError, FileNotFoundError, ValueError):
         return None
 
 

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from datasets.people import Colour, Identity, Shot, as_colour
 
 FloatArray = NDArray[np.floating]
+Relief = float | FloatArray
+"""How far shapes follow the head's relief, one number or (N,): 0 flat, 1 on its surface."""
 ByteImage = NDArray[np.uint8]
 
 _SUPERSAMPLE = 2
 _DEPTH = 0.55  # of the face ellipsoid: a true head is deeper, a face is flatter
+_PROFILE_YAW = math.radians(18)  # further turned, the far edge of a face is its silhouette
 _SHADE_PX = 112  # shading is smooth, so it is computed on a coarse grid and stretched
 _SHADE_REACH = 1.7  # the grid covers -1.7..1.7 in x and y
 _ANGLES = np.linspace(0, 2 * math.pi, 24, endpoint=False)
@@ -34,6 +37,8 @@ class Canvas:
         self.image = cv2.resize(backdrop, size)
         self.mask = np.zeros(self.image.shape[:2], np.uint8)
         self._half_width = identity.width
+        self.far_side = math.copysign(1.0, shot.yaw) if abs(shot.yaw) > _PROFILE_YAW else 0.0
+        """-1 or 1: the side that is turned away in a half profile; 0 for a frontal face."""
         self._turn = (math.sin(shot.yaw), math.cos(shot.yaw))
         self._nod = (math.sin(shot.pitch), math.cos(shot.pitch))
         scale = shot.head_px * _SUPERSAMPLE
@@ -42,17 +47,41 @@ class Canvas:
         self.to_px = np.array([[cos, -sin, centre_x], [sin, cos, centre_y]])
         self._scale = scale
 
-    def turned(self, points: FloatArray, relief: float = 1.0) -> FloatArray:
+    def turned(self, points: FloatArray, relief: Relief = 1.0) -> FloatArray:
         """Wrap (N, 2) face points onto the head and turn it; `relief` 0 leaves them at z = 0."""
         x, y = points[:, 0], points[:, 1]
+        if self.far_side and np.any(relief):
+            # What is nearly flat in a frontal view follows the head once that side turns away.
+            follow = np.clip(1 + self.far_side * x / self._half_width, 0, 1)
+            relief = relief + np.maximum(1 - relief, 0) * follow
         inside = 1 - (x / (1.12 * self._half_width)) ** 2 - (y / 1.15) ** 2
         z = relief * _DEPTH * np.sqrt(np.maximum(inside, 0))
         (sin_yaw, cos_yaw), (sin_nod, cos_nod) = self._turn, self._nod
         turned_x = x * cos_yaw + z * sin_yaw
+        if self.far_side and np.any(relief):
+            turned_x = self._up_to_silhouette(x, y, turned_x)
         turned_z = z * cos_yaw - x * sin_yaw
         return np.stack([turned_x, y * cos_nod - turned_z * sin_nod], axis=1)
 
-    def fill(self, points: FloatArray, colour: Colour, relief: float = 1.0) -> None:
+    def _up_to_silhouette(self, x: FloatArray, y: FloatArray, turned_x: FloatArray) -> FloatArray:
+        """Keep what lies beyond the ellipsoid's silhouette at the silhouette: it hides the rest."""
+        sin, cos = abs(self._turn[0]), self._turn[1]
+        shrink = np.sqrt(np.maximum(1 - (y / 1.15) ** 2, 1e-9))
+        across, deep = 1.12 * self._half_width * shrink, _DEPTH * shrink
+        edge = np.hypot(across * cos, deep * sin)
+        is_hidden = self.far_side * x > across**2 * cos / edge
+        beyond = np.maximum(edge, self.far_side * turned_x)
+        return np.where(is_hidden, self.far_side * beyond, turned_x)
+
+    def back_of_head(self, hair: float) -> FloatArray:
+        """Return the skull behind the near ear of a turned head, (24, 2), with `hair` on top."""
+        # A skull is deeper than wide.
+        sin, cos = self._turn
+        reach = math.hypot(self._half_width, 0.9 * sin / cos)
+        middle = self.far_side * (0.8 * self._half_width - reach)
+        return disc(middle, -0.32, 0.8 * self._half_width, 0.76 + hair)
+
+    def fill(self, points: FloatArray, colour: Colour, relief: Relief = 1.0) -> None:
         """Fill a polygon, (N, 2) in face coordinates."""
         polygon = [self._fixed_point(points, relief)]
         cv2.fillPoly(self.image, polygon, colour, cv2.LINE_AA, 4)
@@ -64,7 +93,7 @@ class Canvas:
         colour: Colour,
         width: float,
         *,
-        relief: float = 1.0,
+        relief: Relief = 1.0,
         closed: bool = False,
     ) -> None:
         """Draw a line along (N, 2) face points; `width` in half head heights."""
@@ -90,7 +119,23 @@ class Canvas:
         alpha = mask[:, :, None] * np.float32(1 / 255)
         return np.asarray(backdrop + (drawn - backdrop) * alpha)
 
-    def _fixed_point(self, points: FloatArray, relief: float) -> NDArray[np.int32]:
+    def box_round(self, points: FloatArray, margin: float) -> tuple[int, int, int, int]:
+        """Return the box round (N, 2) face points: left, top, width, height, photo pixels.
+
+        Args:
+            points: drawn as an outline is, nearly flat.
+            margin: added on each side, a share of the box's width or height.
+        """
+        pixels = (self.turned(points, 0.12) @ self.to_px[:, :2].T + self.to_px[:, 2]) / _SUPERSAMPLE
+        low, high = pixels.min(axis=0), pixels.max(axis=0)
+        more = margin * (high - low)
+        height, width = self.mask.shape
+        left, top = np.maximum(np.floor(low - more), 0).astype(int).tolist()
+        limit = (width // _SUPERSAMPLE, height // _SUPERSAMPLE)
+        right, bottom = np.minimum(np.ceil(high + more), limit).astype(int).tolist()
+        return left, top, right - left, bottom - top
+
+    def _fixed_point(self, points: FloatArray, relief: Relief) -> NDArray[np.int32]:
         turned = self.turned(points, relief)
         pixels = turned @ self.to_px[:, :2].T + self.to_px[:, 2]
         return np.asarray(np.round(pixels * 16), np.int32)  # 4 fractional bits
@@ -166,6 +211,17 @@ def shade(canvas: Canvas, identity: Identity, shot: Shot) -> FloatArray:
     return np.asarray(base[:, :, None] * tint, np.float32)
 
 
+def shade_smooth(shot: Shot) -> FloatArray:
+    """Return `shade` for what has no relief of its own, a hat or a hand: one wide bulge."""
+    axis = np.linspace(-_SHADE_REACH, _SHADE_REACH, _SHADE_PX, dtype=np.float32)
+    x, y = axis[None, :] / 2.2, axis[:, None] / 2.6
+    z = np.sqrt(np.maximum(1 - x**2 - y**2, 0.04))
+    light_x, light_y, light_z = shot.light
+    lambert = np.maximum(light_x * x + light_y * y + light_z * z, 0)
+    base = (1.1 * (1 - shot.ambient)) * lambert + shot.ambient
+    return np.asarray(np.repeat(base[:, :, None], 3, axis=2), np.float32)
+
+
 def draw_backdrop(shot: Shot, rng: np.random.Generator) -> ByteImage:
     """Paint a gradient with soft blobs and, when busy, a few panels: (H, W, 3) uint8."""
     height, width = shot.height_px, shot.width_px
@@ -187,11 +243,24 @@ def expose(lit: FloatArray, shot: Shot, rng: np.random.Generator) -> ByteImage:
     photo = lit * np.array(shot.gain, np.float32)
     if shot.blur_px > 0.2:
         photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), shot.blur_px), np.float32)
+    if any(shot.extras.motion_px):
+        photo = _shaken(photo, shot.extras.motion_px)
     photo = photo + shot.noise * rng.standard_normal(photo.shape, np.float32)
     # A shoulder instead of clipping: bright skin keeps its shading under a strong light.
     bright = np.maximum(photo - 190, 0)
     photo = np.minimum(photo, 190) + 65 * bright / (bright + 65)
     return np.asarray(np.clip(photo, 0, 255), np.uint8)
+
+
+def _shaken(photo: FloatArray, motion_px: tuple[float, float]) -> FloatArray:
+    """Smear a photo along a straight way of the camera, px."""
+    reach = math.ceil(max(abs(way) for way in motion_px) / 2)
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+    half_x, half_y = (16 * way / 2 for way in motion_px)
+    start = (round(16 * reach - half_x), round(16 * reach - half_y))
+    end = (round(16 * reach + half_x), round(16 * reach + half_y))
+    cv2.line(kernel, start, end, (1.0,), 1, cv2.LINE_8, 4)
+    return np.asarray(cv2.filter2D(photo, -1, kernel / kernel.sum()), np.float32)
 
 
 def mirrored(right: list[tuple[float, float]]) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -80,6 +80,19 @@ class IngestConfig:
 
     min_photos_per_identity: int = 1
     """Identities with fewer photos in the source are left out."""
+
+    keep: Path | None = None
+    """File with one identity a line: only these are looked at."""
+
+    leave_out: Path | None = None
+    """File with one identity a line, such as the people of an evaluation set: these are not."""
+
+    identity_meta: Path | None = None
+    """VGGFace2's identity_meta.csv: `keep` and `leave_out` may then give people's names."""
+
+    boxes: Path | None = None
+    """VGGFace2's loose_bb_*.csv: of several faces in a photo the one nearest to its box is taken.
+    Without a row, or without this file, it is the largest."""
 
     photos_per_shard: int = 512
     """Photos that make one shard: the unit of work, and of what a killed ingest loses."""
@@ -161,6 +174,12 @@ class IngestConfig:
                 f"{self.detector}"
             )
 
+    def absolute(self) -> IngestConfig:
+        """Return the configuration with absolute paths: actors have other working folders."""
+        names = ("keep", "leave_out", "identity_meta", "boxes", "detector_model")
+        paths = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: path and path.resolve() for name, path in paths.items()})
+
     @property
     def resolved_min_score(self) -> float:
         """The lowest score that is used; 0 for the detector `none`."""
@@ -183,3 +202,24 @@ class IngestConfig:
         if self.margin_px is not None:
             return self.margin_px
         return 0 if self.resolved_alignment == "five-point" else round(self.crop_px * _MARGIN_SHARE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FollowConfig:
+    """How a folder is watched for new photos."""
+
+    settle_s: float = 10.0
+    """A photo is taken when its size and time stood still for so long, seconds."""
+
+    every_s: float = 10.0
+    """Seconds between two looks at the folder; each publishes at most one snapshot."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        for name in ("settle_s", "every_s"):
+            if not 0 < getattr(self, name) < 86_400:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0..86400 seconds")

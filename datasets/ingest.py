@@ -1,4 +1,4 @@
-"""Photos to a published snapshot of faces, on Ray actors; the only module here that knows Ray.
+"""Photos to a published snapshot of faces: what is listed, what is new, who looks, what is kept.
 
     facequarry ingest --source photos --out faces
 
@@ -8,27 +8,27 @@ goes on from its finished shards and publishes the bytes that an undisturbed one
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import hashlib
+import shutil
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
-import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-
+from datasets.choice import NobodyLeft
 from datasets.config import IngestConfig
 from datasets.detect import make_detector
 from datasets.events import EventLog, read_events
+from datasets.known import BoolArray, Known, News, find_news
 from datasets.lock import WriterLock
+from datasets.photos import Listing, OnListing, Photo
 from datasets.pictures import write_faces_page, write_rejects_page
 from datasets.plan import IngestPlan, check_options, plan_ingest, sweep_unnamed_shards
+from datasets.pool import ShardPool
 from datasets.publish import sweep_staging
-from datasets.schema import FaceOptions
-from datasets.shard import REJECTS, SHARDS, ShardMaker, ShardSummary, ShardTask, face_options
+from datasets.schema import Rejected
+from datasets.shard import REJECTS, SHARDS, ShardMaker, ShardSummary, face_options
 from datasets.snapshots import (
     SNAPSHOTS,
     Snapshot,
@@ -37,262 +37,280 @@ from datasets.snapshots import (
     read_snapshot,
     snapshot_numbers,
 )
-from datasets.sources import scan_photos
-from datasets.tally import IngestProgress, Tally
+from datasets.sources import Wanted, check_photos, open_source
+from datasets.tally import IngestProgress, IngestReport, Tally
 
-__all__ = ["IngestProgress", "IngestReport", "NoFaces", "ingest"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Ingest", "IngestProgress", "IngestReport", "NoFaces", "ingest"]
 
 WRITER_LOCK = ".writer.lock"
+ARCHIVES = "archives"
 EVENTS = "events"
 PICTURES = "pictures"
-_START_TIMEOUT_S = 300.0
-_GET_TIMEOUT_S = 60.0
+
+OnProgress = Callable[[IngestProgress], None]
 
 
 class NoFaces(ValueError):
     """No photo gave a face; the sentence counts the reasons."""
 
 
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What an ingest did. Counts of photos, faces and rejects speak of the whole snapshot."""
-
-    snapshot: int
-    is_published: bool
-    """False where there was nothing new, and the snapshot is the one of before."""
-    photos: int
-    faces: int
-    identities: int
-    rejects: dict[str, int]
-    """Rejected photos by reason."""
-    left_out: dict[str, int]
-    """Photos of the source that were not looked at, by reason."""
-    new_photos: int
-    """Photos that no snapshot had looked at before."""
-    made_photos: int
-    """Photos that this ingest looked at itself: the new ones, less those in reused shards."""
-    shards_made: int
-    shards_reused: int
-    """Finished shards of an ingest that was interrupted."""
-    seconds: float
-    pictures: tuple[Path, ...]
-    """Contact sheets of faces and of rejects."""
-
-
 def ingest(
     source: Path,
     out: Path,
     config: IngestConfig,
-    on_progress: Callable[[IngestProgress], None] | None = None,
+    on_progress: OnProgress | None = None,
     *,
     maker: type[ShardMaker] = ShardMaker,
 ) -> IngestReport:
-    """Make faces of a folder's new photos and publish them as the next snapshot.
+    """Make faces of a source's new photos and publish them as the next snapshot.
 
-    Ray must be started. Source and faces root must be reachable under the same paths on every
-    node that runs actors. Interrupted, it leaves its finished shards for the next ingest.
+    Ray must be started. Interrupted, it leaves its finished shards for the next ingest.
 
     Args:
-        source: folder of identity folders.
+        source: folder of identity folders, or a tar or tar.gz of them.
         out: the faces root, made if absent.
         config: how photos become faces.
         on_progress: called at the start and after every shard.
         maker: the class that the actors are made of.
 
     Raises:
-        FileNotFoundError: there is no such source.
-        ValueError: the source has no photos, or the root's faces were made with other options.
         NoFaces: no photo gave a face; nothing is published.
-        LockHeld: another process writes to this root.
         RuntimeError: Ray is not started, or a shard's actors died again and again.
         TimeoutError: no actor started, or no shard was finished, in time.
-        OSError: the root cannot be written.
+        FileNotFoundError, ValueError, LockHeld, OSError: as `Ingest` says.
     """
-    clock = time.monotonic()
-    source, out = source.absolute(), out.absolute()
-    listing = scan_photos(source, min_photos_per_identity=config.min_photos_per_identity)
-    options = face_options(config, make_detector(config))
-    if not ray.is_initialized():
-        raise RuntimeError("Ray is not started; call ray.init() first, or use: facequarry ingest")
-    with WriterLock(out / WRITER_LOCK):
-        for folder in ("", SHARDS, REJECTS, SNAPSHOTS, PICTURES):
-            sweep_staging(out / folder)
-        current = read_snapshot(out) if snapshot_numbers(out) else None
-        check_options(current, options)
-        plan = plan_ingest(out, listing.photos, current, options, config.photos_per_shard)
-        tally = Tally(plan, _event_log(out), on_progress)
+    with Ingest(source, out, config, maker=maker) as work:
+        listing = work.look()
+        return work.take(listing, work.find_news(listing), on_progress)
+
+
+class Ingest:
+    """One source into one faces root, round after round; a context manager.
+
+    Entering takes the root's writer lock and checks all that can be checked before work begins;
+    Ray is needed only where there are photos to look at.
+
+    Args:
+        source: folder of identity folders, or a tar or tar.gz of them. Source and root must be
+            reachable under the same paths on every node that runs actors.
+        out: the faces root, made if absent.
+        config: how photos become faces.
+        maker: the class that the actors are made of.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: the source is no archive, or the detector cannot be made.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        out: Path,
+        config: IngestConfig,
+        *,
+        maker: type[ShardMaker] = ShardMaker,
+    ) -> None:
+        self._root = out.absolute()
+        self._config = config.absolute()
+        self._maker = maker
+        self._source = open_source(source.absolute(), self._root / ARCHIVES)
+        self._wanted = Wanted.read(self._config)
+        self._options = face_options(self._config, make_detector(self._config))
+        self._pool: ShardPool | None = None
+        self._events: EventLog | None = None
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> Ingest:
+        """Take the root.
+
+        Raises:
+            LockHeld: another process writes to this root.
+            ValueError: the root's faces were made with other options.
+            OSError: the root cannot be written.
+        """
+        check_folder(self._root)
+        is_new = not self._root.exists()
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(WriterLock(self._root / WRITER_LOCK))
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror}: cannot write into {self._root}; name another folder, or "
+                    "lend the rights there",
+                ) from error
+            if is_new:
+                stack.callback(_remove_if_empty, self._root)
+            for folder in ("", ARCHIVES, SHARDS, REJECTS, SNAPSHOTS, PICTURES):
+                sweep_staging(self._root / folder)
+            self._current = read_snapshot(self._root) if snapshot_numbers(self._root) else None
+            check_options(self._current, self._options)
+            self._known = Known.nothing()
+            if self._current is not None:
+                added = [shard.summary for shard in self._current.shards]
+                self._known = self._known.plus(self._root, added)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the actors and free the root."""
+        with self._exit:
+            if self._pool is not None:
+                self._pool.close()
+            if isinstance(error, NoFaces):
+                self._discard()
+
+    @property
+    def root(self) -> Path:
+        """The faces root, absolute."""
+        return self._root
+
+    def look(self, on_listing: OnListing | None = None, *, may_be_empty: bool = False) -> Listing:
+        """List the wanted photos of the source.
+
+        Raises:
+            ValueError: there are none, or the source is damaged.
+        """
+        listing = self._source.scan(on_listing)
+        if may_be_empty:
+            with contextlib.suppress(NobodyLeft):
+                return self._wanted.of(listing)
+            return Listing(listing.photos.slice(0, 0), listing.left_out, listing.found)
+        wanted = self._wanted.of(listing)
+        check_photos(self._source, listing, wanted)
+        return wanted
+
+    def find_news(self, listing: Listing, is_settled: BoolArray | None = None) -> News:
+        """Return what is new in a listing, as `datasets.known.find_news` does."""
+
+        def digest(photo: Photo) -> str | None:
+            try:
+                raw = self._source.read(photo, max_bytes=self._options.max_file_mib << 20)
+            except Rejected:
+                return None
+            return hashlib.sha256(raw).hexdigest()
+
+        number = 0 if self._current is None else self._current.number
+        return find_news(listing.photos, self._known, number, digest, is_settled)
+
+    def take(
+        self, listing: Listing, news: News, on_progress: OnProgress | None = None
+    ) -> IngestReport:
+        """Make faces of what is new in a listing and publish the next snapshot.
+
+        Raises:
+            NoFaces, RuntimeError, TimeoutError, OSError: as `ingest` says.
+        """
+        clock = time.monotonic()
+        root, current, options = self._root, self._current, self._options
+        plan = plan_ingest(root, news.photos, current, options, self._config.photos_per_shard)
+        tally = Tally(plan, self._log(), on_progress)
         try:
-            made = _make_shards(
-                plan.open_tasks, lambda: _start(maker, source, out, config), config, tally
-            )
-            snapshot = _publish(out, plan, current, options, made)
-            pictures = _draw(source, out, snapshot, is_new=snapshot is not current)
+            made = self._make(plan, tally)
+            snapshot = self._publish(plan, made, news)
+            pictures = self._draw(snapshot, listing, is_new=snapshot is not current)
         except BaseException as error:
             tally.stopped(error)
             raise
-        tally.ended(snapshot, is_new=snapshot is not current)
-    return IngestReport(
-        snapshot=snapshot.number,
-        is_published=snapshot is not current,
-        photos=snapshot.num_photos,
-        faces=snapshot.num_faces,
-        identities=snapshot.num_identities,
-        rejects=snapshot.rejects,
-        left_out=listing.left_out,
-        new_photos=sum(len(task.photos) for task in plan.tasks),
-        made_photos=sum(len(task.photos) for task in plan.open_tasks),
-        shards_made=len(made),
-        shards_reused=len(plan.finished),
-        seconds=time.monotonic() - clock,
-        pictures=pictures,
-    )
+        report = IngestReport(
+            snapshot=snapshot.number,
+            is_published=snapshot is not current,
+            photos=snapshot.num_photos,
+            faces=snapshot.num_faces,
+            identities=snapshot.num_identities,
+            rejects=snapshot.rejects,
+            left_out=listing.left_out,
+            notes=listing.notes | _notes(news),
+            new_photos=sum(task.num_photos for task in plan.tasks),
+            made_photos=sum(task.num_photos for task in plan.open_tasks),
+            shards_made=len(made),
+            shards_reused=len(plan.finished),
+            shards=len(snapshot.shards),
+            seconds=time.monotonic() - clock,
+            pictures=pictures,
+        )
+        tally.ended(report)
+        self._current = snapshot
+        return report
 
+    def _log(self) -> EventLog:
+        if self._events is None:
+            events = read_events(self._root / EVENTS, "ingest")
+            attempt = 1 + max((event["attempt"] for event in events), default=0)
+            self._events = EventLog(self._root / EVENTS, "ingest", attempt=attempt)
+        return self._events
 
-def _make_shards(
-    tasks: Sequence[ShardTask],
-    start: Callable[[], Any],
-    config: IngestConfig,
-    tally: Tally,
-) -> dict[int, ShardSummary]:
-    """Make the tasks' shards on actors; return their summaries by task index."""
-    if not tasks:
-        return {}
-    num_actors = config.actors or max(1, int(_num_cpus("cluster_resources")))
-    made: dict[int, ShardSummary] = {}
-    with closing(_run_pool(tasks, start, min(num_actors, len(tasks)), config)) as finished:
-        for task, summary in finished:
+    def _make(self, plan: IngestPlan, tally: Tally) -> dict[int, ShardSummary]:
+        """Make the open tasks' shards; return their summaries by task index."""
+        made: dict[int, ShardSummary] = {}
+        if not plan.open_tasks:
+            return made
+        if self._pool is None:
+            self._pool = ShardPool(self._source, self._root, self._config, self._maker)
+        for task, summary in self._pool.make(plan.open_tasks):
             made[task.index] = summary
             tally.add(summary)
-    return made
+        return made
+
+    def _publish(self, plan: IngestPlan, made: dict[int, ShardSummary], news: News) -> Snapshot:
+        """Publish the next snapshot; return the current one where there is nothing new."""
+        if self._current is not None and not plan.tasks:
+            return self._current
+        by_index = plan.finished | made
+        added = [by_index[task.index] for task in plan.tasks]
+        if self._current is None and not any(summary.rows for summary in added):
+            counts = ", ".join(f"{reason} {n}" for reason, n in count_rejects(added).items())
+            raise NoFaces(
+                f"none of {sum(summary.num_photos for summary in added)} photos gave a face "
+                f"({counts}); nothing was published; try another detector"
+            )
+        snapshot = publish_snapshot(self._root, self._options.to_json(), added, news.retried)
+        self._known = self._known.plus(self._root, added)
+        sweep_unnamed_shards(self._root, snapshot)
+        return snapshot
+
+    def _draw(self, snapshot: Snapshot, listing: Listing, *, is_new: bool) -> tuple[Path, ...]:
+        folder = self._root / PICTURES
+        faces, rejects = folder / "faces.png", folder / "rejects.png"
+        if is_new or not faces.is_file():
+            write_faces_page(self._root, snapshot, faces)
+        if snapshot.rejects and (is_new or not rejects.is_file()):
+            write_rejects_page(self._source, listing.photos, self._known.rejects, rejects)
+        return tuple(path for path in (faces, rejects) if path.is_file())
+
+    def _discard(self) -> None:
+        """Leave nothing of a first ingest that had nothing to publish."""
+        for folder in (SHARDS, REJECTS, SNAPSHOTS, EVENTS, ARCHIVES):
+            shutil.rmtree(self._root / folder, ignore_errors=True)
 
 
-def _run_pool(
-    tasks: Sequence[ShardTask], start: Callable[[], Any], num_actors: int, config: IngestConfig
-) -> Generator[tuple[ShardTask, ShardSummary]]:
-    """Yield tasks with their summaries as they are finished; a dead actor's task is done again."""
-    pending = deque(tasks)
-    deaths: Counter[int | None] = Counter()
-    # What each answer is waited for: an actor and its task, or None while it starts. Only an
-    # actor that has started gets a task: one that finds no CPU holds nothing back.
-    waiting: dict[Any, tuple[Any, ShardTask | None]] = {}
+def check_folder(root: Path) -> None:
+    """Refuse an output folder that is none.
 
-    def add_actor() -> None:
-        actor = start()
-        waiting[actor.ready.remote()] = (actor, None)
-
-    try:
-        for _ in range(num_actors):
-            add_actor()
-        num_open = len(tasks)
-        while num_open:
-            answer = _wait_for_one(waiting, config)
-            actor, task = waiting.pop(answer)
-            try:
-                summary = ray.get(answer, timeout=_GET_TIMEOUT_S)
-            except RayTaskError as error:
-                ray.kill(actor)
-                cause: BaseException = error.as_instanceof_cause()
-                raise cause from None
-            except GetTimeoutError:
-                raise
-            except RayError as error:
-                ray.kill(actor)
-                index = None if task is None else task.index
-                deaths[index] += 1
-                if deaths[index] > config.shard_retries:
-                    raise RuntimeError(_too_many_deaths(task, deaths[index], error)) from error
-                logger.warning("a detection actor died (%s); its shard is made again", error)
-                if task is not None:
-                    pending.appendleft(task)
-                add_actor()
-                continue
-            if task is not None:
-                num_open -= 1
-                yield task, summary
-            if pending:
-                following = pending.popleft()
-                waiting[actor.make.remote(following)] = (actor, following)
-            else:
-                ray.kill(actor)
-    finally:
-        for actor, _ in waiting.values():
-            ray.kill(actor)
+    Raises:
+        NotADirectoryError: it, or a folder above it, is a file.
+    """
+    nearest = next(path for path in (root, *root.parents) if path.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file; name a folder to put the faces into")
 
 
-def _wait_for_one(waiting: dict[Any, tuple[Any, ShardTask | None]], config: IngestConfig) -> Any:
-    """Return the first answer that is there."""
-    tasks = [task for _, task in waiting.values() if task is not None]
-    timeout_s = config.shard_timeout_s if tasks else _START_TIMEOUT_S
-    answers, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
-    if answers:
-        return answers[0]
-    if tasks:
-        raise TimeoutError(
-            f"no shard was finished in {timeout_s:.0f} s; waited for {len(tasks)}, the first with "
-            f"{len(tasks[0].photos)} photos from {tasks[0].photos[0].source}; finished ones are "
-            "kept: run it again, with a longer shard_timeout_s or fewer photos_per_shard"
-        )
-    raise TimeoutError(
-        f"no detection actor started in {timeout_s:.0f} s; waited for one CPU, the cluster has "
-        f"{_num_cpus('available_resources'):g} free of {_num_cpus('cluster_resources'):g}"
-    )
+def _remove_if_empty(root: Path) -> None:
+    """Remove a root in which nothing but the lock came about; the lock is still held."""
+    if [path.name for path in root.iterdir()] == [WRITER_LOCK]:
+        (root / WRITER_LOCK).unlink()
+        root.rmdir()
 
 
-def _num_cpus(query: str) -> float:
-    # Ray leaves these two queries untyped.
-    return float(getattr(ray, query)().get("CPU", 0))
-
-
-def _too_many_deaths(task: ShardTask | None, deaths: int, error: RayError) -> str:
-    if task is None:
-        return f"detection actors died {deaths} times while starting; the last one: {error}"
-    return (
-        f"the actor that made shard {task.shard} died {deaths} times; one of its "
-        f"{len(task.photos)} photos from {task.photos[0].source} to {task.photos[-1].source} may "
-        f"be the cause; finished shards are kept; the last death: {error}"
-    )
-
-
-def _start(maker: type[ShardMaker], source: Path, out: Path, config: IngestConfig) -> Any:
-    # No restarts by Ray: the pool starts a new actor and counts.
-    actor_class = ray.remote(num_cpus=1, max_restarts=0)(maker)
-    return actor_class.remote(source, out, config)
-
-
-def _publish(
-    out: Path,
-    plan: IngestPlan,
-    current: Snapshot | None,
-    options: FaceOptions,
-    made: dict[int, ShardSummary],
-) -> Snapshot:
-    """Publish the next snapshot; return the current one where there is nothing new."""
-    if current is not None and not plan.tasks:
-        return current
-    by_index = plan.finished | made
-    added = [by_index[task.index] for task in plan.tasks]
-    if current is None and not any(summary.rows for summary in added):
-        counts = ", ".join(f"{reason} {count}" for reason, count in count_rejects(added).items())
-        raise NoFaces(
-            f"none of {sum(summary.num_photos for summary in added)} photos gave a face "
-            f"({counts}); nothing was published; try another detector"
-        )
-    snapshot = publish_snapshot(out, options.to_json(), added)
-    sweep_unnamed_shards(out, snapshot)
-    return snapshot
-
-
-def _draw(source: Path, out: Path, snapshot: Snapshot, *, is_new: bool) -> tuple[Path, ...]:
-    faces, rejects = out / PICTURES / "faces.png", out / PICTURES / "rejects.png"
-    if is_new or not faces.is_file():
-        write_faces_page(out, snapshot, faces)
-    if snapshot.rejects and (is_new or not rejects.is_file()):
-        write_rejects_page(out, source, snapshot, rejects)
-    return tuple(path for path in (faces, rejects) if path.is_file())
-
-
-def _event_log(out: Path) -> EventLog:
-    attempts = [event["attempt"] for event in read_events(out / EVENTS, "ingest")]
-    return EventLog(out / EVENTS, "ingest", attempt=1 + max(attempts, default=0))
+def _notes(news: News) -> dict[str, int]:
+    notes = {
+        "rejected photos whose file changed, tried again": sum(news.retried.values()),
+        "photos whose file changed since, their faces stay": news.changed,
+        "photos with a face that this source lacks, their faces stay": news.gone,
+    }
+    return {note: count for note, count in notes.items() if count}

@@ -60,15 +60,18 @@ class WriterLock:
         """
         if self._descriptor is not None:
             raise LockHeld(f"{self._path} is held by this very object")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            self._wait(descriptor)
-            _write(descriptor, json.dumps(_holder()).encode())
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
+        while self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._wait(descriptor)
+                # A holder may have removed the file: then others lock a new one of that name.
+                if _is_at(descriptor, self._path):
+                    _write(descriptor, json.dumps(_holder()).encode())
+                    self._descriptor = descriptor
+            finally:
+                if self._descriptor is None:
+                    os.close(descriptor)
         return self
 
     def __exit__(
@@ -95,6 +98,26 @@ class WriterLock:
                 if self._clock() >= deadline:
                     raise LockHeld(_refusal(self._path, self._timeout_s)) from None
                 self._sleep(_POLL_S)
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a live process holds the lock; writes nothing and waits for nothing.
+
+    Raises:
+        OSError: the file cannot be read or locked.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared: two that look at once do not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def read_holder(path: Path) -> dict[str, object] | None:
@@ -129,6 +152,13 @@ def _refusal(path: Path, timeout_s: float) -> str:
     )
     waited = f" and was not freed in {timeout_s:.0f} s" if timeout_s else ""
     return f"{path} is held by {by}{waited}; wait for it to end, or end it"
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _write(descriptor: int, raw: bytes) -> None:

@@ -20,6 +20,11 @@ from numpy.typing import ArrayLike
 Colour = tuple[float, float, float]
 """Blue, green, red, 0..255."""
 HairStyle = Literal["cropped", "quiff", "parted", "fringe", "bob", "long", "curly", "receding"]
+Glasses = Literal["thick", "square", "sun"]
+Hat = Literal["beanie", "cap", "brimmed"]
+Beard = Literal["full", "goatee"]
+Blur = Literal["focus", "motion"]
+Occluder = Literal["mask", "scarf", "hand", "phone"]
 
 _MIN_SIDE_PX, _MAX_SIDE_PX = 170, 250
 
@@ -84,6 +89,21 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Extras:
+    """What a person wears or holds in one photo, beyond the plain portrait, and a shaken camera."""
+
+    glasses: Glasses | None = None
+    hat: Hat | None = None
+    beard: Beard | None = None
+    occluder: Occluder | None = None
+    hat_colour: Colour = (0.0, 0.0, 0.0)
+    occluder_colour: Colour = (0.0, 0.0, 0.0)
+    side: float = 1.0  # 1 or -1: from which side a hand or a phone comes
+    blur: Blur | None = None
+    motion_px: tuple[float, float] = (0.0, 0.0)  # how far the camera moved, x and y
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
     """What changes from photo to photo; angles in radians, lengths in photo pixels."""
 
@@ -109,6 +129,17 @@ class Shot:
     blur_px: float  # standard deviation
     noise: float  # standard deviation, grey levels
     seed: int  # of backdrop texture and sensor noise
+    extras: Extras = Extras()
+
+
+def identity_of(identity: int, *, seed: int = 0) -> Identity:
+    """Return the geometry of one identity, numbered from 1."""
+    return random_identity(rng_of(seed, identity))
+
+
+def rng_of(seed: int, *key: int) -> np.random.Generator:
+    """Return the random numbers of one purpose; other keys give independent ones."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def random_identity(rng: np.random.Generator) -> Identity:

@@ -7,20 +7,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.crop import decode_jpeg
 from datasets.decode import RgbImage, decode_photo
+from datasets.photos import Photo, Source, photos_of
 from datasets.publish import staged_file
-from datasets.schema import Rejected
-from datasets.shard import REJECTS, SHARDS
+from datasets.schema import ROW_GROUP_ROWS, Rejected
+from datasets.shard import SHARDS
 from datasets.snapshots import Snapshot
-from datasets.sources import read_photo
 
 _COLUMNS = 12
 _ROWS = 8
 _TILE_PX = 112
-_CAPTION_PX = 14
+_LINE_PX = 14
+_LINE_LETTERS = 17
 _MAX_PIXELS = 64_000_000
 _MAX_BYTES = 64 << 20
 
@@ -30,25 +33,31 @@ def contact_sheet(tiles: Sequence[tuple[RgbImage | None, str]], columns: int) ->
 
     Args:
         tiles: (H, W, 3) uint8 RGB pictures of any size, None for one that cannot be shown, each
-            with a caption.
+            with a caption of one line or more.
         columns: pictures in a row.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
+    captions = [caption.splitlines() for _, caption in tiles]
+    cell_height = _TILE_PX + _LINE_PX * max(map(len, captions), default=1)
     num_rows = max(1, -(-len(tiles) // columns))
-    cell_height = _TILE_PX + _CAPTION_PX
     page = np.full((num_rows * cell_height, columns * _TILE_PX, 3), 255, np.uint8)
-    for position, (image, caption) in enumerate(tiles):
+    for position, ((image, _), lines) in enumerate(zip(tiles, captions, strict=True)):
         top, left = position // columns * cell_height, position % columns * _TILE_PX
         page[top : top + _TILE_PX, left : left + _TILE_PX] = _tile(image)
-        # OpenCV's font has no letters beyond ASCII.
-        text = caption.encode("ascii", "replace").decode()[:18]
-        origin = (left + 2, top + _TILE_PX + _CAPTION_PX - 4)
-        cv2.putText(
-            page, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.34, (40, 40, 40), 1, cv2.LINE_AA
-        )
+        for number, line in enumerate(lines, 1):
+            _write_line(page, line, left + 2, top + _TILE_PX + number * _LINE_PX - 4)
     return page
+
+
+def _write_line(page: RgbImage, line: str, left: int, base: int) -> None:
+    # OpenCV's font has no letters beyond ASCII.
+    text = line.encode("ascii", "replace").decode()
+    text = text if len(text) <= _LINE_LETTERS else text[: _LINE_LETTERS - 2] + ".."
+    cv2.putText(
+        page, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, 0.34, (40, 40, 40), 1, cv2.LINE_AA
+    )
 
 
 def write_png(path: Path, image: RgbImage) -> None:
@@ -65,36 +74,45 @@ def write_png(path: Path, image: RgbImage) -> None:
 
 
 def write_faces_page(root: Path, snapshot: Snapshot, path: Path) -> None:
-    """Write a page of faces with their identities, sampled evenly over the snapshot's shards."""
-    names = [shard.summary.shard for shard in snapshot.shards if shard.summary.rows]
-    wanted = _COLUMNS * _ROWS
+    """Write a page of faces with their identities, at even distances over the snapshot."""
+    chosen = np.unique(np.linspace(0, snapshot.num_faces - 1, _COLUMNS * _ROWS).astype(np.int64))
     tiles: list[tuple[RgbImage | None, str]] = []
-    chosen = _spread(names, _ROWS)
-    for position, name in enumerate(chosen):
-        # One row group is enough: faces of an identity lie beside each other.
-        group = pq.ParquetFile(root / SHARDS / f"{name}.parquet").read_row_group(
-            0, columns=["identity", "image"]
-        )
-        take = (wanted - len(tiles)) // (len(chosen) - position)
-        for row in group.slice(0, take).to_pylist():
-            tiles.append((decode_jpeg(row["image"]), row["identity"]))
-    write_png(path, contact_sheet(tiles, _COLUMNS))
-
-
-def write_rejects_page(root: Path, source: Path, snapshot: Snapshot, path: Path) -> None:
-    """Write a page of rejected photos with their reasons, some of every reason."""
-    by_reason: dict[str, list[str]] = {reason: [] for reason in snapshot.rejects}
-    per_reason = max(1, _COLUMNS * _ROWS // max(1, len(by_reason)))
     for shard in snapshot.shards:
-        if any(len(by_reason[reason]) < per_reason for reason in shard.summary.rejects):
-            table = pq.read_table(root / REJECTS / f"{shard.summary.shard}.parquet")
-            for row in table.to_pylist():
-                if len(by_reason[row["reason"]]) < per_reason:
-                    by_reason[row["reason"]].append(row["source"])
-    tiles = [
-        (_thumbnail(source, name), reason) for reason, names in by_reason.items() for name in names
-    ]
+        first, end = shard.first_face_index, shard.first_face_index + shard.summary.rows
+        rows = (chosen[(chosen >= first) & (chosen < end)] - first).tolist()
+        if rows:
+            file = pq.ParquetFile(root / SHARDS / f"{shard.summary.shard}.parquet")
+            tiles += [_face_tile(file, row) for row in rows]
     write_png(path, contact_sheet(tiles, _COLUMNS))
+
+
+def write_rejects_page(source: Source, photos: pa.Table, rejects: pa.Table, path: Path) -> None:
+    """Write a page of rejected photos with their reasons, some of every reason.
+
+    Args:
+        source: where the photos are.
+        photos: its listing; a reject that it lacks is shown as an empty tile.
+        rejects: the rejects of `datasets.known.Known`.
+        path: the PNG to write.
+    """
+    reasons = sorted(set(rejects["reason"].to_pylist()))
+    per_reason = max(1, _COLUMNS * _ROWS // max(1, len(reasons)))
+    tiles: list[tuple[RgbImage | None, str]] = []
+    for reason in reasons:
+        some = rejects.filter(pc.equal(rejects["reason"], reason)).slice(0, per_reason)
+        rows = pc.index_in(some["source"], value_set=photos["source"].combine_chunks())
+        found = {photo.source: photo for photo in photos_of(photos.take(rows.drop_null()))}
+        for name in some["source"].to_pylist():
+            image = _thumbnail(source, found[name]) if name in found else None
+            tiles.append((image, f"{reason}\n{name.rpartition('/')[2]}"))
+    write_png(path, contact_sheet(tiles, _COLUMNS))
+
+
+def _face_tile(file: pq.ParquetFile, row: int) -> tuple[RgbImage, str]:
+    group, row = divmod(row, ROW_GROUP_ROWS)
+    table = file.read_row_group(group, columns=["identity", "image"]).slice(row, 1)
+    (face,) = table.to_pylist()
+    return decode_jpeg(face["image"]), face["identity"]
 
 
 def _tile(image: RgbImage | None) -> RgbImage:
@@ -111,15 +129,9 @@ def _tile(image: RgbImage | None) -> RgbImage:
     return tile
 
 
-def _thumbnail(source: Path, name: str) -> RgbImage | None:
+def _thumbnail(source: Source, photo: Photo) -> RgbImage | None:
     try:
-        raw = read_photo(source, name, max_bytes=_MAX_BYTES)
+        raw = source.read(photo, max_bytes=_MAX_BYTES)
         return decode_photo(raw, max_pixels=_MAX_PIXELS)
     except Rejected:
         return None
-
-
-def _spread(names: Sequence[str], count: int) -> list[str]:
-    """Choose up to `count` names at even distances."""
-    count = min(count, len(names))
-    return [names[position * len(names) // count] for position in range(count)]

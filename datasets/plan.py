@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from datasets.photos import photos_of
 from datasets.publish import sha256_file
 from datasets.schema import FaceOptions
 from datasets.shard import (
@@ -16,12 +20,12 @@ from datasets.shard import (
     SHARDS,
     ShardSummary,
     ShardTask,
+    in_hand_path,
     plan_tasks,
     read_summary,
     task_digest,
 )
-from datasets.snapshots import Snapshot, known_sources
-from datasets.sources import Photo
+from datasets.snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +45,39 @@ class IngestPlan:
 
 def plan_ingest(
     root: Path,
-    photos: Sequence[Photo],
+    photos: pa.Table,
     current: Snapshot | None,
     options: FaceOptions,
     photos_per_shard: int,
 ) -> IngestPlan:
     """Plan the next snapshot.
 
-    Photos that the current snapshot has looked at are skipped by their source. A finished shard
-    that no snapshot names is used when its photos and options are still what they were. Cutting
-    whole tasks out of a list leaves the other cuts where they were: the result is the same as
-    without the interruption.
+    A finished shard that no snapshot names is used when its photos and options are still what
+    they were. Cutting whole tasks out of a list leaves the other cuts where they were: the result
+    is the same as without the interruption.
 
     Args:
         root: the faces root.
-        photos: the source's photos, sorted.
+        photos: the photos to look at: a listing's rows, sorted, or those of `find_news`.
         current: the current snapshot, None before the first.
         options: what decides a face's bytes.
         photos_per_shard: length of a task.
     """
     named = set() if current is None else {shard.summary.shard for shard in current.shards}
-    known = known_sources(root, named)
-    new = {photo.source: photo for photo in photos if photo.source not in known}
+    is_open = np.ones(photos.num_rows, bool)
     reused: dict[str, ShardSummary] = {}
     tasks: list[ShardTask] = []
-    for summary in _unnamed_shards(root, named):
-        task = _task_of(root, summary, new, options)
-        if task is not None:
-            tasks.append(task)
+    unnamed = list(_unnamed_shards(root, named))
+    for summary, rows in zip(unnamed, _rows_of(root, unnamed, photos), strict=True):
+        if rows is None or not is_open[rows].all():
+            continue
+        part = photos.take(rows)
+        if task_digest(part, options) == summary.digest:
+            tasks.append(ShardTask(0, part, summary.digest))
             reused[summary.shard] = summary
-            for photo in task.photos:
-                del new[photo.source]
-    tasks += plan_tasks(list(new.values()), options, photos_per_shard)
-    tasks.sort(key=lambda task: task.photos[0])
+            is_open[rows] = False
+    tasks += plan_tasks(photos.filter(pa.array(is_open)), options, photos_per_shard)
+    tasks.sort(key=lambda task: next(photos_of(task.rows.slice(0, 1))))
     tasks = [replace(task, index=index) for index, task in enumerate(tasks)]
     finished = {task.index: reused[task.shard] for task in tasks if task.shard in reused}
     return IngestPlan(tasks, finished)
@@ -112,6 +116,7 @@ def sweep_unnamed_shards(root: Path, current: Snapshot) -> int:
         # The summary goes first: without it the rest is not there.
         (root / SHARDS / f"{shard}.json").unlink(missing_ok=True)
         (root / SHARDS / f"{shard}.parquet").unlink(missing_ok=True)
+        in_hand_path(root, shard).unlink(missing_ok=True)
         (root / REJECTS / f"{shard}.parquet").unlink(missing_ok=True)
     return len(dead)
 
@@ -137,14 +142,24 @@ def _is_intact(root: Path, summary: ShardSummary) -> bool:
         return False
 
 
-def _task_of(
-    root: Path, summary: ShardSummary, new: dict[str, Photo], options: FaceOptions
-) -> ShardTask | None:
-    """Return the task that a finished shard answers; None where there is no such task now."""
-    sources = known_sources(root, [summary.shard])
-    if not sources or not sources <= new.keys():
-        return None
-    photos = tuple(sorted(new[source] for source in sources))
-    if task_digest(photos, options) != summary.digest:
-        return None
-    return ShardTask(0, photos, summary.digest)
+def _rows_of(
+    root: Path, summaries: Sequence[ShardSummary], photos: pa.Table
+) -> Iterator[NDArray[np.int64] | None]:
+    """Yield the rows of `photos` that each shard looked at; None where it has others too."""
+    if not summaries:
+        return
+    sources = [_sources_of(root, summary) for summary in summaries]
+    # One look-up for all of them: it builds a hash table over every photo.
+    wanted = photos["source"].combine_chunks()
+    found = pc.index_in(pa.concat_arrays(sources), value_set=wanted)
+    start = 0
+    for source in sources:
+        rows = found[start : start + len(source)]
+        start += len(source)
+        yield None if rows.null_count or not len(rows) else np.sort(rows.to_numpy()).astype(int)
+
+
+def _sources_of(root: Path, summary: ShardSummary) -> pa.Array:
+    paths = [root / folder / f"{summary.shard}.parquet" for folder in (SHARDS, REJECTS)]
+    tables = [pq.read_table(path, columns=["source"]) for path in paths]
+    return pa.concat_tables(tables)["source"].combine_chunks()

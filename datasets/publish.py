@@ -70,8 +70,12 @@ def staged_file(final: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staged_folder(final: Path) -> Iterator[Path]:
+def staged_folder(final: Path, *, flush_files: bool = True) -> Iterator[Path]:
     """Yield a folder to fill; on a clean exit it becomes `final` in one rename.
+
+    Args:
+        final: the name to publish under; missing parent folders are made.
+        flush_files: bring every file to disk before the name exists.
 
     Raises:
         AlreadyPublished: `final` exists and is not empty.
@@ -81,7 +85,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     staging.mkdir()
     try:
         yield staging
-        for path in staging.rglob("*"):
+        for path in staging.rglob("*") if flush_files else ():
             if path.is_file():
                 _flush(path)
         _flush(staging)

@@ -1,11 +1,20 @@
-"""Draw one portrait, an `Identity` and a `Shot` to pixels: flat shapes from back to front."""
+"""Draw people, each an `Identity` and a `Shot`, to pixels: flat shapes from back to front."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from datasets.accessories import (
+    draw_beard,
+    draw_glasses,
+    draw_hat,
+    draw_mask,
+    draw_occluder,
+    under_hat,
+)
 from datasets.canvas import (
     ByteImage,
     Canvas,
@@ -18,10 +27,12 @@ from datasets.canvas import (
     rounded,
     scaled,
     shade,
+    shade_smooth,
 )
 from datasets.people import Identity, Shot, as_colour
 
 _DARK = (38.0, 30.0, 34.0)
+_BOX_MARGIN = 0.12  # of a head's width and height, on each side: VGGFace2's boxes are loose
 
 
 def render(identity: Identity, shot: Shot) -> ByteImage:
@@ -30,26 +41,71 @@ def render(identity: Identity, shot: Shot) -> ByteImage:
     Returns:
         (shot.height_px, shot.width_px, 3) uint8, channels in OpenCV's order: blue, green, red.
     """
-    rng = np.random.default_rng(shot.seed)
-    backdrop = draw_backdrop(shot, rng)
+    return render_group([(identity, shot)], shot)
+
+
+def render_group(people: Sequence[tuple[Identity, Shot]], camera: Shot) -> ByteImage:
+    """Draw several people before one backdrop, the first one at the back.
+
+    Args:
+        people: at least one; all shots name the same size of photo.
+        camera: how the photo itself was taken: backdrop, colour of the light, blur, noise.
+
+    Returns:
+        (height_px, width_px, 3) uint8, channels in OpenCV's order: blue, green, red.
+    """
+    rng = np.random.default_rng(camera.seed)
+    picture = draw_backdrop(camera, rng)
+    for identity, shot in people[:-1]:
+        picture = np.asarray(np.clip(_add_person(picture, identity, shot), 0, 255), np.uint8)
+    return expose(_add_person(picture, *people[-1]), camera, rng)
+
+
+def head_box(identity: Identity, shot: Shot) -> tuple[int, int, int, int]:
+    """Return the loose box round a head, hair line to chin: left, top, width, height, px.
+
+    It ends at the photo's border.
+    """
+    canvas = Canvas(np.zeros((shot.height_px, shot.width_px, 3), np.uint8), shot, identity)
+    return canvas.box_round(_outline(identity), _BOX_MARGIN)
+
+
+def _add_person(backdrop: ByteImage, identity: Identity, shot: Shot) -> FloatArray:
+    """Draw and light one person before a backdrop: (H, W, 3) float32."""
+    extras = shot.extras
+    if extras.hat is not None:
+        identity = under_hat(identity)
     canvas = Canvas(backdrop, shot, identity)
     _draw_body(canvas, identity, shot)
     _draw_head(canvas, identity)
     for side in (-1.0, 1.0):
         _draw_eye(canvas, identity, shot, side)
         _draw_brow(canvas, identity, shot, side)
+    draw_beard(canvas, identity, extras)
     _draw_nose(canvas, identity)
     _draw_mouth(canvas, identity, shot)
     _draw_front_hair(canvas, identity)
-    if shot.glasses:
-        _draw_glasses(canvas, identity)
+    if extras.glasses is not None:
+        draw_glasses(canvas, identity, extras.glasses)
+    elif shot.glasses:
+        _draw_thin_glasses(canvas, identity)
+    draw_mask(canvas, identity, extras)
     lit = canvas.lit(shade(canvas, identity, shot), backdrop)
-    return expose(lit, shot, rng)
+    if extras.hat is None and extras.occluder in (None, "mask"):
+        return lit
+    # What does not lie on the face must not show the face's relief.
+    behind = np.asarray(np.clip(lit, 0, 255), np.uint8)
+    front = Canvas(behind, shot, identity)
+    draw_hat(front, identity, extras)
+    draw_occluder(front, identity, extras)
+    return front.lit(shade_smooth(shot), behind)
 
 
 def _draw_body(canvas: Canvas, identity: Identity, shot: Shot) -> None:
     """Hair behind the head, neck, shoulders, ears."""
     width, volume = identity.width, identity.hair_volume
+    if canvas.far_side:
+        canvas.fill(canvas.back_of_head(0.5 * volume), scaled(identity.hair, 0.72), 0)
     if identity.hair_style in ("long", "bob"):
         end = identity.hair_length if identity.hair_style == "long" else 0.62
         reach = width + 0.8 * volume
@@ -145,6 +201,14 @@ def _draw_brow(canvas: Canvas, identity: Identity, shot: Shot, side: float) -> N
 def _draw_nose(canvas: Canvas, identity: Identity) -> None:
     width, base = identity.nose_width, identity.nose_y
     shade = scaled(identity.skin, 0.56)
+    if canvas.far_side:
+        # The ridge stands out over the far cheek.
+        out = canvas.far_side * (0.5 * identity.nose_height + 0.06)
+        near = -0.5 * canvas.far_side * width
+        ridge = np.array([(0.02 * canvas.far_side, identity.eye_y), (0.55 * out, 0.6 * base)])
+        ridge = np.concatenate([ridge, [(out, base - 0.1), (0.8 * out, base - 0.02)]])
+        canvas.fill(np.concatenate([ridge, [(near, base), (near, base - 0.12)]]), identity.skin)
+        canvas.stroke(ridge, shade, 0.022)
     for side in (-1.0, 1.0):
         canvas.fill(disc(side * 0.5 * width, base, 0.3 * width, 0.024), (34, 26, 44))
         wing = disc(side * 0.72 * width, base - 0.055, 0.3 * width, 0.075)
@@ -233,7 +297,7 @@ def _draw_front_hair(canvas: Canvas, identity: Identity) -> None:
         canvas.stroke(strand, scaled(identity.hair, tone), 0.024, relief=0.25)
 
 
-def _draw_glasses(canvas: Canvas, identity: Identity) -> None:
+def _draw_thin_glasses(canvas: Canvas, identity: Identity) -> None:
     radius = 1.25 * identity.eye_width
     for side in (-1.0, 1.0):
         lens = disc(side * identity.eye_x, identity.eye_y + 0.02, radius, 0.85 * radius)

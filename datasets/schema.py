@@ -27,11 +27,13 @@ FACE_SCHEMA = pa.schema(
         pa.field("landmarks", pa.list_(pa.float32(), 10)),
         pa.field("score", pa.float32(), nullable=False),
         pa.field("num_faces_in_source", pa.int32(), nullable=False),
+        pa.field("source_bytes", pa.int64(), nullable=False),
         pa.field("source_sha256", pa.string(), nullable=False),
     ]
 )
 """One row a face. `image` is a JPEG of crop_px x crop_px; `width`, `height`, `box` (x0 y0 x1 y1)
-and `landmarks` (five x y pairs) are px of the source as it is shown, its EXIF rotation applied."""
+and `landmarks` (five x y pairs) are px of the source as it is shown, its EXIF rotation applied.
+`source_bytes` is the size of the source's file, `source_sha256` the digest of its bytes."""
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -39,9 +41,12 @@ REJECT_SCHEMA = pa.schema(
         pa.field("identity", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("source_bytes", pa.int64(), nullable=False),
+        pa.field("source_sha256", pa.string()),
     ]
 )
-"""One row a photo that gave no face; `reason` is a `Reason`."""
+"""One row a photo that gave no face; `reason` is a `Reason`. `source_sha256` is null where the
+bytes could not be read: with it a photo whose bytes change is looked at again."""
 
 IDENTITY_SCHEMA = pa.schema(
     [
@@ -76,6 +81,8 @@ class Reason(StrEnum):
     """The chosen face is smaller than min_face_px."""
     FAILED = "failed"
     """The detector or the crop failed on this photo; the detail says how."""
+    CRASHED = "crashed"
+    """The process that looked at the photo died, each time."""
 
 
 class Rejected(Exception):

@@ -7,9 +7,11 @@ options alone, so it does not matter who makes it, when, or how often it was beg
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from datasets.config import IngestConfig
 from datasets.crop import cut_face, encode_jpeg
 from datasets.decode import decode_photo
 from datasets.detect import Detector, choose, make_detector
+from datasets.photos import Photo, Source, photos_of
 from datasets.publish import (
     SCHEMA_VERSION,
     AlreadyPublished,
@@ -39,7 +42,6 @@ from datasets.schema import (
     Reason,
     Rejected,
 )
-from datasets.sources import Photo, read_photo
 
 SHARDS = "shards"
 REJECTS = "rejects"
@@ -51,9 +53,20 @@ class ShardTask:
 
     index: int
     """Position in task order, which is the order of shards in the next snapshot."""
-    photos: tuple[Photo, ...]
+    rows: pa.Table
+    """Its photos, as rows of a listing."""
     digest: str
     """Hex SHA-256 over photos, their sizes and the options."""
+
+    @property
+    def photos(self) -> list[Photo]:
+        """The photos, in the order of the shard's rows."""
+        return list(photos_of(self.rows))
+
+    @property
+    def num_photos(self) -> int:
+        """How many photos there are."""
+        return int(self.rows.num_rows)
 
     @property
     def shard(self) -> str:
@@ -92,23 +105,27 @@ def face_options(config: IngestConfig, detector: Detector) -> FaceOptions:
     )
 
 
-def task_digest(photos: Sequence[Photo], options: FaceOptions) -> str:
-    """Hex SHA-256 over sorted photos, their sizes and the options."""
+def task_digest(rows: pa.Table, options: FaceOptions) -> str:
+    """Hex SHA-256 over sorted photos, their sizes and given boxes, and the options.
+
+    Where a photo's bytes lie does not count: a folder and an archive of it give the same shards.
+    """
     digest = hashlib.sha256(options.digest.encode())
-    for photo in photos:
-        digest.update(f"\n{photo.identity}\0{photo.source}\0{photo.size_bytes}".encode())
+    for photo in photos_of(rows):
+        line = f"\n{photo.identity}\0{photo.source}\0{photo.size_bytes}"
+        if photo.box is not None:
+            line += f"\0box {photo.box}"
+        if photo.retried_after is not None:
+            line += f"\0again {photo.retried_after}"
+        digest.update(line.encode())
     return digest.hexdigest()
 
 
-def plan_tasks(
-    photos: Sequence[Photo], options: FaceOptions, photos_per_shard: int
-) -> list[ShardTask]:
+def plan_tasks(rows: pa.Table, options: FaceOptions, photos_per_shard: int) -> list[ShardTask]:
     """Cut sorted photos into tasks of equal length, the last one shorter."""
-    cuts = range(0, len(photos), photos_per_shard)
-    lists = [tuple(photos[start : start + photos_per_shard]) for start in cuts]
-    return [
-        ShardTask(index, photos, task_digest(photos, options)) for index, photos in enumerate(lists)
-    ]
+    cuts = range(0, rows.num_rows, photos_per_shard)
+    parts = [rows.slice(start, photos_per_shard) for start in cuts]
+    return [ShardTask(index, part, task_digest(part, options)) for index, part in enumerate(parts)]
 
 
 def read_summary(root: Path, shard: str) -> ShardSummary | None:
@@ -132,12 +149,12 @@ class ShardMaker:
     """Makes shards of one source with one detector; the logic of a detection actor.
 
     Args:
-        source: folder of identity folders.
+        source: where the photos are.
         root: the faces root.
         config: how photos become faces.
     """
 
-    def __init__(self, source: Path, root: Path, config: IngestConfig) -> None:
+    def __init__(self, source: Source, root: Path, config: IngestConfig) -> None:
         self._source = source
         self._root = root
         # One CPU an actor: OpenCV's own threads would only compete with the other actors.
@@ -148,8 +165,15 @@ class ShardMaker:
     def ready(self) -> None:
         """Answer once the detector is loaded."""
 
-    def make(self, task: ShardTask) -> ShardSummary:
+    def make(
+        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
+    ) -> ShardSummary:
         """Make the task's shard, or return its summary where it is finished.
+
+        Args:
+            task: what to make.
+            crashed: sources that are not looked at, because makers died of them.
+            careful: leave the name of the photo in hand on disk, under `in_hand_path`.
 
         Raises:
             OSError: it cannot be written (disk full, no permission); photos that cannot be read
@@ -158,25 +182,49 @@ class ShardMaker:
         finished = read_summary(self._root, task.shard)
         if finished is not None:
             return finished
-        faces: list[dict[str, Any]] = []
-        rejects: list[dict[str, str]] = []
-        for photo in task.photos:
-            try:
-                faces.append(self._face_of(photo))
-            except Rejected as error:
-                rejects.append(
-                    {
-                        "source": photo.source,
-                        "identity": photo.identity,
-                        "reason": str(error.reason),
-                        "detail": error.detail,
-                    }
-                )
-        return write_shard(self._root, task, faces, rejects)
+        answers: dict[str, dict[str, Any]] = {}
+        # An archive is read forwards; the rows keep the task's order.
+        for photo in sorted(task.photos, key=lambda photo: photo.offset_bytes):
+            if careful:
+                with staged_file(in_hand_path(self._root, task.shard), replace=True) as staging:
+                    staging.write_text(photo.source, encoding="utf-8")
+            answers[photo.source] = self._look_at(photo, is_crashed=photo.source in crashed)
+        rows = [answers[photo.source] for photo in task.photos]
+        faces = [row for row in rows if "image" in row]
+        rejects = [row for row in rows if "reason" in row]
+        try:
+            summary = write_shard(self._root, task, faces, rejects)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{os.strerror(error.errno or errno.EIO)}: cannot write shard {task.shard} into "
+                f"{self._root}; finished shards are kept, so make room or lend the rights there, "
+                "and run it again",
+            ) from error
+        in_hand_path(self._root, task.shard).unlink(missing_ok=True)
+        return summary
 
-    def _face_of(self, photo: Photo) -> dict[str, Any]:
+    def _look_at(self, photo: Photo, *, is_crashed: bool) -> dict[str, Any]:
+        """Return a photo's row: of the faces if it has an image, of the rejects if a reason."""
+        known: dict[str, Any] = {
+            "identity": photo.identity,
+            "source": photo.source,
+            "source_bytes": photo.size_bytes,
+        }
+        try:
+            if is_crashed:
+                raise Rejected(Reason.CRASHED, f"{self._options.detector} or the decoder")
+            raw = self._source.read(photo, max_bytes=self._options.max_file_mib << 20)
+            known |= {
+                "source_bytes": len(raw),
+                "source_sha256": hashlib.sha256(raw).hexdigest(),
+            }
+            return known | self._face_of(photo, raw)
+        except Rejected as error:
+            return known | {"reason": str(error.reason), "detail": error.detail}
+
+    def _face_of(self, photo: Photo, raw: bytes) -> dict[str, Any]:
         options = self._options
-        raw = read_photo(self._source, photo.source, max_bytes=options.max_file_mib << 20)
         image = decode_photo(raw, max_pixels=options.max_photo_mpx * 1_000_000)
         height, width = image.shape[:2]
         try:
@@ -205,8 +253,6 @@ class ShardMaker:
         except Exception as error:  # one photo never ends a shard, whatever a library raises
             raise Rejected(Reason.FAILED, f"{type(error).__name__}: {error}") from error
         return {
-            "identity": photo.identity,
-            "source": photo.source,
             "image": encoded,
             "width": width,
             "height": height,
@@ -214,12 +260,11 @@ class ShardMaker:
             "landmarks": face.landmarks,
             "score": face.score,
             "num_faces_in_source": len(detections),
-            "source_sha256": hashlib.sha256(raw).hexdigest(),
         }
 
 
 def write_shard(
-    root: Path, task: ShardTask, faces: list[dict[str, Any]], rejects: list[dict[str, str]]
+    root: Path, task: ShardTask, faces: list[dict[str, Any]], rejects: list[dict[str, Any]]
 ) -> ShardSummary:
     """Write the files of a shard, the summary last."""
     # Without a summary a shard is not there yet: what a killed maker left may be replaced.
@@ -241,6 +286,11 @@ def write_shard(
     except AlreadyPublished:
         pass  # an actor believed dead finished the same bytes
     return summary
+
+
+def in_hand_path(root: Path, shard: str) -> Path:
+    """File with the source that a careful maker is looking at."""
+    return root / SHARDS / f"{shard}.in-hand"
 
 
 def _write_faces(table: pa.Table, path: Path) -> None:

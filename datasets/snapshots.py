@@ -7,8 +7,8 @@ row` and every identity_index stay what they were once published.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from datasets.publish import (
     staged_folder,
 )
 from datasets.schema import IDENTITY_SCHEMA
-from datasets.shard import REJECTS, SHARDS, ShardSummary
+from datasets.shard import SHARDS, ShardSummary
 
 SNAPSHOTS = "snapshots"
 IDENTITIES = "identities.parquet"
@@ -52,6 +52,8 @@ class Snapshot:
     """In task order, which is the order of face_index."""
     num_identities: int
     identities_sha256: str
+    retried: dict[str, int] = field(default_factory=dict)
+    """Rejects that a later shard looked at again, by their reason: they do not count."""
 
     @property
     def num_faces(self) -> int:
@@ -61,7 +63,9 @@ class Snapshot:
     @property
     def rejects(self) -> dict[str, int]:
         """Rejected photos by reason."""
-        return count_rejects(shard.summary for shard in self.shards)
+        total = Counter(count_rejects(shard.summary for shard in self.shards))
+        total.subtract(self.retried)
+        return {reason: count for reason, count in total.items() if count}
 
     @property
     def num_photos(self) -> int:
@@ -84,6 +88,18 @@ def snapshot_numbers(root: Path) -> list[int]:
     return numbered(root / SNAPSHOTS, "snapshot=")
 
 
+def newest_snapshot_number(root: Path) -> int:
+    """Return the number of the current snapshot.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    numbers = snapshot_numbers(root)
+    if not numbers:
+        raise FileNotFoundError(f"no snapshot of faces under {root}; try: facequarry ingest")
+    return numbers[-1]
+
+
 def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
     """Read a published snapshot, by default the current one.
 
@@ -92,11 +108,9 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
         NewerSchema: a newer FaceQuarry published it.
         ValueError: its manifest is not one.
     """
+    newest = newest_snapshot_number(root)
+    number = newest if number is None else number
     numbers = snapshot_numbers(root)
-    if not numbers:
-        raise FileNotFoundError(f"no snapshot of faces under {root}; try: facequarry ingest")
-    if number is None:
-        number = numbers[-1]
     if number not in numbers:
         raise FileNotFoundError(f"no snapshot {number} under {root}, published: {numbers}")
     path = snapshot_folder(root, number) / MANIFEST
@@ -110,7 +124,12 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
             for entry in value["shards"]
         )
         return Snapshot(
-            number, value["options"], shards, value["num_identities"], value["identities_sha256"]
+            number,
+            value["options"],
+            shards,
+            value["num_identities"],
+            value["identities_sha256"],
+            value["retried"],
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no manifest of a snapshot: {error!r}") from error
@@ -131,11 +150,20 @@ def read_identities(root: Path, number: int) -> list[str]:
 
 
 def publish_snapshot(
-    root: Path, options: dict[str, Any], added: Sequence[ShardSummary]
+    root: Path,
+    options: dict[str, Any],
+    added: Sequence[ShardSummary],
+    retried: Mapping[str, int] | None = None,
 ) -> Snapshot:
     """Publish the next snapshot: the current one and `added` shards after it, in their order.
 
     Call it only while holding the root's writer lock.
+
+    Args:
+        root: the faces root.
+        options: `FaceOptions.to_json()`, the same for all snapshots of a root.
+        added: the new shards' summaries.
+        retried: photos in the new shards that the current snapshot rejected, by its reason.
     """
     numbers = snapshot_numbers(root)
     before = read_snapshot(root) if numbers else None
@@ -154,6 +182,7 @@ def publish_snapshot(
             tuple(shards),
             identities.num_rows,
             sha256_file(folder / IDENTITIES),
+            dict(Counter(before.retried if before else {}) + Counter(retried or {})),
         )
         (folder / MANIFEST).write_text(dump_json(_to_json(snapshot)), encoding="utf-8")
     return snapshot
@@ -165,16 +194,6 @@ def count_rejects(summaries: Iterable[ShardSummary]) -> dict[str, int]:
     for summary in summaries:
         total.update(summary.rejects)
     return dict(sorted(total.items()))
-
-
-def known_sources(root: Path, shards: Iterable[str]) -> set[str]:
-    """Return the sources that shards hold, as faces or as rejects."""
-    known: set[str] = set()
-    for shard in shards:
-        for folder in (SHARDS, REJECTS):
-            table = pq.read_table(root / folder / f"{shard}.parquet", columns=["source"])
-            known.update(table["source"].to_pylist())
-    return known
 
 
 def _next_identities(
@@ -209,6 +228,7 @@ def _to_json(snapshot: Snapshot) -> dict[str, Any]:
         "num_identities": snapshot.num_identities,
         "num_photos": snapshot.num_photos,
         "rejects": snapshot.rejects,
+        "retried": snapshot.retried,
         "identities_sha256": snapshot.identities_sha256,
         "shards": [
             {"first_face_index": shard.first_face_index, **asdict(shard.summary)}

@@ -3,9 +3,13 @@
     from datasets.synthetic import write_photos
     write_photos(Path("photos"), num_identities=48, photos_per_identity=14)
 
-Every photo is drawn from (seed, identity number, photo number) alone: asking for more identities
-or photos changes none of the earlier ones. `datasets.people` says what is drawn at random,
-`datasets.render` and `datasets.canvas` turn it into pixels.
+    python -m datasets.synthetic --out photos --identities 60 --photos 12 --hats 0.2
+
+Every photo is drawn from (seed, identity number, photo number) and the options alone: asking for
+more identities or photos changes none of the earlier ones, but for label errors and copies across
+identities, which name others of the set. `datasets.people` and `datasets.photo_options` say what
+is drawn at random, `datasets.photo_plan` which person a photo shows, `datasets.scene` who stands
+where; `datasets.render` and its canvas and accessories turn it into pixels.
 """
 
 from __future__ import annotations
@@ -16,27 +20,41 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.canvas import ByteImage
-from datasets.people import Identity, random_identity, random_shot
+from datasets.copies import Variation, random_variation, to_jpeg
+from datasets.people import rng_of
+from datasets.photo_options import PhotoOptions
+from datasets.photo_plan import PhotoPlan, plan_photo, refuse_single
+from datasets.photo_truth import PhotoTruth, truth_of, write_tables
 from datasets.publish import staged_folder
-from datasets.render import render
+from datasets.scene import Scene, make_scene
 from datasets.schema import Reason
 
 # What the digits of VGGFace2's names can count.
 _MAX_IDENTITIES, _MAX_PHOTOS = 999_999, 9_999
 _MAX_SEED = 2**63 - 1
+_VARIATION = 5  # end of a copy's key; `datasets.scene` and `datasets.photo_plan` have 1 to 4
+_PLAIN = PhotoOptions()
 
 
 def write_photos(
-    folder: Path, *, num_identities: int, photos_per_identity: int, seed: int = 0
+    folder: Path,
+    *,
+    num_identities: int,
+    photos_per_identity: int,
+    seed: int = 0,
+    options: PhotoOptions = _PLAIN,
 ) -> int:
     """Write `folder/n000001/0001_01.jpg` and so on; all of it appears at once or not at all.
+
+    With other options than the default, `loose_bb.csv` and `truth.csv` lie beside the identities'
+    folders.
 
     Args:
         folder: absent or empty.
         num_identities: 1..999999, numbered from 1.
         photos_per_identity: 1..9999, numbered from 1.
         seed: 0..2^63 - 1; another seed gives other people.
+        options: what the photos show beyond plain portraits.
 
     Returns:
         The number of photos written.
@@ -54,14 +72,20 @@ def write_photos(
             raise ValueError(f"{name} is {value}, expected {low}..{high}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not an empty folder; name a new one or empty it first")
+    refuse_single(num_identities, options)
+    truths: list[PhotoTruth] = []
     with staged_folder(folder) as staging:
         for identity in range(1, num_identities + 1):
-            home = staging / f"n{identity:06d}"
-            home.mkdir()
+            (staging / f"n{identity:06d}").mkdir()
             for photo in range(1, photos_per_identity + 1):
-                path = home / f"{photo:04d}_01.jpg"
-                path.write_bytes(photo_bytes(identity, photo, seed=seed))
-    return num_identities * photos_per_identity
+                raw, truth = make_photo(
+                    identity, photo, num_identities=num_identities, options=options, seed=seed
+                )
+                (staging / truth.source).write_bytes(raw)
+                truths.append(truth)
+        if options != _PLAIN:
+            write_tables(staging, truths)
+    return len(truths)
 
 
 def write_bad_photos(folder: Path, *, seed: int = 0) -> dict[Reason, int]:
@@ -98,16 +122,43 @@ def write_bad_photos(folder: Path, *, seed: int = 0) -> dict[Reason, int]:
 
 
 def photo_bytes(identity: int, photo: int, *, seed: int = 0) -> bytes:
-    """Return the JPEG of one photo; `identity` and `photo` are numbered from 1."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(identity, photo)))
-    picture = render(identity_of(identity, seed=seed), random_shot(rng))
-    return _jpeg(picture, quality=int(rng.integers(70, 96)))
+    """Return the JPEG of one plain portrait; `identity` and `photo` are numbered from 1."""
+    return make_photo(identity, photo, num_identities=1, options=_PLAIN, seed=seed)[0]
 
 
-def identity_of(identity: int, *, seed: int = 0) -> Identity:
-    """Return the geometry of one identity, numbered from 1."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(identity,))
-    return random_identity(np.random.default_rng(sequence))
+def make_photo(
+    identity: int, photo: int, *, num_identities: int, options: PhotoOptions, seed: int = 0
+) -> tuple[bytes, PhotoTruth]:
+    """Return the JPEG of one photo of a set and what it is.
+
+    Raises:
+        ValueError: label errors, or copies across identities, are asked of a single identity.
+    """
+    plan, scene, variation = _photo(identity, photo, num_identities, options, seed)
+    raw = to_jpeg(scene.draw(), quality=scene.quality)
+    if variation is None:
+        return raw, truth_of(plan, scene, scene.box)
+    return variation.apply(raw), truth_of(plan, scene, variation.moved(scene.box))
+
+
+def photo_truth(
+    identity: int, photo: int, *, num_identities: int, options: PhotoOptions, seed: int = 0
+) -> PhotoTruth:
+    """Return what one photo of a set is, as `make_photo` does, without drawing it."""
+    plan, scene, variation = _photo(identity, photo, num_identities, options, seed)
+    return truth_of(plan, scene, variation.moved(scene.box) if variation else scene.box)
+
+
+def _photo(
+    identity: int, photo: int, num_identities: int, options: PhotoOptions, seed: int
+) -> tuple[PhotoPlan, Scene, Variation | None]:
+    plan = plan_photo(identity, photo, num_identities=num_identities, options=options, seed=seed)
+    scene = make_scene(plan.shows, plan.key, options, seed=seed)
+    if plan.copy_of is None:
+        return plan, scene, None
+    shot = scene.named[1]
+    rng = rng_of(seed, identity, photo, _VARIATION)
+    return plan, scene, random_variation((shot.width_px, shot.height_px), rng)
 
 
 def _landscape(rng: np.random.Generator) -> bytes:
@@ -123,11 +174,10 @@ def _landscape(rng: np.random.Generator) -> bytes:
         hill = np.concatenate([ridge, [(width, height), (0, height)]]).astype(np.int32)
         cv2.fillPoly(picture, [hill], colour, cv2.LINE_AA)
     noise = rng.normal(0, 5, picture.shape)
-    return _jpeg(np.asarray(np.clip(picture + noise, 0, 255), np.uint8), quality=90)
+    return to_jpeg(np.asarray(np.clip(picture + noise, 0, 255), np.uint8), quality=90)
 
 
-def _jpeg(picture: ByteImage, *, quality: int) -> bytes:
-    written, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not written:
-        raise ValueError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
-    return bytes(data.tobytes())
+if __name__ == "__main__":
+    from datasets.synthetic_command import main
+
+    raise SystemExit(main())

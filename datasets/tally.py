@@ -1,15 +1,16 @@
-"""How far an ingest is, counted shard by shard, for the event log and for whoever watches."""
+"""How far an ingest is and what came of it, for the event log and for whoever watches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from datasets.events import EventLog
 from datasets.plan import IngestPlan
 from datasets.shard import ShardSummary
-from datasets.snapshots import Snapshot, count_rejects
+from datasets.snapshots import count_rejects
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,36 @@ class IngestProgress:
     """Seconds left at this rate; None before there is one."""
 
 
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest did. Counts of photos, faces and rejects speak of the whole snapshot."""
+
+    snapshot: int
+    is_published: bool
+    """False where there was nothing new, and the snapshot is the one of before."""
+    photos: int
+    faces: int
+    identities: int
+    rejects: dict[str, int]
+    """Rejected photos by reason."""
+    left_out: dict[str, int]
+    """Photos of the source that were not looked at, by reason."""
+    notes: dict[str, int]
+    """What else a person should know about the source, counted."""
+    new_photos: int
+    """Photos that no snapshot had looked at before, or not as they are now."""
+    made_photos: int
+    """Photos that this ingest looked at itself: the new ones, less those in reused shards."""
+    shards_made: int
+    shards_reused: int
+    """Finished shards of an ingest that was interrupted."""
+    shards: int
+    """Shards of the snapshot."""
+    seconds: float
+    pictures: tuple[Path, ...]
+    """Contact sheets of faces and of rejects."""
+
+
 class Tally:
     """Counts finished shards, for the event log and for whoever watches."""
 
@@ -39,7 +70,7 @@ class Tally:
     ) -> None:
         self._events = events
         self._on_progress = on_progress
-        self._total_photos = sum(len(task.photos) for task in plan.tasks)
+        self._total_photos = sum(task.num_photos for task in plan.tasks)
         self._total_shards = len(plan.tasks)
         self._summaries = list(plan.finished.values())
         self._reused = sum(summary.num_photos for summary in self._summaries)
@@ -51,15 +82,17 @@ class Tally:
         self._summaries.append(summary)
         self._tell("shard")
 
-    def ended(self, snapshot: Snapshot, *, is_new: bool) -> None:
+    def ended(self, report: IngestReport) -> None:
         """Log the end."""
         self._events.write(
-            "published" if is_new else "unchanged",
-            snapshot=snapshot.number,
-            photos=snapshot.num_photos,
-            faces=snapshot.num_faces,
-            rejects=snapshot.rejects,
-            shards=len(snapshot.shards),
+            "published" if report.is_published else "unchanged",
+            snapshot=report.snapshot,
+            photos=report.photos,
+            faces=report.faces,
+            rejects=report.rejects,
+            shards=report.shards,
+            left_out=report.left_out,
+            notes=report.notes,
         )
 
     def stopped(self, error: BaseException) -> None:

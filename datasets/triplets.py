@@ -24,6 +24,7 @@ from datasets.publish import (
     sha256_file,
     staged_folder,
 )
+from datasets.run_dir import RunDir
 
 TRIPLETS = pa.schema(
     [
@@ -37,12 +38,13 @@ TRIPLETS = pa.schema(
 )
 PART_ROWS = 1 << 20
 SUSPECTS_FILE = "suspects.parquet"
+_MANIFEST_NAMES = ("generation", "mined_at_step", "rows", "parts", "snapshot")
 
 IntArray = npt.NDArray[np.int64]
 
 
 class CorruptGeneration(ValueError):
-    """A generation's parts are not what its manifest says."""
+    """A generation's parts are not what its manifest says, or the manifest says too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,14 @@ class Generation:
     Attributes:
         number: its number in the run, from 0.
         mined_at_step: step of the checkpoint whose embeddings were mined.
+        snapshot: the snapshot of faces that was mined; its rows are face_index values of it.
         anchors, positives, negatives: (T,) int64 face_index, in lease order.
         manifest: what `publish_generation` wrote.
     """
 
     number: int
     mined_at_step: int
+    snapshot: int
     anchors: IntArray
     positives: IntArray
     negatives: IntArray
@@ -149,7 +153,8 @@ def publish_generation(
         suspects: pairs kept out of training, for a person to clean.
         number: the generation's number in the run.
         mined_at_step: step of the checkpoint that was mined.
-        facts: everything that determines the bytes: weight sha256, snapshot, plan, statistics.
+        facts: everything that determines the bytes: weight sha256, `snapshot` (of the faces, never
+            left out), plan, statistics.
         timing: seconds by stage; the one part of the manifest that a replay does not repeat.
         part_rows: rows a part holds.
 
@@ -183,8 +188,24 @@ def read_generation_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: nothing is published there.
+        CorruptGeneration: the manifest is none of a generation.
     """
-    return read_manifest(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
+    absent = [name for name in _MANIFEST_NAMES if name not in manifest]
+    if absent:
+        raise CorruptGeneration(
+            f"{folder / MANIFEST} is no manifest of a generation, it lacks {', '.join(absent)}; "
+            f"restore it, or remove {folder} and mine again with: facequarry mine --run RUN"
+        )
+    return manifest
+
+
+def mined_snapshot(run: RunDir) -> int | None:
+    """Return the snapshot of faces that a run's newest generation was mined from, if any."""
+    numbers = run.generation_numbers()
+    if not numbers:
+        return None
+    return int(read_generation_manifest(run.generation(numbers[-1]))["snapshot"])
 
 
 def read_table(folder: Path) -> pa.Table:
@@ -217,6 +238,7 @@ def load_generation(folder: Path) -> Generation:
     return Generation(
         number=manifest["generation"],
         mined_at_step=manifest["mined_at_step"],
+        snapshot=manifest["snapshot"],
         anchors=table["anchor"].to_numpy(),
         positives=table["positive"].to_numpy(),
         negatives=table["negative"].to_numpy(),

@@ -14,6 +14,8 @@ journal, progress is the event log. So any of them may die and come back.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,9 @@ import ray
 from ray.train import TrainingFailedError
 
 from datasets.faces import FaceStore
-from datasets.ingest import ingest
+from datasets.ingest import Ingest
 from datasets.lock import WriterLock
 from datasets.run_dir import RunDir
-from datasets.sources import scan_photos
 from jobs.cluster import check_fits, ray_cluster
 from jobs.config import RunConfig
 from jobs.report import RunReport, make_report
@@ -36,12 +37,15 @@ from miner.refresh import RefreshPlan
 from miner.serve import QueueSettings
 from trainer.batches import RandomTriplets
 from trainer.evaluate import evaluate
-from trainer.job import FacesAt, TrainJob
+from trainer.faces import FacesAt, RunFaces
+from trainer.job import TrainJob
 from trainer.pairs import verification_pairs
 from trainer.ray_train import fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
 _ACTOR_TIMEOUT_S = 120.0
+# `facequarry status` shares the lock for an instant to see whether someone has it.
+_LOCK_TIMEOUT_S = 0.5
 # Reading a lease's rows and faces, beyond the wait for the lease itself.
 _BATCH_SLACK_S = 300.0
 
@@ -60,18 +64,12 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
     """
     config = absolute(config)
     run = check_run(config, resume=resume)
-    if config.photos is None:
-        pinned_snapshot(config, run)
-    else:
-        scan_photos(config.photos, min_photos_per_identity=config.ingest.min_photos_per_identity)
-    # Until here nothing was started, and until the run is opened nothing of it is written.
-    with ray_cluster(config.cluster):
-        check_fits(config)
-        faces = make_faces(config, run)
-        store = faces.open()
+    # Until the run is opened nothing of it is written.
+    with cluster_and_faces(config, run) as faces:
+        store = faces.open()  # the run's first snapshot, whatever is ingested from now on
         held_out = check_split(config, store)
         with (
-            WriterLock(run.driver_lock),
+            WriterLock(run.driver_lock, timeout_s=_LOCK_TIMEOUT_S),
             attempt_of(config, store.manifest, resume=resume) as (attempt, ending),
         ):
             train_with_mining(config, run, faces, attempt)
@@ -87,7 +85,7 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
                 )
                 for step in (0, config.trainer.steps)
             )
-            report = make_report(config, run, store, before, after)
+            report = make_report(config, run, RunFaces(faces, store), before, after)
             ending |= {
                 "auc": after.verification.auc,
                 "staleness_bound_steps": report.staleness_bound_steps,
@@ -111,12 +109,27 @@ def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
     return evaluated
 
 
-def make_faces(config: RunConfig, run: RunDir) -> FacesAt:
-    """Ingest the run's photos, if it names any, and say where its faces are."""
-    if config.photos is not None:
-        with ingest_progress() as show:
-            ingest(config.photos, config.faces, config.ingest, show)
-    return faces_of(config, run)
+@contextlib.contextmanager
+def cluster_and_faces(config: RunConfig, run: RunDir) -> Iterator[FacesAt]:
+    """Start Ray, ingest the run's photos if it names any, and say where its faces are.
+
+    Raises:
+        ValueError, OSError: photos or faces cannot be used; Ray was not started.
+    """
+    with contextlib.ExitStack() as stack:
+        if config.photos is None:
+            pinned_snapshot(config, run)
+            stack.enter_context(ray_cluster(config.cluster))
+            check_fits(config)
+        else:
+            with Ingest(config.photos, config.faces, config.ingest) as work:
+                listing = work.look()
+                news = work.find_news(listing)
+                stack.enter_context(ray_cluster(config.cluster))
+                check_fits(config)
+                with ingest_progress() as show:
+                    work.take(listing, news, show)
+        yield faces_of(config, run)
 
 
 def faces_of(config: RunConfig, run: RunDir) -> FacesAt:
@@ -212,7 +225,11 @@ def refresh_plan(config: RunConfig) -> RefreshPlan:
     """Return what every refresh of a run is told."""
     needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
     return RefreshPlan(
-        config=config.miner, split=config.split, rows_needed=int(needed), seed=config.seed
+        config=config.miner,
+        split=config.split,
+        rows_needed=int(needed),
+        seed=config.seed,
+        snapshots=config.refresh.snapshots,
     )
 
 

@@ -10,12 +10,13 @@ import numpy as np
 from rich.table import Table
 
 from datasets.events import last_attempt_by_step, read_events
-from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest, read_table
 from jobs.config import RunConfig
-from miner.staleness import longest_refresh_steps, staleness_bound
+from jobs.runs_on_disk import snapshots_of
+from miner.staleness import longest_refresh_steps, num_failed_refreshes, staleness_bound
 from trainer.evaluate import Evaluation
+from trainer.faces import RunFaces
 from trainer.plots import d2_histograms_before_after, loss_curve, mining_histograms, roc, staleness
 from trainer.triplet_page import TripletPicture, triplet_page
 
@@ -29,8 +30,11 @@ class RunReport:
     root: Path
     identities: int
     faces: int
+    """Of the snapshot that the run started with."""
     rejects: dict[str, int]
     """Rejected photos by reason."""
+    snapshots: str
+    """`1`, or `1, mining snapshot 3` where faces were added since the run started."""
     refreshes: int
     failed_refreshes: int
     longest_refresh_steps: int
@@ -50,7 +54,7 @@ class RunReport:
 
 
 def make_report(
-    config: RunConfig, run: RunDir, store: FaceStore, before: Evaluation, after: Evaluation
+    config: RunConfig, run: RunDir, faces: RunFaces, before: Evaluation, after: Evaluation
 ) -> RunReport:
     """Gather a finished run's figures from its events and draw its pictures."""
     trainer = read_events(run.events, "trainer")
@@ -67,11 +71,12 @@ def make_report(
     spent = sum(event["step_s"] for event in steps)
     return RunReport(
         root=run.root,
-        identities=len(store.identities),
-        faces=store.num_faces,
-        rejects=store.manifest.rejects,
+        identities=faces.first.num_identities,
+        faces=faces.first.num_faces,
+        rejects=faces.first.rejects,
+        snapshots=snapshots_of(run),
         refreshes=len(run.generation_numbers()),
-        failed_refreshes=sum(event["event"] == "failed" for event in miner),
+        failed_refreshes=num_failed_refreshes(miner),
         longest_refresh_steps=longest,
         steps=len(steps),
         triplets_consumed=len(steps) * config.trainer.batch,
@@ -81,14 +86,14 @@ def make_report(
         wait_share=sum(event["wait_s"] for event in steps) / spent if spent else 0.0,
         before=before,
         after=after,
-        pictures=draw(config, run, store, steps, bound, before, after),
+        pictures=draw(config, run, faces, steps, bound, before, after),
     )
 
 
 def draw(
     config: RunConfig,
     run: RunDir,
-    store: FaceStore,
+    faces: RunFaces,
     steps: list[dict[str, Any]],
     bound: int,
     before: Evaluation,
@@ -110,13 +115,11 @@ def draw(
         pictures["staleness"] = folder / "staleness.png"
         ages = [event.get("staleness_steps") for event in steps]
         staleness(at, ages, bound, pictures["staleness"])
-        pictures |= draw_generation(run, store, numbers[-1], margin=config.miner.margin)
+        pictures |= draw_generation(run, faces, numbers[-1], margin=config.miner.margin)
     return pictures
 
 
-def draw_generation(
-    run: RunDir, store: FaceStore, number: int, *, margin: float
-) -> dict[str, Path]:
+def draw_generation(run: RunDir, faces: RunFaces, number: int, *, margin: float) -> dict[str, Path]:
     """Draw a generation's histograms and a page of its triplets; return them by name."""
     folder = run.generation(number)
     pictures = {}
@@ -131,23 +134,24 @@ def draw_generation(
             margin,
             pictures["mining"],
         )
-    chosen = some_triplets(run, store, number)
+    chosen = some_triplets(run, faces, number)
     if chosen:
         pictures["triplets"] = run.pictures / "triplets.png"
         triplet_page(chosen, margin, pictures["triplets"])
     return pictures
 
 
-def some_triplets(run: RunDir, store: FaceStore, number: int) -> list[TripletPicture]:
+def some_triplets(run: RunDir, faces: RunFaces, number: int) -> list[TripletPicture]:
     """Return triplets spread evenly over a generation, with their crops."""
+    store = faces.reach(read_generation_manifest(run.generation(number))["snapshot"])
     table = read_table(run.generation(number))
     count = min(_PAGE_TRIPLETS, table.num_rows)
     rows = table.take(np.linspace(0, table.num_rows - 1, count).astype(int)).to_pylist()
     pictures = []
     for row in rows:
-        faces = [row["anchor"], row["positive"], row["negative"]]
-        crops = store.decode(faces)
-        names = [store.identities[store.identity_index[face]] for face in faces]
+        triplet = [row["anchor"], row["positive"], row["negative"]]
+        crops = store.decode(triplet)
+        names = [store.identities[store.identity_index[face]] for face in triplet]
         pictures.append(
             TripletPicture(
                 crops=(crops[0], crops[1], crops[2]),
@@ -167,6 +171,7 @@ def report_table(report: RunReport) -> Table:
     table.add_column(style="bold")
     table.add_column()
     table.add_row("identities, faces", f"{report.identities}, {report.faces}")
+    table.add_row("snapshot of the faces", report.snapshots)
     table.add_row("rejected photos", rejects)
     table.add_row(
         "triplets consumed",

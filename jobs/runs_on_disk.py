@@ -13,7 +13,8 @@ from typing import Any
 from datasets.events import EventLog, read_events
 from datasets.publish import SCHEMA_VERSION, read_manifest, sweep_staging, write_json
 from datasets.run_dir import RunDir
-from datasets.snapshots import Snapshot, read_snapshot
+from datasets.snapshots import Snapshot, newest_snapshot_number, read_snapshot
+from datasets.triplets import mined_snapshot
 from jobs.config import RunConfig, load_run_config, to_tree
 
 # What may change between attempts without changing which rows a step gets or what they mean:
@@ -33,6 +34,7 @@ def absolute(config: RunConfig) -> RunConfig:
         runs=config.runs.resolve(),
         faces=config.faces.resolve(),
         photos=None if config.photos is None else config.photos.resolve(),
+        ingest=config.ingest.absolute(),
         cluster=replace(
             config.cluster,
             face_cache=config.cluster.face_cache and config.cluster.face_cache.resolve(),
@@ -45,7 +47,7 @@ def check_run(config: RunConfig, *, resume: bool) -> RunDir:
 
     Raises:
         FileExistsError: the run exists and `resume` is false; names the three ways out.
-        FileNotFoundError: there is nothing to resume.
+        FileNotFoundError: there is nothing to resume, or the faces that were mined are gone.
         ValueError: the run was started with settings that cannot change.
     """
     run = RunDir(config.runs / config.name)
@@ -75,6 +77,12 @@ def check_run(config: RunConfig, *, resume: bool) -> RunDir:
             f"{run.root} has a checkpoint of step {newest}, trainer.steps is now "
             f"{config.trainer.steps}; give {newest} or more, or start a new run with --name"
         )
+    mined = mined_snapshot(run)
+    if mined is not None and mined > newest_snapshot_number(config.faces):
+        raise FileNotFoundError(
+            f"{run.root} mined snapshot {mined}, {config.faces} ends at snapshot "
+            f"{newest_snapshot_number(config.faces)}; restore it, or name its folder with --faces"
+        )
     return run
 
 
@@ -97,10 +105,10 @@ def open_run(config: RunConfig, faces: Snapshot, *, resume: bool) -> tuple[RunDi
 
 
 def pinned_snapshot(config: RunConfig, run: RunDir) -> int:
-    """Return the snapshot that a run's face_index values refer to; the newest for a new run.
+    """Return the snapshot that a run started with; the newest for a new run.
 
-    A run stays with the faces that it started with: its generations hold face_index values, and
-    its random triplets are drawn from them.
+    Random triplets are drawn and checkpoints are evaluated on it for good; mining goes on to newer
+    snapshots, in which each of its faces keeps its face_index.
 
     Raises:
         FileNotFoundError: there are no faces, or not this snapshot of them.
@@ -108,7 +116,7 @@ def pinned_snapshot(config: RunConfig, run: RunDir) -> int:
     """
     if not run.faces.is_file():
         return read_snapshot(config.faces).number
-    pinned = read_manifest(run.faces)
+    pinned = _read_pinned(run)
     found = _identify(read_snapshot(config.faces, pinned["snapshot"]))
     if found != pinned:
         raise ValueError(
@@ -116,6 +124,19 @@ def pinned_snapshot(config: RunConfig, run: RunDir) -> int:
             "folder with --faces, or start a new run with --name"
         )
     return int(pinned["snapshot"])
+
+
+def snapshots_of(run: RunDir) -> str:
+    """Return the run's first snapshot, and the one that it mines where that is another."""
+    first, mined = int(_read_pinned(run)["snapshot"]), mined_snapshot(run)
+    return str(first) if mined in (None, first) else f"{first}, mining snapshot {mined}"
+
+
+def _read_pinned(run: RunDir) -> dict[str, Any]:
+    pinned = read_manifest(run.faces)
+    if "snapshot" not in pinned:
+        raise ValueError(f"{run.faces} does not name a snapshot; restore it, or start a new run")
+    return pinned
 
 
 def _identify(faces: Snapshot) -> dict[str, Any]:

@@ -76,6 +76,13 @@ class Watch:
 
 
 @contextlib.contextmanager
+def listing_progress() -> Iterator[Callable[[float], None]]:
+    """Yield a callback that shows how much of a source is listed."""
+    with Progress("list photos", total=100, unit="%") as progress:
+        yield lambda share: progress.update(int(100 * share))
+
+
+@contextlib.contextmanager
 def ingest_progress() -> Iterator[Callable[[IngestProgress], None]]:
     """Yield a callback that shows an ingest's progress."""
     with Progress("ingest", total=None, unit="photos") as progress:

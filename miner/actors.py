@@ -20,7 +20,7 @@ from datasets.run_dir import RunDir
 from datasets.triplets import Lease
 from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation, mining
 from miner.serve import QueueSettings, TripletQueue
-from trainer.job import FacesAt
+from trainer.faces import FacesAt, RunFaces
 
 _POLL_S = 0.1
 _MOST_DOUBLINGS = 8  # to 26 s
@@ -106,10 +106,10 @@ class MinerActor:
         self._run = run
         self._log = EventLog(run.events, "miner", attempt=attempt)
         self._stopped = threading.Event()
-        store = faces.open()
+        run_faces = RunFaces(faces)
 
         def refresh(step: int, number: int) -> None:
-            make_generation(run, store, plan, step=step, number=number, log=self._log)
+            make_generation(run, run_faces, plan, step=step, number=number, log=self._log)
 
         self._refresher = Refresher(
             run, refresh, last_step=last_step, max_failures=max_failures, log=self._log

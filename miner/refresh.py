@@ -22,11 +22,13 @@ from datasets.lock import WriterLock
 from datasets.publish import sweep_staging
 from datasets.run_dir import RunDir
 from datasets.split import Split
-from datasets.triplets import publish_generation, read_generation_manifest
+from datasets.triplets import mined_snapshot, publish_generation, read_generation_manifest
 from miner.config import MinerConfig
 from miner.pack import pack
+from miner.refresh_config import Snapshots
 from trainer.checkpoint import load_model
 from trainer.embed import embed
+from trainer.faces import RunFaces
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,14 @@ class RefreshPlan:
         rows_needed: triplets that training will consume before the next generation; anchors are
             budgeted by it where `config.anchors` is None. None: every face is an anchor.
         seed: the run's seed.
+        snapshots: mine the newest snapshot of the faces, or always the run's first.
     """
 
     config: MinerConfig
     split: Split
     rows_needed: int | None
     seed: int
+    snapshots: Snapshots = "newest"
 
     def resolved(self, identities: npt.NDArray[np.integer]) -> MinerConfig:
         """Return the miner's configuration with the anchors this plan asks for.
@@ -67,7 +71,7 @@ class RefreshPlan:
 
 def make_generation(
     run: RunDir,
-    store: FaceStore,
+    faces: RunFaces,
     plan: RefreshPlan,
     *,
     step: int,
@@ -78,7 +82,8 @@ def make_generation(
     """Mine the checkpoint of `step` and publish generation `number`; return its rows.
 
     Raises:
-        FileNotFoundError: the checkpoint is not there (any more).
+        FileNotFoundError: the checkpoint is not there (any more), or a snapshot that the
+            generations before were mined from.
         CorruptCheckpoint, CheckpointMismatch: its weights cannot be used.
         AlreadyPublished: another miner published this number.
     """
@@ -87,6 +92,7 @@ def make_generation(
     began = clock()
     log.write("begin", checkpoint_step=step, generation=number)
     model, checkpoint = load_model(run.checkpoint(step))
+    store = _store_to_mine(run, faces, plan)
     face_indices = plan.split.faces(store, "train")
     identities = store.identity_index[face_indices]
     embeddings = embed(model, store, face_indices)
@@ -124,11 +130,15 @@ def make_generation(
         timing={"embed_s": embedded - began, "mine_s": mined_time - embedded},
     )
     ended = clock()
+    new_identities = np.unique(identities[identities >= faces.first.num_identities])
     counts = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect")
     log.write(
         "published",
         checkpoint_step=step,
         generation=number,
+        snapshot=store.manifest.number,
+        faces=len(face_indices),
+        new_identities=len(new_identities),
         rows=table.num_rows,
         embed_s=embedded - began,
         mine_s=mined_time - embedded,
@@ -137,6 +147,13 @@ def make_generation(
         **{name: stats[name] for name in counts},
     )
     return int(table.num_rows)
+
+
+def _store_to_mine(run: RunDir, faces: RunFaces, plan: RefreshPlan) -> FaceStore:
+    """Return the faces of the newest snapshot, never an older one than was mined before."""
+    if plan.snapshots == "pinned":
+        return faces.store
+    return faces.reach_newest(at_least=mined_snapshot(run) or 0)
 
 
 @contextlib.contextmanager

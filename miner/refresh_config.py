@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Snapshots = Literal["newest", "pinned"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefreshConfig:
@@ -13,6 +15,9 @@ class RefreshConfig:
     mode: Literal["async", "blocking"] = "async"
     """`async`: training goes on with the old generation while a refresh runs. `blocking`: the
     steps after a checkpoint wait for the generation mined from it."""
+    snapshots: Snapshots = "newest"
+    """`newest`: each refresh mines the newest snapshot of the faces, so that what `ingest` adds is
+    trained on without a restart. `pinned`: the snapshot that the run started with, to the end."""
     on_empty: Literal["wait", "random"] = "wait"
     """Before the first generation: wait for it, or train on random triplets."""
     carry_over: float = 0.0

@@ -15,12 +15,13 @@ def staleness_bound(
     is_carried: bool = False,
     is_blocking: bool = False,
 ) -> int:
-    """Return a number of steps that staleness_steps stays below while refreshes succeed.
+    """Return a number of steps that staleness_steps stays below.
 
     Args:
         every: N, steps between checkpoints.
         refresh_steps: M, the most steps that training took during one refresh, counted from when
-            both its checkpoint was published and the miner was free.
+            both its checkpoint was published and the miner was free; a refresh that failed and
+            those that tried again are one.
         prefetch: steps that are granted at a time, and batches that are prepared ahead.
         is_carried: rows of the generation before are served too (`carry_over` above 0).
         is_blocking: steps after a checkpoint wait for the generation mined from it.
@@ -43,6 +44,9 @@ def longest_refresh_steps(
 ) -> int:
     """Return M as the event log shows it: training steps completed during the longest refresh.
 
+    A refresh that failed or was cut off goes on until the next generation is published: training
+    goes on with the old one meanwhile. One that never ended counts as far as training came.
+
     Args:
         trainer: `trainer` events in the order written.
         miner: `miner` events in the order written.
@@ -51,11 +55,37 @@ def longest_refresh_steps(
     times = [event["time"] for event in steps]
     published_at = {e["step"]: e["time"] for e in trainer if e["event"] == "checkpoint"}
     longest, free_at = 0, 0.0
+    began: float | None = None
     for event in miner:
-        if event["event"] != "published":
+        if event.get("checkpoint_step") is None or event["event"] == "skipped":
             continue
-        began = max(free_at, published_at.get(event["checkpoint_step"], 0.0))
-        free_at = event["time"]
-        during = bisect_right(times, free_at) - bisect_right(times, began)
-        longest = max(longest, during)
-    return longest
+        if began is None:
+            began = max(free_at, published_at.get(event["checkpoint_step"], 0.0))
+        if event["event"] == "published":
+            free_at = event["time"]
+            during = bisect_right(times, free_at) - bisect_right(times, began)
+            longest, began = max(longest, during), None
+    unended = 0 if began is None else len(times) - bisect_right(times, began)
+    return max(longest, unended)
+
+
+def num_failed_refreshes(miner: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many refreshes failed: those that say so, and those that a killed miner cut off.
+
+    A refresh that the end of its attempt cut off did not fail: nobody would have consumed it.
+
+    Args:
+        miner: `miner` events in the order written.
+    """
+    failed = 0
+    in_hand: tuple[int, int] | None = None
+    for event in miner:
+        if event["event"] == "begin":
+            # The miner was killed and came back; one that came to publish takes the next number.
+            begun = (event["attempt"], event["generation"])
+            failed += begun == in_hand
+            in_hand = begun
+        elif event["event"] in ("published", "failed"):
+            failed += event["event"] == "failed"
+            in_hand = None
+    return failed

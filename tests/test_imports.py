@@ -17,7 +17,7 @@ ALLOWED = {
     "jobs": {"datasets", "trainer", "miner", "jobs", "dashboards"},
     "dashboards": {"datasets", "dashboards"},
 }
-RAY_MODULES = {"datasets/ingest.py", "trainer/ray_train.py", "miner/actors.py"}
+RAY_MODULES = {"datasets/pool.py", "trainer/ray_train.py", "miner/actors.py"}
 
 
 def modules(package: str) -> Iterator[Path]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.triplets import Generation, Lease, load_generation
+from trainer.faces import RunFaces
 
 IntArray = npt.NDArray[np.int64]
 
@@ -80,11 +80,15 @@ class RandomTriplets:
 
 
 class RowReader:
-    """Reads the rows a lease names, keeping the two generations that a step can touch."""
+    """Reads the rows a lease names, keeping the two generations that a step can touch.
 
-    def __init__(self, run: RunDir, random: RandomTriplets) -> None:
+    Before the rows of a generation are read, `faces` holds the snapshot that it was mined from.
+    """
+
+    def __init__(self, run: RunDir, random: RandomTriplets, faces: RunFaces) -> None:
         self._run = run
         self._random = random
+        self.faces = faces
         self._generations: dict[int, Generation] = {}
 
     def read(self, lease: Lease, rank: int, world_size: int) -> tuple[IntArray, int | None]:
@@ -112,13 +116,30 @@ class RowReader:
         if number not in self._generations:
             while len(self._generations) >= 2:
                 del self._generations[min(self._generations)]
-            self._generations[number] = load_generation(self._run.generation(number))
+            generation = load_generation(self._run.generation(number))
+            self._reach_faces(generation)
+            self._generations[number] = generation
         return self._generations[number]
 
+    def _reach_faces(self, generation: Generation) -> None:
+        try:
+            store = self.faces.reach(generation.snapshot)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"generation {generation.number} was mined from snapshot {generation.snapshot} of "
+                f"the faces, which is not there: {error}"
+            ) from error
+        columns = (generation.anchors, generation.positives, generation.negatives)
+        highest = max(int(column.max(initial=-1)) for column in columns)
+        if highest >= store.num_faces:
+            raise ValueError(
+                f"generation {generation.number} names face {highest}, snapshot "
+                f"{store.manifest.number} ends at {store.num_faces - 1}; name the faces that it "
+                "was mined from with --faces"
+            )
 
-def assemble(
-    lease: Lease, reader: RowReader, store: FaceStore, *, rank: int, world_size: int
-) -> Batch:
+
+def assemble(lease: Lease, reader: RowReader, *, rank: int, world_size: int) -> Batch:
     """Read one rank's rows of a lease and decode each distinct face once."""
     rows, mined_at_step = reader.read(lease, rank, world_size)
     face_indices, positions = np.unique(rows, return_inverse=True)
@@ -126,7 +147,7 @@ def assemble(
         step=lease.step,
         generation=lease.generation,
         face_indices=face_indices,
-        images=store.decode(face_indices),
+        images=reader.faces.store.decode(face_indices),
         triplets=positions.reshape(rows.shape),
         staleness_steps=None if mined_at_step is None else lease.step - mined_at_step,
         repeats=lease.repeats,

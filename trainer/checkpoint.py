@@ -30,7 +30,14 @@ from trainer.backbones import build_backbone
 
 WEIGHTS_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
-
+_MANIFEST_NAMES = (
+    "step",
+    "backbone",
+    "embedding_dim",
+    "crop_px",
+    "weight_sha256",
+    "trainer_sha256",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +93,21 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no checkpoint in this folder.
+        ValueError: the manifest is none of a checkpoint.
     """
-    if not (folder / MANIFEST).is_file():
+    path = folder / MANIFEST
+    if not path.is_file():
         raise FileNotFoundError(
             f"no checkpoint in {folder}; expected {MANIFEST} beside its weights"
         )
-    return read_manifest(folder / MANIFEST)
+    manifest = read_manifest(path)
+    absent = [name for name in _MANIFEST_NAMES if name not in manifest]
+    if absent:
+        raise ValueError(
+            f"{path} is no manifest of a checkpoint, it lacks {', '.join(absent)}; restore it, or "
+            f"remove {folder} and go on from the checkpoint before it"
+        )
+    return manifest
 
 
 def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -143,7 +159,7 @@ def newest_verified_step(run: RunDir) -> int | None:
     for step in reversed(run.checkpoint_steps()):
         try:
             verify_checkpoint(run.checkpoint(step))
-        except (ValueError, KeyError) as error:  # damaged files, or a manifest that is none
+        except ValueError as error:  # damaged files, or a manifest that is none
             logger.warning("checkpoint %d is passed over: %s", step, error)
             continue
         return step
@@ -164,7 +180,7 @@ def verify_checkpoint(folder: Path) -> None:
 
     Raises:
         CorruptCheckpoint: a file is missing or its bytes changed.
-        ValueError, KeyError: the manifest is none.
+        ValueError: the manifest is none.
     """
     manifest = read_checkpoint_manifest(folder)
     _verify(folder, WEIGHTS_FILE, manifest["weight_sha256"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
@@ -11,28 +10,10 @@ from datasets.split import Split
 from datasets.triplets import TripletSource
 from trainer.batches import RandomTriplets
 from trainer.config import TrainerConfig
+from trainer.faces import FacesAt, RunFaces
 from trainer.loop import train
 from trainer.step_log import StepLog
 from trainer.world import World
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FacesAt:
-    """Where a process finds the faces.
-
-    Attributes:
-        root: the faces folder that ingest published into.
-        cache: this node's memory-mapped cache, filled from the shards on first use.
-        snapshot: which snapshot.
-    """
-
-    root: Path
-    cache: Path
-    snapshot: int
-
-    def open(self) -> FaceStore:
-        """Open the store, filling the node's cache where it is not there yet."""
-        return FaceStore.open(self.root, self.cache, snapshot=self.snapshot)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,18 +44,21 @@ class TrainJob:
 
     def work(self, world: World) -> int:
         """Train as `world.rank`; return the last step."""
-        store = self.faces.open()
-        face_indices = self.split.faces(store, "train")
-        random = RandomTriplets(face_indices, store.identity_index[face_indices], seed=self.seed)
+        faces = RunFaces(self.faces)
         return train(
             self.config,
             run=self.run,
-            store=store,
+            faces=faces,
             source=self.source,
-            random=random,
+            random=self.random_triplets(faces.store),
             world=world,
             margin=self.margin,
             seed=self.seed,
             log=StepLog(self.run, attempt=self.attempt, world=world),
             batch_timeout_s=self.batch_timeout_s,
         )
+
+    def random_triplets(self, first: FaceStore) -> RandomTriplets:
+        """Draw from the snapshot that the run started with, whatever is ingested later."""
+        face_indices = self.split.faces(first, "train")
+        return RandomTriplets(face_indices, first.identity_index[face_indices], seed=self.seed)

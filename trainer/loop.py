@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.triplets import TripletSource
 from trainer.backbones import build_backbone
@@ -27,6 +26,7 @@ from trainer.checkpoint import (
 )
 from trainer.config import TrainerConfig
 from trainer.embed import to_input
+from trainer.faces import RunFaces
 from trainer.losses import triplet_loss
 from trainer.prefetch import Prefetch
 from trainer.retention import prune_checkpoints
@@ -40,7 +40,7 @@ def train(
     config: TrainerConfig,
     *,
     run: RunDir,
-    store: FaceStore,
+    faces: RunFaces,
     source: TripletSource,
     random: RandomTriplets,
     world: World,
@@ -54,7 +54,7 @@ def train(
     Args:
         config: network, batch, optimizer, checkpoints.
         run: where checkpoints are published and generations read.
-        store: the faces' crops.
+        faces: the crops; moves on to newer snapshots as generations name them.
         source: answers with each step's lease.
         random: draws the rows of leases that name no generation.
         world: this process's rank; only rank 0 publishes and logs.
@@ -88,7 +88,7 @@ def train(
                 model,
                 backbone=config.backbone,
                 embedding_dim=config.embedding_dim,
-                crop_px=store.crop_px,
+                crop_px=faces.crop_px,
                 trainer_state={"optimizer": optimizer.state_dict()},
             )
             deleted = prune_checkpoints(run, keep=config.keep_checkpoints)
@@ -98,18 +98,18 @@ def train(
     if step is None:
         step = 0
         first_faces = np.unique(random.rows(0, CALIBRATION_TRIPLETS))
-        calibrate(model, to_input(store.decode(first_faces), world.device))
+        calibrate(model, to_input(faces.store.decode(first_faces), world.device))
         publish(step)
     else:
         load_weights(model, run.checkpoint(step))
         optimizer.load_state_dict(load_trainer_state(run.checkpoint(step))["optimizer"])
     log.start(step, world_size=world.size)
 
-    reader = RowReader(run, random)
+    reader = RowReader(run, random, faces)
 
     def make(step: int) -> Batch:
         lease = source.lease(step)
-        return assemble(lease, reader, store, rank=world.rank, world_size=world.size)
+        return assemble(lease, reader, rank=world.rank, world_size=world.size)
 
     replicas = world.wrap(model.train())
     ended = time.perf_counter()
@@ -118,18 +118,18 @@ def train(
     ) as batches:
         for batch in batches:
             began, arrived = ended, time.perf_counter()
-            faces = to_input(batch.images, world.device)
+            images = to_input(batch.images, world.device)
             if config.flip:
-                faces = flip_some(faces, batch.face_indices, seed=(seed, step))
+                images = flip_some(images, batch.face_indices, seed=(seed, step))
             with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=on_gpu):
-                embeddings = replicas(faces)
+                embeddings = replicas(images)
             triplets = torch.from_numpy(batch.triplets).to(world.device)
             result = triplet_loss(embeddings, triplets, margin=margin)
             optimizer.zero_grad(set_to_none=True)
             result.loss.backward()
             optimizer.step()
 
-            figures = world.mean(log.figures(result, num_faces=len(faces), num_rows=len(triplets)))
+            figures = world.mean(log.figures(result, num_faces=len(images), num_rows=len(triplets)))
             if not math.isfinite(float(figures[0])):
                 raise FloatingPointError(
                     f"the loss of step {step} is {float(figures[0])}; the checkpoints before it "

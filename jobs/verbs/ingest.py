@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from datasets.config import IngestConfig
+from datasets.config import FollowConfig, IngestConfig
 from jobs.config import ClusterConfig, parse
+
+if TYPE_CHECKING:
+    from datasets.ingest import Ingest as Work
+    from datasets.tally import IngestReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,9 +25,12 @@ class Ingest:
     """Detect, crop and shard photos; a killed ingest goes on from its finished shards."""
 
     source: Path
-    """Folder of <identity>/<photo>, such as VGGFace2's train/."""
+    """Folder of <identity>/<photo>, such as VGGFace2's train/, or a tar or tar.gz of it."""
     out: Path
     """Folder of faces; made if absent, added to if it holds faces already."""
+    follow: bool = False
+    """Keep watching the folder, and publish new photos as further snapshots; end it with Ctrl-C."""
+    watch: tyro.conf.OmitArgPrefixes[FollowConfig] = field(default_factory=FollowConfig)
     config: tyro.conf.OmitArgPrefixes[IngestConfig] = field(default_factory=IngestConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
@@ -29,30 +38,74 @@ class Ingest:
 def run(flags: Sequence[str]) -> int:
     """Ingest and print what came of it."""
     args = parse(Ingest, flags, prog="facequarry ingest")
-    from datasets.ingest import IngestReport, ingest
-    from datasets.progress import duration
-    from datasets.sources import list_photos
+    if args.follow and args.source.is_file():
+        raise ValueError(f"--follow watches a folder, and {args.source} is a file")
+    from datasets.ingest import Ingest as Work
+
+    # Whatever can be refused is refused before a cluster is started.
+    with Work(args.source, args.out, args.config) as work:
+        if args.follow:
+            _follow(args, work)
+        report = _once(args, work)
+    print_report(report, work.root)
+    return 0
+
+
+def _once(args: Ingest, work: Work) -> IngestReport:
+    from jobs.cluster import ray_cluster
+    from jobs.watch import ingest_progress, listing_progress
+
+    with listing_progress() as show_listing:
+        listing = work.look(show_listing)
+    news = work.find_news(listing)
+    needs_ray = news.photos.num_rows > 0
+    with ray_cluster(args.cluster) if needs_ray else contextlib.nullcontext():
+        with ingest_progress() as show:
+            return work.take(listing, news, show)
+
+
+def _follow(args: Ingest, work: Work) -> None:
+    """Take new photos until the user interrupts, and say at every snapshot what there is."""
+    from datasets.follow import follow
     from jobs.cluster import ray_cluster
     from jobs.watch import ingest_progress
 
-    # Refused before a cluster is started.
-    list_photos(args.source, min_photos_per_identity=args.config.min_photos_per_identity)
-    with ray_cluster(args.cluster), ingest_progress() as show:
-        report: IngestReport = ingest(args.source.resolve(), args.out.resolve(), args.config, show)
-    table = Table(title=f"Faces in {args.out}", show_header=False, title_justify="left")
-    rejects = ", ".join(f"{reason} {n}" for reason, n in sorted(report.rejects.items())) or "none"
+    last: IngestReport | None = None
+    try:
+        with ray_cluster(args.cluster), ingest_progress() as show:
+            for last in follow(work, args.watch, show):
+                rejects = _counts(last.rejects)
+                Console(stderr=True).print(
+                    f"snapshot {last.snapshot}: {last.new_photos} new photos, {last.faces} faces "
+                    f"of {last.identities} identities, rejected: {rejects}",
+                    highlight=False,
+                )
+    finally:
+        if last is not None:
+            print_report(last, work.root)
+
+
+def print_report(report: IngestReport, root: Path) -> None:
+    """Print what an ingest did as a table."""
+    from datasets.progress import duration
+
+    table = Table(title=f"Faces in {root}", show_header=False, title_justify="left")
     state = "published" if report.is_published else "nothing new, the snapshot stays"
-    made = f"{duration(report.seconds)}, {report.made_photos / report.seconds:.0f} photos/s"
+    rate = f", {report.made_photos / report.seconds:.0f} photos/s" if report.made_photos else ""
     for name, value in (
         ("snapshot", f"{report.snapshot} ({state})"),
         ("photos", f"{report.photos}, {report.made_photos} of them looked at now"),
         ("faces, identities", f"{report.faces}, {report.identities}"),
-        ("rejected photos", rejects),
+        ("rejected photos", _counts(report.rejects)),
         *((f"left out, {reason}", str(n)) for reason, n in report.left_out.items()),
+        *((note, str(n)) for note, n in report.notes.items()),
         ("shards", f"{report.shards_made} made, {report.shards_reused} reused"),
-        ("time", made if report.made_photos else duration(report.seconds)),
+        ("time", duration(report.seconds) + rate),
         *((f"picture of {path.stem}", str(path)) for path in report.pictures),
     ):
         table.add_row(name, value)
     Console().print(table)
-    return 0
+
+
+def _counts(rejects: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in sorted(rejects.items())) or "none"

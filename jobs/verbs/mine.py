@@ -32,6 +32,7 @@ def run(flags: Sequence[str]) -> int:
     from jobs.report import draw_generation
     from jobs.runs_on_disk import last_attempt, read_run
     from miner.refresh import make_generation, mining
+    from trainer.faces import RunFaces
 
     console = Console()
     where = RunDir(args.run.resolve())
@@ -42,18 +43,18 @@ def run(flags: Sequence[str]) -> int:
     step = steps[-1] if args.step is None else args.step
     if step not in steps:
         raise ValueError(f"no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
-    store = faces_of(config, where).open()
+    faces = RunFaces(faces_of(config, where))
     try:
         with mining(where):
             numbers = where.generation_numbers()
             number = numbers[-1] + 1 if numbers else 0
             log = EventLog(where.events, "miner", attempt=last_attempt(where))
-            make_generation(where, store, refresh_plan(config), step=step, number=number, log=log)
+            make_generation(where, faces, refresh_plan(config), step=step, number=number, log=log)
     except LockHeld as held:
         console.print(f"nothing to do: {held}", soft_wrap=True, highlight=False)
         return 0
     console.print(generation_table(where, number))
-    for name, path in draw_generation(where, store, number, margin=config.miner.margin).items():
+    for name, path in draw_generation(where, faces, number, margin=config.miner.margin).items():
         console.print(f"{name:<10} {path}", soft_wrap=True, highlight=False)
     return 0
 
@@ -66,6 +67,7 @@ def generation_table(where: RunDir, number: int) -> Table:
     stats, timing = manifest["stats"], manifest["timing"]
     table = Table(title=f"Generation {number}", show_header=False, title_justify="left")
     table.add_row("mined at step", str(manifest["mined_at_step"]))
+    table.add_row("snapshot of the faces", str(manifest["snapshot"]))
     table.add_row("faces, identities", f"{stats['num_embedded']}, {stats['num_identities']}")
     table.add_row("engine", " ".join(filter(None, (stats["engine"], stats["index"]))))
     table.add_row("anchors, pairs", f"{stats['num_anchors']}, {stats['pairs']}")

@@ -12,13 +12,27 @@ from rich.console import Console
 from rich.table import Table
 
 from datasets.events import read_events
+from datasets.lock import is_held
 from datasets.progress import duration
 from datasets.publish import read_manifest
 from datasets.run_dir import METRICS, RunDir
 from jobs.config import parse
-from jobs.runs_on_disk import read_run
+from jobs.runs_on_disk import read_run, snapshots_of
+from miner.staleness import num_failed_refreshes
 
 _LOG_WIDTH = 140
+_COLUMNS = (
+    "run",
+    "state",
+    "step",
+    "loss",
+    "in band",
+    "refreshes",
+    "stale",
+    "snapshot",
+    "AUC",
+    "moved",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,27 +55,48 @@ def run(flags: Sequence[str]) -> int:
         what = "no run" if args.run is None else f"no run {args.run}"
         raise FileNotFoundError(f"{what} under {args.runs}; try: make demo")
     table = Table(box=None, pad_edge=False)
-    for name in ("run", "state", "step", "loss", "in band", "refreshes", "stale", "AUC", "moved"):
+    for name in _COLUMNS:
         table.add_column(name, no_wrap=True)
+    unreadable: list[str] = []
     for folder in folders:
-        table.add_row(folder.name, *status_cells(RunDir(folder), now=time.time()))
+        try:
+            table.add_row(folder.name, *status_cells(RunDir(folder), now=time.time()))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            table.add_row(folder.name, "unreadable")
+            unreadable.append(f"{folder.name}: {_sentence(error)}")
     # A log has no width of its own; on a narrow terminal rich shortens the cells.
-    Console(width=None if sys.stdout.isatty() else _LOG_WIDTH).print(table)
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    console.print(table)
+    for line in unreadable:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
+def _sentence(error: Exception) -> str:
+    # A KeyError's text is the key alone.
+    return f"a file lacks {error}" if isinstance(error, LookupError) else str(error)
+
+
 def status_cells(where: RunDir, *, now: float) -> list[str]:
-    """Return a run's cells: state, step, loss, in band, refreshes, staleness, AUC, last move."""
+    """Return a run's cells, those of `_COLUMNS` after its name.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError: a file of the run is damaged or gone.
+    """
     config = read_run(where)
+    is_driven = is_held(where.driver_lock)  # looked at first: an end is logged before it is freed
     driver = read_events(where.events, "driver")
     trainer = read_events(where.events, "trainer")
     miner = read_events(where.events, "miner")
     steps = [event for event in trainer if event["event"] == "step"]
     last = steps[-1] if steps else None
-    state = "starting" if not steps else "training"
     if driver and driver[-1]["event"] == "end":
         state = str(driver[-1]["reason"])[:40]
-    failed = sum(event["event"] == "failed" for event in miner)
+    elif not is_driven:
+        state = "stopped"  # its driver was killed: nobody logged an end
+    else:
+        state = "training" if steps else "starting"
+    failed = num_failed_refreshes(miner)
     published = sum(event["event"] == "published" for event in miner)
     moved = max((events[-1]["time"] for events in (driver, trainer, miner) if events), default=None)
     evaluated = where.evaluation_steps()
@@ -76,6 +111,7 @@ def status_cells(where: RunDir, *, now: float) -> list[str]:
         f"{100 * last['in_band_share']:.0f} %" if last else "",
         f"{published}" + (f" ({failed} failed)" if failed else ""),
         str(last.get("staleness_steps", "")) if last else "",
+        snapshots_of(where),
         auc,
         "" if moved is None else f"{duration(max(0.0, now - moved))} ago",
     ]

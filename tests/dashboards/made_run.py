@@ -11,11 +11,11 @@ import numpy as np
 
 from datasets.crop import encode_jpeg
 from datasets.events import EventLog
+from datasets.photos import LISTING_SCHEMA
 from datasets.publish import write_json
 from datasets.run_dir import METRICS, RunDir
 from datasets.shard import ShardTask, write_shard
 from datasets.snapshots import publish_snapshot
-from datasets.sources import Photo
 from datasets.triplets import publish_generation
 from miner import MinerConfig, mine
 from miner.stats import MiningStats
@@ -151,12 +151,11 @@ def make_faces(root: Path) -> None:
     summaries = []
     for shard in range(SHARDS):
         faces = [_face(index) for index in range(FACES) if index * SHARDS // FACES == shard]
-        photos = tuple(Photo(face["identity"], face["source"], 1) for face in faces)
-        rejects = [
+        rejects: list[dict[str, Any]] = [
             {"source": f"n{shard}/bad.jpg", "identity": f"n{shard}", "reason": "no_face"}
-            | {"detail": ""}
+            | {"detail": "", "source_bytes": 1}
         ]
-        task = ShardTask(shard, photos, f"{shard}" * 64)
+        task = ShardTask(shard, LISTING_SCHEMA.empty_table(), f"{shard}" * 64)
         summaries.append(write_shard(root, task, faces, rejects))
     publish_snapshot(root, {"crop_px": 32}, summaries)
 
@@ -175,6 +174,7 @@ def _face(index: int) -> dict[str, Any]:
         "landmarks": None,
         "score": 1.0,
         "num_faces_in_source": 1,
+        "source_bytes": 1,
         "source_sha256": "0" * 64,
     }
 

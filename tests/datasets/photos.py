@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import tarfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 
 from datasets.config import IngestConfig
 from datasets.decode import RgbImage
-from datasets.shard import ShardMaker, ShardSummary
+from datasets.detect import make_detector
+from datasets.folder import FolderSource
+from datasets.known import Known, find_news
+from datasets.photos import LISTING_SCHEMA, Photo, photos_of
+from datasets.plan import plan_ingest
+from datasets.schema import Rejected
+from datasets.shard import ShardMaker, ShardSummary, face_options
+from datasets.snapshots import publish_snapshot, read_snapshot, snapshot_numbers
 
 WHOLE = IngestConfig(detector="none", crop_px=32, photos_per_shard=4, actors=1)
 
@@ -55,6 +65,14 @@ def write_bad_photos(folder: Path) -> dict[str, str]:
     }
 
 
+def pack(folder: Path, path: Path, prefix: str = "train") -> Path:
+    """Pack a folder the way `tar` does, in the order of the file system."""
+    mode = "w:gz" if path.name.endswith("gz") else "w:"
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        tar.add(folder, prefix)
+    return path
+
+
 def bytes_of(root: Path) -> dict[str, bytes]:
     """Return every published byte of a faces root by relative path."""
     return {
@@ -65,18 +83,43 @@ def bytes_of(root: Path) -> dict[str, bytes]:
     }
 
 
-def publish_plainly(source: Path, root: Path, config: IngestConfig = WHOLE) -> list[ShardSummary]:
-    """Make and publish everything of a source in this process, without Ray."""
-    from datasets.detect import make_detector
-    from datasets.plan import plan_ingest
-    from datasets.shard import face_options
-    from datasets.snapshots import publish_snapshot, read_snapshot, snapshot_numbers
-    from datasets.sources import list_photos
+def listed(source: Path) -> pa.Table:
+    """Return the listing table of a folder."""
+    return FolderSource(source).scan().photos
 
+
+def photos_in(source: Path) -> list[Photo]:
+    """Return the photos of a folder, sorted."""
+    return list(photos_of(listed(source)))
+
+
+def table_of(photos: list[Photo]) -> pa.Table:
+    """Return the listing table of photos."""
+    rows = [
+        {"identity": photo.identity, "source": photo.source, "size_bytes": photo.size_bytes}
+        | {"offset_bytes": photo.offset_bytes, "modified_ns": 0, "box": photo.box}
+        for photo in photos
+    ]
+    return pa.Table.from_pylist(rows, LISTING_SCHEMA)
+
+
+def publish_plainly(source: Path, root: Path, config: IngestConfig = WHOLE) -> list[ShardSummary]:
+    """Make and publish everything new of a folder in this process, without Ray."""
     options = face_options(config, make_detector(config))
     current = read_snapshot(root) if snapshot_numbers(root) else None
-    plan = plan_ingest(root, list_photos(source), current, options, config.photos_per_shard)
-    maker = ShardMaker(source, root, config)
+    added = [shard.summary for shard in current.shards] if current else []
+    known = Known.nothing().plus(root, added)
+    folder, number = FolderSource(source), current.number if current else 0
+
+    def digest(photo: Photo) -> str | None:
+        try:
+            return hashlib.sha256(folder.read(photo, max_bytes=1 << 30)).hexdigest()
+        except Rejected:
+            return None
+
+    news = find_news(listed(source), known, number, digest)
+    plan = plan_ingest(root, news.photos, current, options, config.photos_per_shard)
+    maker = ShardMaker(folder, root, config)
     summaries = [maker.make(task) for task in plan.tasks]
-    publish_snapshot(root, options.to_json(), summaries)
+    publish_snapshot(root, options.to_json(), summaries, news.retried)
     return summaries

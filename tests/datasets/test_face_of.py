@@ -15,17 +15,18 @@ from datasets.config import MODEL_FILES, IngestConfig
 from datasets.crop import cut_face, decode_jpeg
 from datasets.decode import decode_photo
 from datasets.detect import Detection, make_detector
+from datasets.folder import FolderSource
+from datasets.photos import Photo
 from datasets.shard import ShardMaker, face_options, plan_tasks
-from datasets.sources import Photo, list_photos
-from tests.datasets.photos import WHOLE, write_tree
+from tests.datasets.photos import WHOLE, photos_in, table_of, write_tree
 
 
 def _make(
     source: Path, root: Path, config: IngestConfig, photos: list[Photo]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of faces and of rejects."""
-    (task,) = plan_tasks(photos, face_options(config, make_detector(config)), 100)
-    ShardMaker(source, root, config).make(task)
+    (task,) = plan_tasks(table_of(photos), face_options(config, make_detector(config)), 100)
+    ShardMaker(FolderSource(source), root, config).make(task)
     folders = (root / "shards", root / "rejects")
     faces, rejects = (
         pq.read_table(folder / f"{task.shard}.parquet").to_pylist() for folder in folders
@@ -35,13 +36,13 @@ def _make(
 
 def test_face_away_from_the_given_box_is_rejected(tmp_path: Path) -> None:
     source = write_tree(tmp_path / "photos", {"n1": 2})
-    inside, beside = list_photos(source)
+    inside, beside = photos_in(source)
     photos = [replace(inside, box=(5, 5, 9, 9)), replace(beside, box=(50, 5, 60, 9))]
     faces, rejects = _make(source, tmp_path, WHOLE, photos)
     assert [row["source"] for row in faces] == [inside.source]
     (reject,) = rejects
     assert (reject["source"], reject["reason"]) == (beside.source, "away_from_box")
-    assert reject["detail"] == "none of 1 faces overlaps (50, 5, 60, 9)"
+    assert reject["detail"] == "none of 1 faces overlaps (50.0, 5.0, 60.0, 9.0)"
 
 
 @pytest.mark.real_data
@@ -56,7 +57,7 @@ def test_given_box_chooses_among_the_faces_of_a_group(tmp_path: Path, real_data:
     for name in ("n1/1.jpg", "n1/2.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(raw)
-    first, second = list_photos(tmp_path)
+    first, second = photos_in(tmp_path)
     photos = [replace(first, box=(x0 - 2, y0 - 3, x1 + 1, y1 + 4)), second]
 
     faces, _ = _make(tmp_path, tmp_path / "out", config, photos)

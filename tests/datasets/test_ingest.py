@@ -2,25 +2,31 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
+import pyarrow.parquet as pq
 import pytest
 
+from datasets import publish
 from datasets.config import IngestConfig
 from datasets.events import read_events
 from datasets.faces import FaceStore
 from datasets.ingest import NoFaces, ingest
 from datasets.lock import LockHeld, WriterLock
+from datasets.photos import Photo
 from datasets.schema import CorruptShard
 from datasets.shard import ShardMaker, ShardSummary, ShardTask
 from datasets.snapshots import snapshot_numbers
-from datasets.sources import list_photos
 from datasets.tally import IngestProgress
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,
+    pack,
+    photos_in,
     publish_plainly,
     write_bad_photos,
     write_tree,
@@ -32,32 +38,58 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 class DiesOnce(ShardMaker):
     """Its process ends in the middle of task 1, once for each root."""
 
-    def make(self, task: ShardTask) -> ShardSummary:
+    def make(
+        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
+    ) -> ShardSummary:
         died = self._root / "died"
         if task.index == 1 and not died.exists():
             died.touch()
             (self._root / "shards").mkdir(exist_ok=True)
             (self._root / "shards" / f"{task.shard}.parquet").write_bytes(b"half")
             os._exit(1)
-        return super().make(task)
+        return super().make(task, crashed, careful=careful)
 
 
 class AlwaysDies(ShardMaker):
     """Its process ends at task 1, every time."""
 
-    def make(self, task: ShardTask) -> ShardSummary:
+    def make(
+        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
+    ) -> ShardSummary:
         if task.index == 1:
             os._exit(1)
-        return super().make(task)
+        return super().make(task, crashed, careful=careful)
 
 
 class DiskFull(ShardMaker):
-    """Finds the disk full at task 1."""
+    """Finds the disk full at task 1: its shard is written to a device without room."""
 
-    def make(self, task: ShardTask) -> ShardSummary:
+    def make(
+        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
+    ) -> ShardSummary:
+        staging_path = publish._staging_path
+
+        def on_a_full_disk(final: Path) -> Path:
+            staging = staging_path(final)
+            if final.parent.name == "shards":
+                staging.symlink_to("/dev/full")
+            return staging
+
         if task.index == 1:
-            raise OSError(28, "No space left on device")
-        return super().make(task)
+            publish._staging_path = on_a_full_disk
+        try:
+            return super().make(task, crashed, careful=careful)
+        finally:
+            publish._staging_path = staging_path
+
+
+class DiesOfAPhoto(ShardMaker):
+    """Its process ends whenever it looks at one of two photos."""
+
+    def _face_of(self, photo: Photo, raw: bytes) -> dict[str, Any]:
+        if photo.source in ("a/0006_01.jpg", "b/0001_01.jpg"):
+            os._exit(1)
+        return super()._face_of(photo, raw)
 
 
 @pytest.fixture
@@ -157,16 +189,51 @@ def test_shard_whose_actors_die_again_and_again_ends_with_its_name(
     source: Path, tmp_path: Path
 ) -> None:
     config = replace(WHOLE, shard_retries=1)
-    with pytest.raises(RuntimeError, match=r"died 2 times; one of its 4 photos from a/0005"):
+    with pytest.raises(RuntimeError, match=r"died 2 times, and not at one photo .* from a/0005"):
         ingest(source, tmp_path / "faces", config, maker=AlwaysDies)
     assert snapshot_numbers(tmp_path / "faces") == []
 
 
+def test_photos_that_kill_their_process_are_rejected(source: Path, tmp_path: Path) -> None:
+    config = replace(WHOLE, shard_retries=1)
+    report = ingest(source, tmp_path / "faces", config, maker=DiesOfAPhoto)
+    assert (report.photos, report.faces, report.rejects["crashed"]) == (20, 13, 2)
+    rejects = pq.read_table(tmp_path / "faces" / "rejects").to_pylist()
+    assert {row["source"] for row in rejects if row["reason"] == "crashed"} == {
+        "a/0006_01.jpg",
+        "b/0001_01.jpg",
+    }
+    assert not list((tmp_path / "faces" / "shards").glob("*.in-hand"))
+
+
 def test_full_disk_ends_the_ingest_and_nothing_is_published(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left on device"):
-        ingest(source, tmp_path / "faces", WHOLE, maker=DiskFull)
-    assert snapshot_numbers(tmp_path / "faces") == []
-    assert ingest(source, tmp_path / "faces", WHOLE).shards_reused >= 1
+    root = tmp_path / "faces"
+    with pytest.raises(OSError, match=r"No space left on device: cannot write shard \w+ into .*fa"):
+        ingest(source, root, WHOLE, maker=DiskFull)
+    assert snapshot_numbers(root) == []
+    assert not [path for path in root.rglob("*") if path.name.startswith(".staging")]
+    assert ingest(source, root, WHOLE).shards_reused >= 1
+    publish_plainly(source, tmp_path / "plain")
+    assert bytes_of(root) == bytes_of(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_archive_gives_the_bytes_of_its_folder(source: Path, tmp_path: Path, suffix: str) -> None:
+    (source / "b" / "loop.jpg").unlink()
+    publish_plainly(source, tmp_path / "plain")
+    archive = pack(source, tmp_path / f"photos.{suffix}")
+    report = ingest(archive, tmp_path / "faces", replace(WHOLE, actors=2))
+    assert (report.photos, report.faces, len(report.pictures)) == (19, 15, 2)
+    assert bytes_of(tmp_path / "faces") == bytes_of(tmp_path / "plain")
+    assert not ingest(archive, tmp_path / "faces", WHOLE).is_published
+
+
+def test_output_that_cannot_be_written_is_one_sentence(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match=r"file is a file; name a folder to put the faces"):
+        ingest(source, tmp_path / "file" / "faces", WHOLE)
+    with pytest.raises(OSError, match=r"cannot write into /proc/faces; name another folder"):
+        ingest(source, Path("/proc/faces"), WHOLE)
 
 
 def test_second_writer_is_refused(source: Path, tmp_path: Path) -> None:
@@ -185,7 +252,7 @@ def test_source_without_a_face_is_an_error_with_counts(tmp_path: Path) -> None:
     hog = IngestConfig(actors=1)
     with pytest.raises(NoFaces, match=r"none of 4 photos gave a face \(empty_file 1, no_face 3\)"):
         ingest(source, tmp_path / "faces", hog)
-    assert snapshot_numbers(tmp_path / "faces") == []
+    assert not (tmp_path / "faces").exists()
     report = ingest(source, tmp_path / "faces", WHOLE)
     assert (report.faces, report.rejects) == (3, {"empty_file": 1})
 
@@ -208,7 +275,7 @@ def test_missing_source_leaves_no_root(tmp_path: Path) -> None:
 def test_lfw_people_are_found(real_data: Path, tmp_path: Path) -> None:
     images = real_data / "lfw_devtrain" / "images"
     source = tmp_path / "photos"
-    for photo in list_photos(images)[:60]:
+    for photo in photos_in(images)[:60]:
         (source / photo.identity).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(images / photo.source, source / photo.source)
     report = ingest(source, tmp_path / "faces", IngestConfig(photos_per_shard=20, actors=2))

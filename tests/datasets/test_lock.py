@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.lock import LockHeld, WriterLock, read_holder
+from datasets.lock import LockHeld, WriterLock, is_held, read_holder
 
 _HOLD = """
 import sys
@@ -50,14 +50,27 @@ def test_lock_frees_itself_when_its_process_is_killed(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
+        assert is_held(path)
         with pytest.raises(LockHeld, match=f"process {process.pid} "), WriterLock(path):
             pass
         process.kill()
         process.wait(timeout=60)
+    assert not is_held(path)
     with WriterLock(path):
         holder = read_holder(path)
     assert holder is not None
     assert holder["pid"] == os.getpid()
+
+
+def test_looking_at_a_lock_writes_nothing_and_leaves_it_free(tmp_path: Path) -> None:
+    path = tmp_path / ".writer.lock"
+    assert not is_held(path)
+    assert not path.exists()
+    with WriterLock(path):
+        assert is_held(path)
+    assert not is_held(path)
+    with WriterLock(path):
+        pass
 
 
 def test_waiting_ends_when_the_holder_leaves(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets.folder import FolderSource
+from datasets.known import Known
 from datasets.pictures import contact_sheet, write_faces_page, write_rejects_page
 from datasets.snapshots import read_snapshot
-from tests.datasets.photos import draw, publish_plainly, write_bad_photos, write_tree
+from tests.datasets.photos import draw, listed, publish_plainly, write_bad_photos, write_tree
 
 
 def test_contact_sheet_shows_every_tile() -> None:
@@ -23,9 +25,10 @@ def test_pages_of_faces_and_rejects_are_pngs(tmp_path: Path) -> None:
     write_bad_photos(source / "a")
     publish_plainly(source, root)
     snapshot = read_snapshot(root)
+    rejects = Known.nothing().plus(root, [shard.summary for shard in snapshot.shards]).rejects
     for _ in range(2):  # drawn again, they replace the old ones
         write_faces_page(root, snapshot, root / "faces.png")
-        write_rejects_page(root, source, snapshot, root / "rejects.png")
+        write_rejects_page(FolderSource(source), listed(source), rejects, root / "rejects.png")
     for name in ("faces.png", "rejects.png"):
         page = cv2.imread(str(root / name))
         assert page is not None

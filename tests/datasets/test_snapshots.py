@@ -9,15 +9,17 @@ import pytest
 
 from datasets.config import IngestConfig
 from datasets.detect import make_detector
+from datasets.folder import FolderSource
 from datasets.plan import check_options, plan_ingest, sweep_unnamed_shards
 from datasets.publish import MANIFEST, NewerSchema
 from datasets.schema import IDENTITY_SCHEMA
 from datasets.shard import ShardMaker, face_options
 from datasets.snapshots import read_identities, read_snapshot, snapshot_folder
-from datasets.sources import list_photos
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,
+    listed,
+    photos_in,
     publish_plainly,
     write_bad_photos,
     write_photo,
@@ -73,7 +75,7 @@ def test_each_photo_is_once_in_shards_or_rejects(tmp_path: Path) -> None:
     for folder in ("shards", "rejects"):
         for path in (root / folder).glob("*.parquet"):
             found += pq.read_table(path)["source"].to_pylist()
-    assert sorted(found) == [photo.source for photo in list_photos(source)]
+    assert sorted(found) == [photo.source for photo in photos_in(source)]
     assert read_snapshot(root).num_photos == len(found)
 
 
@@ -116,7 +118,7 @@ def test_interrupted_work_is_taken_up_and_gives_the_same_bytes(
     source = write_tree(tmp_path / "photos", {"a": 6, "b": 8})
     publish_plainly(source, tmp_path / "undisturbed")
     root = tmp_path / "interrupted"
-    photos, maker = list_photos(source), ShardMaker(source, root, WHOLE)
+    photos, maker = listed(source), ShardMaker(FolderSource(source), root, WHOLE)
     for task in plan_ingest(root, photos, None, _OPTIONS, 4).tasks:
         if task.index in finished:
             maker.make(task)
@@ -130,24 +132,24 @@ def test_interrupted_work_is_taken_up_and_gives_the_same_bytes(
 
 def test_finished_shards_are_used_although_photos_arrived(tmp_path: Path) -> None:
     source, root = write_tree(tmp_path / "photos", {"b": 8}), tmp_path / "faces"
-    maker = ShardMaker(source, root, WHOLE)
-    first, _ = plan_ingest(root, list_photos(source), None, _OPTIONS, 4).tasks
+    maker = ShardMaker(FolderSource(source), root, WHOLE)
+    first, _ = plan_ingest(root, listed(source), None, _OPTIONS, 4).tasks
     maker.make(first)
     write_tree(source, {"a": 3})
 
-    plan = plan_ingest(root, list_photos(source), None, _OPTIONS, 4)
+    plan = plan_ingest(root, listed(source), None, _OPTIONS, 4)
 
     assert [summary.shard for summary in plan.finished.values()] == [first.shard]
     taken = sorted(photo for task in plan.tasks for photo in task.photos)
-    assert taken == list_photos(source)
+    assert taken == photos_in(source)
     assert [task.index for task in plan.tasks] == list(range(3))
 
 
 @pytest.mark.parametrize("change", ["photo", "options", "torn", "absent"])
 def test_finished_shard_that_no_longer_fits_is_made_again(tmp_path: Path, change: str) -> None:
     source, root = write_tree(tmp_path / "photos", {"a": 4}), tmp_path / "faces"
-    (task,) = plan_ingest(root, list_photos(source), None, _OPTIONS, 4).tasks
-    ShardMaker(source, root, WHOLE).make(task)
+    (task,) = plan_ingest(root, listed(source), None, _OPTIONS, 4).tasks
+    ShardMaker(FolderSource(source), root, WHOLE).make(task)
     options, shard = _OPTIONS, root / "shards" / f"{task.shard}.parquet"
     match change:
         case "photo":
@@ -159,15 +161,15 @@ def test_finished_shard_that_no_longer_fits_is_made_again(tmp_path: Path, change
             shard.write_bytes(shard.read_bytes()[:100])
         case _:
             shard.unlink()
-    assert plan_ingest(root, list_photos(source), None, options, 4).finished == {}
+    assert plan_ingest(root, listed(source), None, options, 4).finished == {}
 
 
 def test_shards_that_no_snapshot_names_are_swept(tmp_path: Path) -> None:
     source, root = write_tree(tmp_path / "photos", {"a": 4}), tmp_path / "faces"
     other = replace(WHOLE, crop_px=16)
     options = face_options(other, make_detector(other))
-    (task,) = plan_ingest(root, list_photos(source), None, options, 4).tasks
-    ShardMaker(source, root, other).make(task)
+    (task,) = plan_ingest(root, listed(source), None, options, 4).tasks
+    ShardMaker(FolderSource(source), root, other).make(task)
     publish_plainly(source, root)
     assert sweep_unnamed_shards(root, read_snapshot(root)) == 1
     publish_plainly(source, tmp_path / "clean")
@@ -189,8 +191,8 @@ def test_damaged_finished_shard_is_made_again_with_the_same_bytes(
     source = write_tree(tmp_path / "photos", {"a": 4, "b": 3})
     publish_plainly(source, tmp_path / "undisturbed")
     root = tmp_path / "faces"
-    task, _ = plan_ingest(root, list_photos(source), None, _OPTIONS, 4).tasks
-    ShardMaker(source, root, WHOLE).make(task)
+    task, _ = plan_ingest(root, listed(source), None, _OPTIONS, 4).tasks
+    ShardMaker(FolderSource(source), root, WHOLE).make(task)
     shard = root / "shards" / f"{task.shard}.parquet"
     rejects = root / "rejects" / f"{task.shard}.parquet"
     raw = bytearray(shard.read_bytes())

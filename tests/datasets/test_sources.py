@@ -1,95 +1,91 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from datasets.schema import Reason, Rejected
-from datasets.sources import list_photos, name_of, path_of, read_photo, scan_photos
+from datasets.archive import TarSource
+from datasets.config import IngestConfig
+from datasets.folder import FolderSource
+from datasets.photos import Listing
+from datasets.sources import Wanted, check_photos, open_source
 from tests.datasets.photos import write_tree
 
 
-def test_photos_are_listed_sorted_with_posix_sources(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"n000002": 2, "n000001": 1})
-    (tmp_path / "n000001" / "notes.txt").write_text("no photo")
-    (tmp_path / "n000001" / ".hidden.jpg").write_text("no photo")
-    (tmp_path / "n000001" / "deeper.jpg").mkdir()
-    (tmp_path / "readme.md").write_text("no identity")
-
-    photos = list_photos(tmp_path)
-
-    assert [(photo.identity, photo.source) for photo in photos] == [
-        ("n000001", "n000001/0001_01.jpg"),
-        ("n000002", "n000002/0001_01.jpg"),
-        ("n000002", "n000002/0002_01.jpg"),
-    ]
-    first = tmp_path / "n000001" / "0001_01.jpg"
-    assert photos[0].size_bytes == first.stat().st_size
+def wanted(folder: Path, **options: object) -> Listing:
+    config = IngestConfig(**options)  # type: ignore[arg-type]
+    return Wanted.read(config).of(FolderSource(folder).scan())
 
 
-def test_identities_with_few_photos_are_left_out(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"a": 1, "b": 2})
-    assert {photo.identity for photo in list_photos(tmp_path, min_photos_per_identity=2)} == {"b"}
-    with pytest.raises(ValueError, match="none of the 2 identities .* has 3 photos"):
-        list_photos(tmp_path, min_photos_per_identity=3)
+def refuse(folder: Path, **options: object) -> str:
+    source = FolderSource(folder)
+    with pytest.raises(ValueError) as caught:
+        check_photos(source, source.scan(), wanted(folder, **options))
+    return str(caught.value)
 
 
-def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no folder .*absent"):
-        list_photos(tmp_path / "absent")
+def test_folder_and_archive_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b rest")
+    assert isinstance(open_source(tmp_path, tmp_path / "cache"), FolderSource)
+    assert isinstance(open_source(tmp_path / "a.tar.gz", tmp_path / "cache"), TarSource)
+    assert not (tmp_path / "cache").exists()
 
 
-def test_empty_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no images under .*expected n000001/\*.jpg; try: make"):
-        list_photos(tmp_path)
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 zip", b"a text"])
+def test_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "photos.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"photos.zip is a file, but no tar or tar.gz"):
+        open_source(tmp_path / "photos.zip", tmp_path)
 
 
-def test_photos_without_identity_folders_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match="no identity folders under .*: 1 photos lie in it"):
-        list_photos(tmp_path)
+def test_absent_source_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no folder and no archive .*absent"):
+        open_source(tmp_path / "absent", tmp_path)
 
 
-def test_names_that_are_not_utf8_lead_back_to_their_file(tmp_path: Path) -> None:
-    raw = os.fsencode(tmp_path) + b"/Jos\xe9 100%/\xff%41.jpg"
-    os.makedirs(os.path.dirname(raw))
-    Path(os.fsdecode(raw)).write_bytes(b"photo")
-
-    (photo,) = list_photos(tmp_path)
-
-    assert photo.identity == "Jos%E9 100%25"
-    assert photo.source == "Jos%E9 100%25/%FF%2541.jpg"
-    assert read_photo(tmp_path, photo.source, max_bytes=100) == b"photo"
-
-
-@pytest.mark.parametrize("name", ["plain.jpg", "José/ü.jpg", "50%/a%b.jpg", "\udcff/\udc80.jpg"])
-def test_names_and_paths_are_inverse(name: str) -> None:
-    named = name_of(name)
-    assert path_of(named) == name
-    named.encode("utf-8")
-
-
-def test_large_file_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "large.jpg").write_bytes(bytes(101))
-    with pytest.raises(Rejected) as caught:
-        read_photo(tmp_path, "large.jpg", max_bytes=100)
-    assert caught.value.reason is Reason.TOO_LARGE
-
-
-def test_fifo_neither_blocks_nor_is_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(Rejected) as caught:
-        read_photo(tmp_path, "pipe.jpg", max_bytes=100)
-    assert caught.value.reason is Reason.UNREADABLE
-
-
-def test_photos_that_are_left_out_are_counted(tmp_path: Path) -> None:
+def test_identities_with_few_photos_are_left_out_and_counted(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 1, "b": 3})
     (tmp_path / "loose.jpg").write_bytes(b"x")
-    assert scan_photos(tmp_path).left_out == {"outside any identity's folder": 1}
-    left_out = scan_photos(tmp_path, min_photos_per_identity=2).left_out
-    assert left_out == {
+    assert wanted(tmp_path).left_out == {"outside any identity's folder": 1}
+    few = wanted(tmp_path, min_photos_per_identity=2)
+    assert few.photos["identity"].to_pylist() == ["b"] * 3
+    assert few.left_out == {
         "of an identity with too few photos": 1,
         "outside any identity's folder": 1,
     }
+
+
+def test_lists_and_boxes_of_the_configuration_are_applied(tmp_path: Path) -> None:
+    photos = write_tree(tmp_path / "photos", {"n1": 2, "n2": 1, "n3": 1})
+    (tmp_path / "lfw.txt").write_text("Some_One\t3\nNobody\t1\n")
+    (tmp_path / "meta.csv").write_text("Class_ID, Name, Sample_Num, Flag, Gender\r\n" * 1)
+    with (tmp_path / "meta.csv").open("a") as file:
+        file.write('n1, ""Other"", 2, 1, m\nn2, ""Some One"", 5, 1, f\nn3, ""Third"", 1, 1, m\n')
+    (tmp_path / "boxes.csv").write_text('NAME_ID,X,Y,W,H\n"n1/0001_01",1,2,10,20\n')
+
+    listing = wanted(
+        photos,
+        leave_out=tmp_path / "lfw.txt",
+        identity_meta=tmp_path / "meta.csv",
+        boxes=tmp_path / "boxes.csv",
+    )
+
+    assert listing.photos["identity"].to_pylist() == ["n1", "n1", "n3"]
+    assert listing.photos["box"].to_pylist() == [[1, 2, 11, 22], None, None]
+    assert listing.left_out == {"of an identity in the leave-out list": 1}
+    assert listing.notes == {
+        "names in the lists that are no identity of the source": 1,
+        "photos that identity_meta counts and the source lacks": 4,
+        "photos without a row in the box csv": 2,
+    }
+
+
+def test_sources_without_photos_say_what_was_found(tmp_path: Path) -> None:
+    assert "(an empty folder), expected n000001/*.jpg; try: make demo" in refuse(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "(1 folders without images)" in refuse(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert "no identity folders in" in refuse(tmp_path)
+    write_tree(tmp_path, {"a": 2})
+    few = refuse(tmp_path, min_photos_per_identity=3)
+    assert "none of the 2 photos" in few and "2 of an identity with too few photos" in few

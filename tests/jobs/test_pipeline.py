@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -20,6 +24,7 @@ from jobs.pipeline import RunFailed, run_pipeline
 from jobs.report import RunReport
 from miner.config import MinerConfig
 from miner.refresh_config import RefreshConfig
+from tests.datasets.photos import publish_plainly, write_tree
 from trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.ray
@@ -126,16 +131,51 @@ def test_two_workers_train_on_random_triplets(config: RunConfig) -> None:
     assert [e["world_size"] for e in events if e["event"] == "start"] == [2]
 
 
-def test_blocking_refresh_is_never_older_than_its_interval(config: RunConfig) -> None:
-    blocking = replace(
+@pytest.fixture(scope="module")
+def blocking(config: RunConfig, report: RunReport) -> RunReport:
+    """A blocking run; faces are ingested when it trains already and has mined nothing yet."""
+    config = replace(
         config,
         name="blocking",
         trainer=replace(config.trainer, steps=30),
         refresh=RefreshConfig(mode="blocking"),
     )
-    done = run_pipeline(blocking)
-    steps = [e for e in read_events(RunDir(done.root).events, "trainer") if e["event"] == "step"]
+    run = RunDir(config.runs / config.name)
+    people = [name for name in map("late{}".format, range(9)) if config.split.of(name) == "train"]
+    photos = write_tree(config.runs.parent / "late", dict.fromkeys(people, 4))
+    no_miner = contextlib.ExitStack()
+    no_miner.enter_context(WriterLock(run.miner_lock))
+
+    def ingest_more() -> None:
+        deadline, pause = time.monotonic() + 120, threading.Event()
+        with no_miner:
+            while not run.checkpoint_steps():
+                assert time.monotonic() < deadline, "no checkpoint within 120 s"
+                pause.wait(0.05)
+            publish_plainly(photos, config.faces, config.ingest)
+
+    with ThreadPoolExecutor(1) as pool:
+        ingesting = pool.submit(ingest_more)
+        done = run_pipeline(config)
+        ingesting.result()
+    return done
+
+
+def test_blocking_refresh_is_never_older_than_its_interval(blocking: RunReport) -> None:
+    run = RunDir(blocking.root)
+    steps = [e for e in read_events(run.events, "trainer") if e["event"] == "step"]
     assert [event["staleness_steps"] for event in steps] == [*range(15), *range(15)]
+
+
+def test_faces_that_are_ingested_while_a_run_trains_are_mined_and_trained_on(
+    blocking: RunReport,
+) -> None:
+    run = RunDir(blocking.root)
+    assert (blocking.snapshots, blocking.faces) == ("1, mining snapshot 2", 96)
+    published = [e for e in read_events(run.events, "miner") if e["event"] == "published"]
+    assert all((e["snapshot"], e["new_identities"] > 2) == (2, True) for e in published)
+    for number in run.generation_numbers():
+        assert max(read_table(run.generation(number))["anchor"].to_pylist()) >= 96
 
 
 def test_mining_that_never_succeeds_ends_the_run_with_its_reason(config: RunConfig) -> None:

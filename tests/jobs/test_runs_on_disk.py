@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datasets.events import EventLog
@@ -10,8 +11,13 @@ from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
 from jobs import runs_on_disk
 from jobs.config import RunConfig
-from jobs.runs_on_disk import absolute, pinned_snapshot, read_run
+from jobs.pipeline import check_split, faces_of
+from jobs.runs_on_disk import absolute, pinned_snapshot, read_run, snapshots_of
 from tests.datasets.photos import publish_plainly, write_tree
+from tests.trainer.stores import RandomSource, publish_rows
+from trainer.faces import RunFaces
+from trainer.job import TrainJob
+from trainer.pairs import verification_pairs
 
 
 @pytest.fixture
@@ -45,7 +51,12 @@ def test_steps_may_grow_on_resume(config: RunConfig) -> None:
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("trainer", "batch", 32), ("miner", "margin", 0.4), ("refresh", "carry_over", 0.5)],
+    [
+        ("trainer", "batch", 32),
+        ("miner", "margin", 0.4),
+        ("refresh", "carry_over", 0.5),
+        ("refresh", "snapshots", "pinned"),
+    ],
 )
 def test_what_decides_the_rows_cannot_change(
     config: RunConfig, section: str, key: str, value: object
@@ -80,6 +91,55 @@ def test_a_run_stays_with_the_faces_that_it_started_with(config: RunConfig, tmp_
     publish_plainly(write_tree(tmp_path / "photos", {"c": 2}), config.faces)
     assert read_snapshot(config.faces).number == started_with + 1
     assert pinned_snapshot(config, run) == started_with
+
+
+def test_random_triplets_and_evaluated_pairs_stay_with_the_first_snapshot(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    photos = write_tree(tmp_path / "photos", {f"person{number}": 4 for number in range(20)})
+    publish_plainly(photos, config.faces)
+    run, _ = open_run(config, resume=False)
+    job = TrainJob(
+        config=config.trainer,
+        run=run,
+        faces=faces_of(config, run),
+        split=config.split,
+        source=RandomSource(8),
+        margin=0.2,
+        seed=0,
+        attempt=1,
+        batch_timeout_s=60,
+    )
+
+    def drawn() -> list[np.ndarray]:
+        store = faces_of(config, run).open()
+        held_out = check_split(config, store)
+        pairs = verification_pairs(store.identity_index[held_out], max_pairs=50, seed=0)
+        random = job.random_triplets(RunFaces(faces_of(config, run)).store)
+        return [held_out, pairs.left, pairs.right, random.rows(7, 100)]
+
+    before = drawn()
+    publish_plainly(write_tree(photos, {f"later{n}": 4 for n in range(20)}), config.faces)
+    assert read_snapshot(config.faces).number == 3
+    assert all(np.array_equal(*both) for both in zip(before, drawn(), strict=True))
+
+
+def test_the_snapshot_that_is_mined_is_named_where_it_is_another(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    run, _ = open_run(config, resume=False)
+    assert snapshots_of(run) == "1"
+    publish_rows(run, 0, np.zeros((4, 3), np.int64))
+    assert snapshots_of(run) == "1"
+    publish_rows(run, 1, np.zeros((4, 3), np.int64), snapshot=3)
+    assert snapshots_of(run) == "1, mining snapshot 3"
+
+
+def test_a_resume_without_the_snapshot_that_was_mined_is_refused(config: RunConfig) -> None:
+    run, _ = open_run(config, resume=False)
+    publish_rows(run, 0, np.zeros((4, 3), np.int64), snapshot=2)
+    with pytest.raises(FileNotFoundError, match="mined snapshot 2, .* ends at snapshot 1"):
+        open_run(config, resume=True)
 
 
 def test_other_faces_are_refused_on_resume(config: RunConfig, tmp_path: Path) -> None:

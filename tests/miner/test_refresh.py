@@ -13,11 +13,8 @@ from datasets.triplets import read_generation_manifest, read_table
 from miner.config import MinerConfig
 from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation
 from tests.miner.test_serve import publish
-from tests.trainer.stores import RandomSource, random_triplets, small_store
+from tests.trainer.stores import small_store, still, train_small
 from trainer.config import TrainerConfig
-from trainer.loop import train
-from trainer.step_log import StepLog
-from trainer.world import World
 
 
 class FakeRun:
@@ -147,23 +144,14 @@ def test_an_older_generation_mined_by_hand_is_not_mined_again_and_again(fake: Fa
 def test_the_same_refresh_publishes_the_same_bytes(tmp_path: Path) -> None:
     store = small_store(tmp_path)
     run = RunDir(tmp_path / "run")
-    world = World()
-    train(
-        TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4),
-        run=run,
-        store=store,
-        source=RandomSource(8),
-        random=random_triplets(store),
-        world=world,
-        margin=0.2,
-        seed=0,
-        log=StepLog(run, attempt=1, world=world),
-    )
+    config = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
+    train_small(run, still(store), config)
     plan = RefreshPlan(
         config=MinerConfig(negatives="random", threads=1),
         split=Split(train=0.6, tuning=0.0),
         rows_needed=None,
         seed=0,
+        snapshots="pinned",
     )
     log = EventLog(run.events, "miner", attempt=1)
     parts = []
@@ -171,7 +159,7 @@ def test_the_same_refresh_publishes_the_same_bytes(tmp_path: Path) -> None:
         if root is not run:
             root.checkpoints.parent.mkdir()
             root.checkpoints.symlink_to(run.checkpoints)
-        rows = make_generation(root, store, plan, step=4, number=0, log=log)
+        rows = make_generation(root, still(store), plan, step=4, number=0, log=log)
         manifest = read_generation_manifest(root.generation(0))
         del manifest["timing"]
         parts.append((manifest, [p.read_bytes() for p in root.generation(0).glob("*.parquet")]))

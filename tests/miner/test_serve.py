@@ -44,7 +44,7 @@ def publish(run: RunDir, number: int, *, mined_at_step: int, rows: int = 40) -> 
         pa.table({"reason": pa.array([], pa.string())}),
         number=number,
         mined_at_step=mined_at_step,
-        facts={},
+        facts={"snapshot": 1},
         timing={},
     )
 

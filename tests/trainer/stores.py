@@ -1,4 +1,4 @@
-"""A small face store and a run's files for the trainer's tests: no Ray, no detector."""
+"""A small face store, a small training and a run's files for tests: no Ray, no detector."""
 
 from __future__ import annotations
 
@@ -9,24 +9,67 @@ import pyarrow as pa
 
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
-from datasets.triplets import TRIPLETS, Lease, RowRange, publish_generation
+from datasets.snapshots import newest_snapshot_number
+from datasets.triplets import TRIPLETS, Lease, RowRange, TripletSource, publish_generation
 from tests.datasets.photos import publish_plainly, write_tree
 from trainer.batches import RandomTriplets
+from trainer.config import TrainerConfig
+from trainer.faces import FacesAt, RunFaces
+from trainer.loop import train
+from trainer.step_log import StepLog
+from trainer.world import World
 
 IDENTITIES = {f"n{number:06d}": 3 + number % 3 for number in range(8)}
 
 
 def small_store(folder: Path) -> FaceStore:
     """Return 8 identities of 3 to 5 faces, 32 px."""
-    publish_plainly(write_tree(folder / "photos", IDENTITIES), folder / "faces")
-    return FaceStore.open(folder / "faces", folder / "cache")
+    return publish(folder, IDENTITIES).open()
+
+
+def publish(folder: Path, photos_per_identity: dict[str, int]) -> FacesAt:
+    """Publish the next snapshot of `folder/faces`, with what these photos add."""
+    publish_plainly(write_tree(folder / "photos", photos_per_identity), folder / "faces")
+    number = newest_snapshot_number(folder / "faces")
+    return FacesAt(root=folder / "faces", cache=folder / "cache", snapshot=number)
+
+
+def still(store: FaceStore) -> RunFaces:
+    """Return faces that no newer snapshot follows."""
+    number = store.manifest.number
+    return RunFaces(FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=number), store)
 
 
 def random_triplets(store: FaceStore, seed: int = 0) -> RandomTriplets:
     return RandomTriplets(np.arange(store.num_faces), store.identity_index, seed=seed)
 
 
-def publish_rows(run: RunDir, number: int, rows: np.ndarray, *, mined_at_step: int = 0) -> None:
+def train_small(
+    run: RunDir,
+    faces: RunFaces,
+    config: TrainerConfig,
+    *,
+    source: TripletSource | None = None,
+    world: World = World(),  # noqa: B008  (a frozen value)
+    attempt: int = 1,
+) -> int:
+    """Train in this process, on random triplets where no source is given; return the last step."""
+    return train(
+        config,
+        run=run,
+        faces=faces,
+        source=source or RandomSource(config.batch),
+        random=random_triplets(faces.store),
+        world=world,
+        margin=0.2,
+        seed=0,
+        log=StepLog(run, attempt=attempt, world=world),
+    )
+
+
+def publish_rows(
+    run: RunDir, number: int, rows: np.ndarray, *, mined_at_step: int = 0, snapshot: int = 1
+) -> None:
     """Publish (T, 3) face_index rows as a generation."""
     d2 = np.full(len(rows), 0.5, np.float32)
     columns = dict(zip(("anchor", "positive", "negative"), rows.T, strict=True))
@@ -37,7 +80,7 @@ def publish_rows(run: RunDir, number: int, rows: np.ndarray, *, mined_at_step: i
         pa.table({"reason": pa.array([], pa.string())}),
         number=number,
         mined_at_step=mined_at_step,
-        facts={},
+        facts={"snapshot": snapshot},
         timing={},
     )
 

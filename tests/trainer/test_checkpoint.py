@@ -93,6 +93,18 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         load_model(run.checkpoint(0))
 
 
+def test_a_manifest_that_lacks_something_is_one_sentence_that_names_it(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    publish(run, 0)
+    path = run.checkpoint(0) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["backbone"], manifest["weight_sha256"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"manifest.json is no .* lacks backbone, weight_sha256;"):
+        load_model(run.checkpoint(0))
+    assert newest_verified_step(run) is None
+
+
 def test_no_checkpoint_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         load_model(tmp_path)

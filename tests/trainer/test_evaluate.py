@@ -10,12 +10,9 @@ import pytest
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from tests.datasets.photos import WHOLE, publish_plainly
-from tests.trainer.stores import RandomSource, random_triplets, small_store
+from tests.trainer.stores import small_store, still, train_small
 from trainer.config import TrainerConfig
 from trainer.evaluate import CropMismatch, Evaluation, evaluate
-from trainer.loop import train
-from trainer.step_log import StepLog
-from trainer.world import World
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +27,9 @@ def store(folder: Path) -> FaceStore:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, store: FaceStore) -> RunDir:
-    run, world = RunDir(folder / "run"), World()
-    train(
-        TrainerConfig(embedding_dim=8, steps=40, batch=16, checkpoint_every=40),
-        run=run,
-        store=store,
-        source=RandomSource(16),
-        random=random_triplets(store),
-        world=world,
-        margin=0.2,
-        seed=0,
-        log=StepLog(run, attempt=1, world=world),
-    )
+    run = RunDir(folder / "run")
+    config = TrainerConfig(embedding_dim=8, steps=40, batch=16, checkpoint_every=40)
+    train_small(run, still(store), config)
     return run
 
 

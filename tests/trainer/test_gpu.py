@@ -10,12 +10,10 @@ import torch
 
 from datasets.events import read_events
 from datasets.run_dir import RunDir
-from tests.trainer.stores import RandomSource, random_triplets, small_store
+from tests.trainer.stores import small_store, still, train_small
 from trainer.checkpoint import load_model
 from trainer.config import TrainerConfig
 from trainer.embed import embed
-from trainer.loop import train
-from trainer.step_log import StepLog
 from trainer.world import World
 
 pytestmark = [
@@ -27,17 +25,7 @@ pytestmark = [
 def test_the_loss_falls_and_the_checkpoint_embeds_the_same_on_a_cpu(tmp_path: Path) -> None:
     store, run, world = small_store(tmp_path), RunDir(tmp_path / "run"), World(device="cuda:0")
     config = TrainerConfig(embedding_dim=8, steps=60, batch=16, checkpoint_every=60)
-    train(
-        config,
-        run=run,
-        store=store,
-        source=RandomSource(16),
-        random=random_triplets(store),
-        world=world,
-        margin=0.2,
-        seed=0,
-        log=StepLog(run, attempt=1, world=world),
-    )
+    train_small(run, still(store), config, world=world)
     losses = [e["loss_d2"] for e in read_events(run.events, "trainer") if e["event"] == "step"]
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
     everyone = np.arange(store.num_faces)

@@ -10,13 +10,11 @@ from safetensors.torch import load_file
 from datasets.events import last_attempt_by_step, read_events
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
-from tests.trainer.stores import RandomSource, random_triplets, small_store
+from tests.trainer.stores import RandomSource, random_triplets, small_store, still, train_small
 from trainer.backbones import build_backbone
 from trainer.checkpoint import CheckpointMismatch
 from trainer.config import TrainerConfig
-from trainer.loop import check_finite, flip_some, train
-from trainer.step_log import StepLog
-from trainer.world import World
+from trainer.loop import check_finite, flip_some
 
 CONFIG = TrainerConfig(
     embedding_dim=8, steps=12, batch=16, checkpoint_every=4, keep_checkpoints=9, threads=1
@@ -31,19 +29,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
 def run_training(
     store: FaceStore, root: Path, config: TrainerConfig = CONFIG, attempt: int = 1
 ) -> RandomSource:
-    run, world = RunDir(root), World()
     source = RandomSource(config.batch)
-    step = train(
-        config,
-        run=run,
-        store=store,
-        source=source,
-        random=random_triplets(store),
-        world=world,
-        margin=0.2,
-        seed=0,
-        log=StepLog(run, attempt=attempt, world=world),
-    )
+    step = train_small(RunDir(root), still(store), config, source=source, attempt=attempt)
     assert step == config.steps
     return source
 
