@@ -24,10 +24,9 @@ from benchmarks.common import REAL_DATA, show, write_photos
 from datasets.config import MODEL_FILES, DetectorName, IngestConfig
 from datasets.decode import RgbImage, decode_photo
 from datasets.detect import Detector, make_detector
-from datasets.sources import list_photos, read_photo
 
 NUM_PHOTOS: dict[DetectorName, int] = {"dlib-hog": 1000, "yunet": 1000, "dlib-mmod": 50}
-_CONFIG = IngestConfig()
+_MAX_PIXELS = 64_000_000
 
 
 @dataclass(slots=True)
@@ -41,12 +40,12 @@ class Row:
 
 def measure(source: Path, detectors: dict[DetectorName, Detector]) -> dict[DetectorName, Row]:
     """Run each detector over its share of the photos."""
-    names = [photo.source for photo in list_photos(source)]
+    photos = sorted(source.glob("*/*.jpg"))
     rows = {name: Row() for name in detectors}
     wanted = max(NUM_PHOTOS[name] for name in detectors)
-    chosen = _spread(names, wanted)
-    for number, name in enumerate(chosen):
-        image = _read(source, name)
+    chosen = _spread(photos, wanted)
+    for number, photo in enumerate(chosen):
+        image = decode_photo(photo.read_bytes(), max_pixels=_MAX_PIXELS)
         for detector_name, detector in detectors.items():
             every = max(1, len(chosen) // NUM_PHOTOS[detector_name])
             if number % every == 0:
@@ -62,14 +61,9 @@ def _look(detector: Detector, image: RgbImage, row: Row) -> None:
     row.with_face += bool(found)
 
 
-def _read(source: Path, name: str) -> RgbImage:
-    raw = read_photo(source, name, max_bytes=_CONFIG.max_file_mib << 20)
-    return decode_photo(raw, max_pixels=_CONFIG.max_photo_mpx * 1_000_000)
-
-
-def _spread(names: Sequence[str], count: int) -> list[str]:
-    count = min(count, len(names))
-    return [names[number * len(names) // count] for number in range(count)]
+def _spread(photos: Sequence[Path], count: int) -> list[Path]:
+    count = min(count, len(photos))
+    return [photos[number * len(photos) // count] for number in range(count)]
 
 
 def make_detectors(models: Path) -> tuple[dict[DetectorName, Detector], list[str]]:

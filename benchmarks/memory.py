@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,9 +42,11 @@ class Peaks:
 class Weighed(ShardMaker):
     """Notes its process's peak after every shard."""
 
-    def make(self, task: ShardTask) -> ShardSummary:
+    def make(
+        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
+    ) -> ShardSummary:
         """Make the task's shard."""
-        summary = super().make(task)
+        summary = super().make(task, crashed, careful=careful)
         notes = self._root / "peaks" / str(os.getpid())
         notes.parent.mkdir(exist_ok=True)
         notes.write_text(str(peak_bytes()))
