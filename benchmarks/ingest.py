@@ -19,33 +19,43 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from benchmarks.common import CPUS, embedded_ray, show, write_photos
 from datasets.config import IngestConfig
 from datasets.ingest import ingest
-from datasets.shard import ShardMaker
+from datasets.shard import ShardMaker, ShardSummary, ShardTask
 
-NUM_PHOTOS = 3000
+NUM_PHOTOS = 4096
 REPEATS = 3
 CONFIG = IngestConfig(actors=CPUS)
 _START_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """Medians over the turns."""
+class Times:
+    """Seconds of one turn, or medians over the turns."""
+
+    wall_s: float
+    cpu_s: float
+    """Over all processes; other load on the machine hardly changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the turns gave; a ratio is the median of the turns' own ratios, bare over ingest."""
 
     photos: int
-    bare_photos_per_s: float
-    ingest_photos_per_s: float
-    ratio: float
-    """Median of the turns' own ratios."""
+    bare: Times
+    whole: Times
+    wall_ratio: float
+    cpu_ratio: float
 
 
 class ReadyTogether(ShardMaker):
@@ -62,20 +72,35 @@ class ReadyTogether(ShardMaker):
                 raise TimeoutError(f"waited {_START_TIMEOUT_S:.0f} s for {CPUS} actors")
             time.sleep(0.001)
         mine.write_text(str(time.monotonic()))
+        self._cpu_s = time.process_time()
+
+    def make(
+        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
+    ) -> ShardSummary:
+        """Make the task's shard, and note the CPU time since the start."""
+        summary = super().make(task, crashed, careful=careful)
+        notes = self._root / "cpu" / str(os.getpid())
+        notes.parent.mkdir(exist_ok=True)
+        notes.write_text(str(time.process_time() - self._cpu_s))
+        return summary
 
 
-def ingest_s(source: Path, root: Path) -> float:
-    """Return the seconds of one ingest, its actors' start left out."""
+def ingest_times(source: Path, root: Path) -> Times:
+    """Return the times of one ingest, its actors' start left out."""
     looks: list[float] = []
-    began = time.monotonic()
+    began, began_cpu_s = time.monotonic(), time.process_time()
     ingest(source, root, CONFIG, lambda _: looks.append(time.monotonic()), maker=ReadyTogether)
     ended = time.monotonic()
     ready = max(float(path.read_text()) for path in (root / "ready").iterdir())
-    return (looks[0] - began) + (ended - ready)
+    actors_cpu_s = sum(float(path.read_text()) for path in (root / "cpu").iterdir())
+    return Times(
+        wall_s=(looks[0] - began) + (ended - ready),
+        cpu_s=actors_cpu_s + time.process_time() - began_cpu_s,
+    )
 
 
-def bare_s(photos: Sequence[Path]) -> float:
-    """Return the seconds of the bare processes, their start left out."""
+def bare_times(photos: Sequence[Path]) -> Times:
+    """Return the times of the bare processes, their start left out."""
     spawn = multiprocessing.get_context("spawn")
     together, answers = spawn.Barrier(CPUS), spawn.Queue()
     processes = [
@@ -87,13 +112,16 @@ def bare_s(photos: Sequence[Path]) -> float:
     spans = [answers.get(timeout=600) for _ in processes]
     for process in processes:
         process.join()
-    return float(max(end for _, end in spans) - min(begin for begin, _ in spans))
+    return Times(
+        wall_s=max(end for _, end, _ in spans) - min(begin for begin, _, _ in spans),
+        cpu_s=sum(cpu_s for _, _, cpu_s in spans),
+    )
 
 
 def _loop(
     photos: Sequence[Path],
     together: Barrier,
-    answers: Queue[tuple[float, float]],
+    answers: Queue[tuple[float, float, float]],
 ) -> None:
     import cv2
 
@@ -104,7 +132,7 @@ def _loop(
     cv2.setNumThreads(1)
     detector = make_detector(CONFIG)
     together.wait(timeout=_START_TIMEOUT_S)
-    began = time.monotonic()
+    began, began_cpu_s = time.monotonic(), time.process_time()
     for photo in photos:
         image = decode_photo(photo.read_bytes(), max_pixels=CONFIG.max_photo_mpx * 1_000_000)
         detections = detector.detect(image)
@@ -112,21 +140,34 @@ def _loop(
             box = largest(detections).box
             margin_px = CONFIG.resolved_margin_px
             encode_jpeg(crop_face(image, box, crop_px=CONFIG.crop_px, margin_px=margin_px))
-    answers.put((began, time.monotonic()))
+    answers.put((began, time.monotonic(), time.process_time() - began_cpu_s))
 
 
-def measure(source: Path, folder: Path, repeats: int = REPEATS) -> Row:
+def measure(source: Path, folder: Path, repeats: int = REPEATS) -> Result:
     """Measure both, taking turns; `folder` takes the faces."""
     photos = sorted(source.glob("*/*.jpg"))
-    turns: list[tuple[float, float]] = []
+    bare: list[Times] = []
+    whole: list[Times] = []
     with embedded_ray():
         for turn in range(repeats):
-            turns.append((bare_s(photos), ingest_s(source, folder / str(turn))))
-    return Row(
+            bare.append(bare_times(photos))
+            whole.append(ingest_times(source, folder / str(turn)))
+        bare.append(bare_times(photos))
+    # A machine's speed drifts: an ingest is held against what ran just before and just after it.
+    beside = [_over([before, after], mean) for before, after in pairwise(bare)]
+    turns = list(zip(beside, whole, strict=True))
+    return Result(
         photos=len(photos),
-        bare_photos_per_s=len(photos) / median(bare for bare, _ in turns),
-        ingest_photos_per_s=len(photos) / median(whole for _, whole in turns),
-        ratio=median(bare / whole for bare, whole in turns),
+        bare=_over(bare, median),
+        whole=_over(whole, median),
+        wall_ratio=median(one.wall_s / other.wall_s for one, other in turns),
+        cpu_ratio=median(one.cpu_s / other.cpu_s for one, other in turns),
+    )
+
+
+def _over(times: Sequence[Times], combine: Callable[[list[float]], float]) -> Times:
+    return Times(
+        wall_s=combine([one.wall_s for one in times]), cpu_s=combine([one.cpu_s for one in times])
     )
 
 
@@ -138,15 +179,27 @@ def main(arguments: Sequence[str] = ()) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         source = options.photos or write_photos(Path(folder) / "photos", NUM_PHOTOS)
-        row = measure(source, Path(folder) / "faces", options.turns)
+        result = measure(source, Path(folder) / "faces", options.turns)
+    rows = [
+        (
+            name,
+            f"{result.photos / times.wall_s:.0f}",
+            f"{1000 * times.cpu_s / result.photos:.2f}",
+            *ratios,
+        )
+        for name, times, ratios in (
+            (f"{CPUS} bare processes", result.bare, ("", "")),
+            (
+                f"ingest, {CPUS} actors",
+                result.whole,
+                (f"{result.wall_ratio:.3f}", f"{result.cpu_ratio:.3f}"),
+            ),
+        )
+    ]
     show(
-        f"photos to faces, {row.photos} photos, {CONFIG.detector}, {CPUS} processes, "
-        f"medians of {options.turns}",
-        ("", "photos/s", "ingest / bare"),
-        [
-            (f"{CPUS} bare processes", f"{row.bare_photos_per_s:.0f}", ""),
-            (f"ingest, {CPUS} actors", f"{row.ingest_photos_per_s:.0f}", f"{row.ratio:.3f}"),
-        ],
+        f"{result.photos} photos to faces, {CONFIG.detector}, medians of {options.turns}",
+        ("", "photos/s", "CPU ms a photo", "speed ÷ bare", "bare CPU ÷ CPU"),
+        rows,
     )
 
 
