@@ -3,7 +3,7 @@
 python -m benchmarks
 """
 
-from benchmarks import mining, store
+from benchmarks import detectors, ingest, memory, mining, shards, store
 
-for benchmark in (mining, store):
+for benchmark in (mining, store, shards, ingest, memory, detectors):
     benchmark.main()

@@ -1,8 +1,9 @@
 """What random access to a face costs beyond decoding its JPEG from memory.
 
-The same faces in the same random order, read four ways that take turns in one process: the store's
-memory-mapped cache, JPEG bytes that lie in memory already (the limit), the shards' Parquet row
-groups, and a folder of JPEG files. Medians are shown, as ratios to the limit.
+The same faces in the same random order, read several ways that take turns in one process: the
+store's memory-mapped cache in batches of a training step's size, JPEG bytes that lie in memory
+already (the limit: `cv2.imdecode` to RGB, nothing kept), a folder of JPEG files, and the shards'
+Parquet row groups. Medians are shown, as ratios to the limit. Files are in the page cache.
 
     python -m benchmarks.store
 """
@@ -10,97 +11,88 @@ groups, and a folder of JPEG files. Medians are shown, as ratios to the limit.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pyarrow.parquet as pq
-import ray
-from rich.console import Console
-from rich.table import Table
 
-from datasets.config import IngestConfig
+from benchmarks.common import decode_bare, publish_faces, show, take_turns, write_photos
 from datasets.crop import decode_jpeg
 from datasets.faces import FaceStore
-from datasets.ingest import ingest
 from datasets.schema import ROW_GROUP_ROWS
 from datasets.shard import SHARDS
-from datasets.synthetic import write_photos
 
-IDENTITIES, PHOTOS, CROP_PX = 64, 16, 160
-REPEATS = 5
-CONFIG = IngestConfig(detector="none", crop_px=CROP_PX)
+NUM_FACES, BATCH = 960, 192
+REPEATS = 9
+BARE = "memory (bare decode)"
 
 
 def measure(folder: Path) -> dict[str, float]:
     """Return seconds a face by way of reading, medians over `REPEATS` turns."""
-    write_photos(folder / "photos", num_identities=IDENTITIES, photos_per_identity=PHOTOS)
-    ray.init(address="local", include_dashboard=False, log_to_driver=False)
-    try:
-        ingest(folder / "photos", folder / "faces", CONFIG)
-    finally:
-        ray.shutdown()
-    store = FaceStore.open(folder / "faces", folder / "cache")
+    root = publish_faces(write_photos(folder / "photos", NUM_FACES), folder)
+    store = FaceStore.open(root, folder / "cache")
     order = np.random.default_rng(0).permutation(store.num_faces)
     in_memory = [np.frombuffer(store.jpeg(int(face)), np.uint8) for face in order]
-    files = []
-    for position, jpeg in enumerate(in_memory):
-        files.append(folder / f"{position:06d}.jpg")
-        files[-1].write_bytes(jpeg.tobytes())
-    shards = [
-        (shard.first_face_index, pq.ParquetFile(folder / "faces" / SHARDS / f"{name}.parquet"))
-        for shard in store.manifest.shards
-        for name in [shard.summary.shard]
-    ]
-    starts = np.array([first for first, _ in shards])
+    files = [folder / f"{position:06d}.jpg" for position in range(len(order))]
+    for path, jpeg in zip(files, in_memory, strict=True):
+        path.write_bytes(jpeg.tobytes())
 
-    def from_parquet() -> None:
-        for face in order[: len(order) // 8]:  # an eighth: it is the slow one
-            first, file = shards[int(np.searchsorted(starts, face, side="right")) - 1]
-            group, row = divmod(int(face) - first, ROW_GROUP_ROWS)
-            image = file.read_row_group(group, columns=["image"])["image"][row]
-            decode_jpeg(np.frombuffer(image.as_py(), np.uint8))
+    def from_store() -> None:
+        for start in range(0, len(order), BATCH):
+            store.decode(order[start : start + BATCH])
 
-    def from_memory() -> None:
-        for jpeg in in_memory:
-            decode_jpeg(jpeg)
+    def one_by_one() -> None:
+        for face in order:
+            store.decode([int(face)])
+
+    def undecoded() -> None:
+        for face in order:
+            store.jpeg(int(face))
 
     def from_files() -> None:
         for path in files:
-            decode_jpeg(np.frombuffer(path.read_bytes(), np.uint8))
+            decode_jpeg(path.read_bytes())
 
-    ways: dict[str, tuple[Callable[[], object], int]] = {
-        "memory (bare decode)": (from_memory, len(order)),
-        "FaceStore": (lambda: store.decode(order), len(order)),
-        "folder of JPEG files": (from_files, len(order)),
-        "Parquet row groups": (from_parquet, len(order) // 8),
+    ways: dict[str, Callable[[], object]] = {
+        BARE: lambda: decode_bare(in_memory),
+        f"FaceStore, {BATCH} at once": from_store,
+        "FaceStore, one at a time": one_by_one,
+        "FaceStore, not decoded": undecoded,
+        "folder of JPEG files": from_files,
+        f"Parquet, row groups of {ROW_GROUP_ROWS}": _parquet_reader(root, store, order),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(REPEATS):
-        for name, (read, count) in ways.items():
-            began = time.perf_counter()
-            read()
-            seconds[name].append((time.perf_counter() - began) / count)
-    return {name: median(times) for name, times in seconds.items()}
+    turns = take_turns(ways, REPEATS)
+    return {name: seconds / len(order) for name, seconds in turns.items()}
+
+
+def _parquet_reader(root: Path, store: FaceStore, order: np.ndarray) -> Callable[[], None]:
+    shards = store.manifest.shards
+    starts = np.array([shard.first_face_index for shard in shards])
+    files = [pq.ParquetFile(root / SHARDS / f"{shard.summary.shard}.parquet") for shard in shards]
+
+    def read() -> None:
+        for face in order:
+            position = int(np.searchsorted(starts, face, side="right")) - 1
+            group, row = divmod(int(face - starts[position]), ROW_GROUP_ROWS)
+            image = files[position].read_row_group(group, columns=["image"])["image"][row]
+            decode_jpeg(image.as_py())
+
+    return read
 
 
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(Path(folder))
-    bare = seconds["memory (bare decode)"]
-    table = Table(
-        title=f"one random face of {IDENTITIES * PHOTOS}, {CROP_PX} px, decoded; "
-        f"medians of {REPEATS}"
+    show(
+        f"one random face of {NUM_FACES}, 160 px, medians of {REPEATS}",
+        ("read from", "ms a face", "x bare decode"),
+        [
+            (name, f"{1000 * value:.4f}", f"{value / seconds[BARE]:.3f}")
+            for name, value in seconds.items()
+        ],
     )
-    table.add_column("read from")
-    table.add_column("ms a face", justify="right")
-    table.add_column("x bare decode", justify="right")
-    for name, value in seconds.items():
-        table.add_row(name, f"{1000 * value:.3f}", f"{value / bare:.2f}")
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,22 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from datasets import faces as faces_module
 from datasets.crop import decode_jpeg
 from datasets.faces import FaceStore
+from datasets.publish import sha256_file
 from datasets.schema import CorruptShard
 from datasets.snapshots import read_snapshot
 from tests.datasets.photos import publish_plainly, write_bad_photos, write_tree
-
-_OPEN = """
-import sys
-from pathlib import Path
-from datasets.faces import FaceStore
-print(FaceStore.open(Path(sys.argv[1]), Path(sys.argv[2])).decode(range(9)).sum())
-"""
 
 
 @pytest.fixture
@@ -32,11 +30,24 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "faces"
 
 
-def _inodes(cache: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_ino for path in cache.glob("*.arrow")}
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Shards that are copied into a cache, one entry a copy."""
+    return _count_copies(monkeypatch.setattr)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+def _count_copies(setattr: Callable[[object, str, object], None]) -> list[str]:
+    copied: list[str] = []
+
+    def counted(path: Path) -> str:
+        copied.append(path.stem)
+        return sha256_file(path)
+
+    setattr(faces_module, "sha256_file", counted)  # once for each copy
+    return copied
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
 def test_faces_are_read_by_face_index(root: Path, tmp_path: Path, workers: int) -> None:
     store = FaceStore.open(root, tmp_path / "cache", workers=workers)
 
@@ -64,10 +75,23 @@ def test_face_index_out_of_range_is_refused(root: Path, tmp_path: Path, face_ind
         store.jpeg(face_index)
 
 
-def test_older_snapshot_stays_readable_and_the_cache_grows(root: Path, tmp_path: Path) -> None:
+def test_faces_are_the_pixels_that_opencv_decodes(root: Path, tmp_path: Path) -> None:
+    store = FaceStore.open(root, tmp_path / "cache")
+    for face_index, face in enumerate(store.decode(range(9))):
+        jpeg = np.frombuffer(store.jpeg(face_index), np.uint8)
+        bgr = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+        assert bgr is not None
+        assert np.array_equal(face, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+
+
+def test_next_snapshot_adds_only_its_new_shards_to_the_cache(
+    root: Path, tmp_path: Path, copied: list[str]
+) -> None:
     cache = tmp_path / "cache"
     old = FaceStore.open(root, cache)
-    files = _inodes(cache)
+    before = {shard.summary.shard for shard in old.manifest.shards}
+    assert sorted(copied) == sorted(before)
+    copied.clear()
     write_tree(tmp_path / "photos", {"b": 2})
     publish_plainly(tmp_path / "photos", root)
 
@@ -76,10 +100,10 @@ def test_older_snapshot_stays_readable_and_the_cache_grows(root: Path, tmp_path:
     assert (new.num_faces, new.identities) == (11, ["a", "c", "b"])
     assert np.array_equal(new.decode(range(9)), old.decode(range(9)))
     assert np.array_equal(new.identity_index[:9], old.identity_index)
-    assert (
-        files.items() <= {path.name: path.stat().st_ino for path in cache.glob("*.arrow")}.items()
-    )
+    assert {*copied} == {shard.summary.shard for shard in new.manifest.shards} - before
+    assert len(copied) == 1
     assert FaceStore.open(root, cache, snapshot=1).num_faces == 9
+    assert len(copied) == 1
 
 
 def test_shard_whose_bytes_changed_is_refused(root: Path, tmp_path: Path) -> None:
@@ -95,16 +119,55 @@ def test_shard_whose_bytes_changed_is_refused(root: Path, tmp_path: Path) -> Non
     assert not list((tmp_path / "cache").glob(".staging*"))
 
 
-def test_two_processes_may_fill_one_cache_at_once(root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", "-c", _OPEN, str(root), str(tmp_path / "cache")]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second,
-    ):
-        outputs = {process.communicate(timeout=120)[0] for process in (first, second)}
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert len(outputs) == 1
+def _open_together(
+    root: Path, cache: Path, together: Barrier, answers: Queue[tuple[int, int]]
+) -> None:
+    copied = _count_copies(setattr)
+    together.wait(timeout=120)
+    total = int(FaceStore.open(root, cache).decode(range(9)).sum())
+    answers.put((len(copied), total))
+
+
+def test_processes_that_open_a_new_cache_together_fill_it_once(root: Path, tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    together, answers = spawn.Barrier(3), spawn.Queue()
+    arguments = (root, tmp_path / "cache", together, answers)
+    processes = [spawn.Process(target=_open_together, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = [answers.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(timeout=120)
+
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert sum(copies for copies, _ in found) == 4
+    assert len({total for _, total in found}) == 1
     assert len(list((tmp_path / "cache").glob("*.arrow"))) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "overwritten", "of another shard"])
+def test_damaged_cache_file_is_made_again(
+    root: Path, tmp_path: Path, copied: list[str], damage: str
+) -> None:
+    cache = tmp_path / "cache"
+    before = FaceStore.open(root, cache).decode(range(9))
+    largest, *others = sorted(cache.glob("*.arrow"), key=lambda path: -path.stat().st_size)
+    raw = largest.read_bytes()
+    damaged = {
+        "cut": raw[: len(raw) // 2],
+        "emptied": b"",
+        "overwritten": bytes(len(raw)),
+        "of another shard": others[-1].read_bytes(),
+    }
+    largest.unlink()  # the open store maps the old file
+    largest.write_bytes(damaged[damage])
+    copied.clear()
+
+    store = FaceStore.open(root, cache)
+
+    assert copied == [largest.stem.split("-")[0]]
+    assert np.array_equal(store.decode(range(9)), before)
+    assert largest.read_bytes() == raw
 
 
 def test_what_a_killed_filler_left_is_swept(root: Path, tmp_path: Path) -> None:
