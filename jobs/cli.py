@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(flags)
     except KeyboardInterrupt:
         print(
-            "facequarry: interrupted; what was published stays, a run goes on with --resume",
+            "facequarry: interrupted; what was finished stays: the same command goes on from it "
+            "(a run with --resume)",
             file=sys.stderr,
         )
         return INTERRUPTED

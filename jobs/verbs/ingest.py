@@ -70,6 +70,11 @@ def _follow(args: Ingest, work: Work) -> None:
     from jobs.cluster import ray_cluster
     from jobs.watch import ingest_progress
 
+    say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    say(
+        f"watching {args.source} for photos that stand still for {args.watch.settle_s:g} s; "
+        "Ctrl-C ends it"
+    )
     last: IngestReport | None = None
     try:
         with (
@@ -79,10 +84,9 @@ def _follow(args: Ingest, work: Work) -> None:
         ):
             for last in reports:
                 rejects = _counts(last.rejects)
-                Console(stderr=True).print(
+                say(
                     f"snapshot {last.snapshot}: {last.new_photos} new photos, {last.faces} faces "
-                    f"of {last.identities} identities, rejected: {rejects}",
-                    highlight=False,
+                    f"of {last.identities} identities, rejected: {rejects}"
                 )
     finally:
         if last is not None:
