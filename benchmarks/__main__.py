@@ -3,7 +3,7 @@
 python -m benchmarks
 """
 
-from benchmarks import detectors, ingest, memory, mining, shards, store
+from benchmarks import detectors, ingest, memory, mining, planning, shards, store
 
-for benchmark in (mining, store, shards, ingest, memory, detectors):
+for benchmark in (mining, store, shards, ingest, memory, planning, detectors):
     benchmark.main()
