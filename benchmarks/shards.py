@@ -135,7 +135,7 @@ def _random_reader(path: Path, group_rows: int, order: NDArray[np.int64]) -> Cal
     def read() -> None:
         for face in order:
             group, row = divmod(int(face), group_rows)
-            file.read_row_group(group, columns=["image"])["image"][row].as_py()
+            file.read_row_group(group, columns=["image"], use_threads=False)["image"][row].as_py()
 
     return read
 

@@ -75,7 +75,9 @@ def _parquet_reader(root: Path, store: FaceStore, order: np.ndarray) -> Callable
         for face in order:
             position = int(np.searchsorted(starts, face, side="right")) - 1
             group, row = divmod(int(face - starts[position]), ROW_GROUP_ROWS)
-            image = files[position].read_row_group(group, columns=["image"])["image"][row]
+            image = files[position].read_row_group(group, columns=["image"], use_threads=False)[
+                "image"
+            ][row]
             decode_jpeg(image.as_py())
 
     return read

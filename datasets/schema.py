@@ -13,7 +13,8 @@ from datasets.publish import dump_json
 
 JPEG_QUALITY = 95
 
-# Reading one crop costs a whole row group: small groups keep random access affordable.
+# Reading one crop costs a whole row group: with 64 rows no more than decoding it; smaller groups
+# make files and scans longer (docs/benchmarks.md).
 ROW_GROUP_ROWS = 64
 
 FACE_SCHEMA = pa.schema(
