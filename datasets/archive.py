@@ -16,7 +16,7 @@ import os
 import tarfile
 import weakref
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from indexed_gzip import IndexedGzipFile, ZranError
 
-from datasets.folder import OUTSIDE
+from datasets.folder import BELOW, NO_IMAGES, OUTSIDE
 from datasets.photos import (
     LISTING_SCHEMA,
     Listing,
@@ -42,7 +42,7 @@ from datasets.photos import (
     name_of,
 )
 from datasets.publish import staged_file
-from datasets.schema import Reason, Rejected
+from datasets.schema import Reason, Rejected, SourceChanged
 
 # Restart points: closer ones cost each actor memory (some 36 KB a point), wider ones cost time
 # before a photo (half the distance, unpacked at about 300 MB/s).
@@ -54,6 +54,7 @@ _LEFT_OUT = b"left_out"
 UNSAFE = "archive members with an unsafe path"
 LINKS = "archive members that are links"
 SPECIAL = "archive members that are no plain files"
+TWICE = "archive members with the identity and name of one in another folder"
 REPLACED = "archive members that a later one of the same name replaces"
 
 
@@ -106,14 +107,15 @@ class TarSource:
         """Read one photo's file, as `Source` says.
 
         Raises:
-            ValueError: the archive was replaced since it was opened.
+            SourceChanged: the archive was replaced since it was opened.
         """
         if photo.size_bytes > max_bytes:
             raise Rejected(Reason.TOO_LARGE, f"{photo.size_bytes} bytes, limit {max_bytes}")
         if photo.size_bytes == 0:
             raise Rejected(Reason.EMPTY_FILE, "0 bytes")
+        reader = _reader(self)
         try:
-            raw = _reader(self).pread(photo.size_bytes, photo.offset_bytes)
+            raw = reader.pread(photo.size_bytes, photo.offset_bytes)
         except OSError as error:
             raise Rejected(Reason.UNREADABLE, str(error)) from error
         if len(raw) < photo.size_bytes:
@@ -176,7 +178,7 @@ class _PlainReader:
 def _reader(source: TarSource) -> _PlainReader | IndexedGzipFile:
     status = source.path.stat()
     if (status.st_size, status.st_mtime_ns) != (source.size_bytes, source.modified_ns):
-        raise ValueError(f"{source.path} changed while it was read; start the ingest again")
+        raise SourceChanged(f"{source.path} changed while it was read; start the ingest again")
     if source.is_gzip:
         return IndexedGzipFile(str(source.path), index_file=str(source._index_path))
     return _PlainReader(source.path)
@@ -195,31 +197,34 @@ def _saying_what_is_wrong(path: Path) -> Iterator[None]:
 def _list_members(stream: IO[bytes], say: Callable[[], object]) -> tuple[pa.Table, dict[str, int]]:
     """List a tar's photos in one pass, and read it to its very end."""
     left_out: Counter[str] = Counter()
-    photos = ListingBuilder()
+    above: defaultdict[tuple[str, ...], ListingBuilder] = defaultdict(ListingBuilder)
     with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         for member in tar:
             tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-            reason = _why_left_out(member)
+            path = PurePosixPath(member.name)
+            reason = _why_left_out(member, path)
             if reason:
                 left_out[reason] += 1
             elif reason is None:
-                identity, name = (name_of(part) for part in PurePosixPath(member.name).parts[-2:])
-                photos.add(identity, name, member.size, offset_bytes=member.offset_data)
+                identity, name = (name_of(part) for part in path.parts[-2:])
+                builder = above[path.parts[:-2]]
+                builder.add(identity, name, member.size, offset_bytes=member.offset_data)
             say()
+        # tarfile takes a header that it cannot read for the end.
         stream.seek(tar.offset)
-        if not stream.read(1):
-            raise tarfile.ReadError("its end mark is missing")
+        if stream.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
+            raise tarfile.ReadError(f"no member and no end mark at byte {tar.offset}")
         while stream.read(1 << 20):
             say()
-    table, left_out[REPLACED] = _last_of_each(photos.table())
-    return table, counted(left_out)
+    return _of_one_depth({folder: builder.table() for folder, builder in above.items()}, left_out)
 
 
-def _why_left_out(member: tarfile.TarInfo) -> str | None:
+def _why_left_out(member: tarfile.TarInfo, path: PurePosixPath) -> str | None:
     """Return why a member gives no photo, "" where nobody would expect one, None where it does."""
-    path = PurePosixPath(member.name)
-    if member.isdir() or not is_photo_name(path.name):
+    if member.isdir() or path.name.startswith("."):
         return ""
+    if not is_photo_name(path.name):
+        return NO_IMAGES
     if path.is_absolute() or ".." in path.parts:
         return UNSAFE
     if member.issym() or member.islnk():
@@ -229,8 +234,35 @@ def _why_left_out(member: tarfile.TarInfo) -> str | None:
     return None if len(path.parts) > 1 else OUTSIDE
 
 
+def _of_one_depth(
+    tables: dict[tuple[str, ...], pa.Table], left_out: Counter[str]
+) -> tuple[pa.Table, dict[str, int]]:
+    """Keep the identity folders of the depth at which most photos lie.
+
+    Args:
+        tables: photos by the folders above their identity's.
+        left_out: takes the counts of the others.
+    """
+    at_depth: Counter[int] = Counter()
+    for folders, table in tables.items():
+        at_depth[len(folders)] += table.num_rows
+    depth = min(at_depth, key=lambda depth: (-at_depth[depth], depth), default=0)
+    left_out[OUTSIDE] += sum(n for other, n in at_depth.items() if other < depth)
+    left_out[BELOW] += sum(n for other, n in at_depth.items() if other > depth)
+    kept = [LISTING_SCHEMA.empty_table()]
+    for folders, table in tables.items():
+        if len(folders) == depth:
+            table, replaced = _last_of_each(table)
+            left_out[REPLACED] += replaced
+            kept.append(table)
+    photos, left_out[TWICE] = _last_of_each(pa.concat_tables(kept))
+    return photos, counted(left_out)
+
+
 def _last_of_each(photos: pa.Table) -> tuple[pa.Table, int]:
     """Keep the last member of each source, as unpacking would; return how many went."""
+    by = ("identity", "source", "offset_bytes")
+    photos = photos.sort_by([(name, "ascending") for name in by]).combine_chunks()
     source = photos["source"].combine_chunks()
     is_last = np.ones(len(source), bool)
     is_last[:-1] = pc.not_equal(source[:-1], source[1:])

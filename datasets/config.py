@@ -103,8 +103,9 @@ class IngestConfig:
     shard_retries: int = 3
     """How often a shard is tried again after the actor that made it died."""
 
-    shard_timeout_s: float = 1800.0
-    """Longest wait for any one shard to be finished, seconds."""
+    shard_timeout_s: float | None = None
+    """Longest wait for any one shard to be finished, seconds; default: 4 for each of its photos,
+    30 with dlib-mmod, and half an hour at least."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -133,7 +134,7 @@ class IngestConfig:
             )
         if self.actors is not None and self.actors < 1:
             raise ValueError(f"actors is {self.actors}, expected 1 or more")
-        if not self.shard_timeout_s > 0:
+        if self.shard_timeout_s is not None and not self.shard_timeout_s > 0:
             raise ValueError(f"shard_timeout_s is {self.shard_timeout_s}, expected more than 0")
 
     def _check_detector(self) -> None:
@@ -186,6 +187,13 @@ class IngestConfig:
         if self.min_score is not None:
             return float(self.min_score)
         return _MIN_SCORE_DEFAULTS.get(self.detector, 0.0)
+
+    @property
+    def resolved_shard_timeout_s(self) -> float:
+        """The longest wait that is used, seconds."""
+        if self.shard_timeout_s is not None:
+            return self.shard_timeout_s
+        return max(1800.0, self.photos_per_shard * (30.0 if self.detector == "dlib-mmod" else 4.0))
 
     @property
     def resolved_alignment(self) -> Alignment:

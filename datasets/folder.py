@@ -23,7 +23,9 @@ from datasets.photos import (
 )
 from datasets.schema import Reason, Rejected
 
-OUTSIDE = "outside any identity's folder"
+OUTSIDE = "photos outside any identity's folder"
+BELOW = "photos or folders below an identity's folder"
+NO_IMAGES = "files without an image's suffix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class FolderSource:
     def scan(self, on_listing: OnListing | None = None) -> Listing:
         """List the images that lie directly in an identity's folder.
 
-        Hidden names, deeper folders and names without an image's suffix are not looked at.
+        Hidden names are passed over; deeper folders and other files are counted as left out.
 
         Raises:
             FileNotFoundError: there is no such folder (any more).
@@ -56,7 +58,7 @@ class FolderSource:
         photos = ListingBuilder()
         for position, folder in enumerate(identities, 1):
             try:
-                _add_photos(folder, photos)
+                _add_photos(folder, photos, left_out)
             except OSError:
                 left_out["identity folders that cannot be read"] += 1
             if on_listing:
@@ -87,12 +89,18 @@ class FolderSource:
         return raw
 
 
-def _add_photos(folder: os.DirEntry[str], photos: ListingBuilder) -> None:
+def _add_photos(folder: os.DirEntry[str], photos: ListingBuilder, left_out: Counter[str]) -> None:
     identity = name_of(folder.name)
     for entry in os.scandir(folder.path):
-        if is_photo_name(entry.name) and not _is_folder(entry):
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            left_out[BELOW] += 1
+        elif is_photo_name(entry.name):
             size_bytes, modified_ns = _size_and_time(entry)
             photos.add(identity, name_of(entry.name), size_bytes, modified_ns=modified_ns)
+        else:
+            left_out[NO_IMAGES] += 1
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

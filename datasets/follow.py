@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from datasets.config import FollowConfig
 from datasets.ingest import Ingest, IngestReport, NoFaces, OnProgress
-from datasets.known import BoolArray
+from datasets.known import Watched
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,10 @@ class Settling:
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
         self._seen: pa.Table | None = None
+        self._last = 0.0
 
-    def look(self, photos: pa.Table, now: float) -> BoolArray:
-        """Return (N,) bool: which photos of a listing stood still.
+    def look(self, photos: pa.Table, now: float) -> Watched:
+        """Return which photos of a listing stand still, and which of them for the first time.
 
         Args:
             photos: a listing table.
@@ -50,7 +51,10 @@ class Settling:
             since[is_same] = old["since"].to_numpy()[is_same]
         seen = photos.select(["source", "size_bytes", "modified_ns"])
         self._seen = seen.append_column("since", pa.array(since))
-        return now - since >= self._settle_s
+        settled = now - since >= self._settle_s
+        fresh = settled & (self._last - since < self._settle_s)
+        self._last = now
+        return Watched(settled=settled, fresh=fresh)
 
 
 def follow(
@@ -74,17 +78,16 @@ def follow(
         RuntimeError, TimeoutError, OSError: as `ingest` says.
     """
     settling = Settling(config.settle_s)
-    faceless = 0
+    faceless = None
     with work.actors():
         while True:
-            listing = work.look(may_be_empty=True)
+            listing = work.look(more_to_come=True)
             news = work.find_news(listing, settling.look(listing.photos, clock()))
-            if news.photos.num_rows > faceless:
+            if news.photos.num_rows and news.photos != faceless:
                 try:
                     yield work.take(listing, news, on_progress)
-                    faceless = 0
                 except NoFaces as error:
                     # Their shards are finished: they are published with the first face.
-                    faceless = news.photos.num_rows
+                    faceless = news.photos
                     logger.warning("%s; waiting for more photos", error)
             sleep(config.every_s)

@@ -10,27 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
+import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from datasets.choice import NobodyLeft
 from datasets.config import IngestConfig
 from datasets.detect import make_detector
 from datasets.events import EventLog, read_events
-from datasets.known import BoolArray, Known, News, find_news
-from datasets.lock import WriterLock
+from datasets.known import Known, News, Watched, find_news
 from datasets.photos import Listing, OnListing, Photo
 from datasets.pictures import write_faces_page, write_rejects_page
 from datasets.plan import IngestPlan, check_options, plan_ingest, sweep_unnamed_shards
 from datasets.pool import ShardPool
-from datasets.publish import sweep_staging
+from datasets.root import ARCHIVES, EVENTS, PICTURES, NoFaces, saying_where, writing_into
 from datasets.schema import Rejected
-from datasets.shard import REJECTS, SHARDS, ShardMaker, ShardSummary, face_options
+from datasets.shard import ShardMaker, ShardSummary, face_options
 from datasets.snapshots import (
-    SNAPSHOTS,
     Snapshot,
     count_rejects,
     publish_snapshot,
@@ -42,16 +40,9 @@ from datasets.tally import IngestProgress, IngestReport, Tally
 
 __all__ = ["Ingest", "IngestProgress", "IngestReport", "NoFaces", "ingest"]
 
-WRITER_LOCK = ".writer.lock"
-ARCHIVES = "archives"
-EVENTS = "events"
-PICTURES = "pictures"
+logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[IngestProgress], None]
-
-
-class NoFaces(ValueError):
-    """No photo gave a face; the sentence counts the reasons."""
 
 
 def ingest(
@@ -118,6 +109,8 @@ class Ingest:
         self._options = face_options(self._config, make_detector(self._config))
         self._pool: ShardPool | None = None
         self._events: EventLog | None = None
+        self._current: Snapshot | None = None
+        self._known = Known.nothing()
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Ingest:
@@ -125,30 +118,17 @@ class Ingest:
 
         Raises:
             LockHeld: another process writes to this root.
-            ValueError: the root's faces were made with other options.
-            OSError: the root cannot be written.
+            ValueError: it holds other things, or faces that were made with other options.
+            CorruptShard: one of its shards cannot be read.
+            OSError: it cannot be written.
         """
-        check_folder(self._root)
-        is_new = not self._root.exists()
         with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(WriterLock(self._root / WRITER_LOCK))
-            except OSError as error:
-                raise OSError(
-                    error.errno,
-                    f"{error.strerror}: cannot write into {self._root}; name another folder, or "
-                    "lend the rights there",
-                ) from error
-            if is_new:
-                stack.callback(_remove_if_empty, self._root)
-            for folder in ("", ARCHIVES, SHARDS, REJECTS, SNAPSHOTS, PICTURES):
-                sweep_staging(self._root / folder)
-            self._current = read_snapshot(self._root) if snapshot_numbers(self._root) else None
-            check_options(self._current, self._options)
-            self._known = Known.nothing()
-            if self._current is not None:
+            stack.enter_context(writing_into(self._root, self._source.path))
+            if snapshot_numbers(self._root):
+                self._current = read_snapshot(self._root)
+                check_options(self._current, self._options)
                 added = [shard.summary for shard in self._current.shards]
-                self._known = self._known.plus(self._root, added)
+                self._known = Known.nothing().plus(self._root, added)
             self._exit = stack.pop_all()
         return self
 
@@ -159,9 +139,7 @@ class Ingest:
         trace: TracebackType | None,
     ) -> None:
         """Free the root."""
-        with self._exit:
-            if isinstance(error, NoFaces):
-                self._discard()
+        self._exit.__exit__(kind, error, trace)
 
     @property
     def root(self) -> Path:
@@ -177,22 +155,23 @@ class Ingest:
             finally:
                 self._pool = None
 
-    def look(self, on_listing: OnListing | None = None, *, may_be_empty: bool = False) -> Listing:
+    def look(self, on_listing: OnListing | None = None, *, more_to_come: bool = False) -> Listing:
         """List the wanted photos of the source.
+
+        Args:
+            on_listing: told how far it is.
+            more_to_come: there may be none yet.
 
         Raises:
             ValueError: there are none, or the source is damaged.
         """
         listing = self._source.scan(on_listing)
-        if may_be_empty:
-            with contextlib.suppress(NobodyLeft):
-                return self._wanted.of(listing)
-            return Listing(listing.photos.slice(0, 0), listing.left_out, listing.found)
-        wanted = self._wanted.of(listing)
-        check_photos(self._source, listing, wanted)
+        wanted = self._wanted.of(listing, more_to_come=more_to_come)
+        if not more_to_come:
+            check_photos(self._source, listing, wanted)
         return wanted
 
-    def find_news(self, listing: Listing, is_settled: BoolArray | None = None) -> News:
+    def find_news(self, listing: Listing, watched: Watched | None = None) -> News:
         """Return what is new in a listing, as `datasets.known.find_news` does."""
 
         def digest(photo: Photo) -> str | None:
@@ -202,8 +181,14 @@ class Ingest:
                 return None
             return hashlib.sha256(raw).hexdigest()
 
-        number = 0 if self._current is None else self._current.number
-        return find_news(listing.photos, self._known, number, digest, is_settled)
+        return find_news(
+            listing.photos,
+            self._known,
+            self._current.number if self._current else 0,
+            digest,
+            everything=listing.everything,
+            watched=watched,
+        )
 
     def take(
         self, listing: Listing, news: News, on_progress: OnProgress | None = None
@@ -214,36 +199,36 @@ class Ingest:
             NoFaces, RuntimeError, TimeoutError, OSError: as `ingest` says.
         """
         clock = time.monotonic()
-        root, current, options = self._root, self._current, self._options
-        plan = plan_ingest(root, news.photos, current, options, self._config.photos_per_shard)
-        tally = Tally(plan, self._log(), on_progress)
-        try:
-            made = self._make(plan, tally)
-            snapshot = self._publish(plan, made, news)
-            pictures = self._draw(snapshot, listing, is_new=snapshot is not current)
-        except BaseException as error:
-            tally.stopped(error)
-            raise
-        report = IngestReport(
-            snapshot=snapshot.number,
-            is_published=snapshot is not current,
-            photos=snapshot.num_photos,
-            faces=snapshot.num_faces,
-            identities=snapshot.num_identities,
-            rejects=snapshot.rejects,
-            left_out=listing.left_out,
-            notes=listing.notes | _notes(news),
-            new_photos=sum(task.num_photos for task in plan.tasks),
-            made_photos=sum(task.num_photos for task in plan.open_tasks),
-            shards_made=len(made),
-            shards_reused=len(plan.finished),
-            shards=len(snapshot.shards),
-            seconds=time.monotonic() - clock,
-            pictures=pictures,
-        )
-        tally.ended(report)
-        self._current = snapshot
-        return report
+        root, before = self._root, self._current
+        with saying_where(root):
+            per_shard = self._config.photos_per_shard
+            plan = plan_ingest(root, news.photos, before, self._options, per_shard)
+            tally = Tally(plan, self._log(), on_progress)
+            try:
+                made = self._make(plan, tally)
+                snapshot = self._current = self._publish(plan, made, news)
+            except BaseException as error:
+                tally.stopped(error)
+                raise
+            report = IngestReport(
+                snapshot=snapshot.number,
+                is_published=snapshot is not before,
+                photos=snapshot.num_photos,
+                faces=snapshot.num_faces,
+                identities=snapshot.num_identities,
+                rejects=snapshot.rejects,
+                left_out=listing.left_out,
+                notes=listing.notes | _notes(news),
+                new_photos=sum(task.num_photos for task in plan.tasks),
+                made_photos=sum(task.num_photos for task in plan.open_tasks),
+                shards_made=len(made),
+                shards_reused=len(plan.finished),
+                shards=len(snapshot.shards),
+                seconds=time.monotonic() - clock,
+                pictures=(),
+            )
+            tally.ended(report)
+        return replace(report, pictures=self._draw(snapshot, listing, is_new=report.is_published))
 
     def _log(self) -> EventLog:
         if self._events is None:
@@ -285,36 +270,19 @@ class Ingest:
         return snapshot
 
     def _draw(self, snapshot: Snapshot, listing: Listing, *, is_new: bool) -> tuple[Path, ...]:
+        """Draw the contact sheets that are due; what was published does not depend on them."""
         folder = self._root / PICTURES
         faces, rejects = folder / "faces.png", folder / "rejects.png"
-        if is_new or not faces.is_file():
-            write_faces_page(self._root, snapshot, faces)
-        if snapshot.rejects and (is_new or not rejects.is_file()):
-            write_rejects_page(self._source, listing.photos, self._known.rejects, rejects)
+        try:
+            if is_new or not faces.is_file():
+                write_faces_page(self._root, snapshot, faces)
+            if not snapshot.rejects:
+                rejects.unlink(missing_ok=True)
+            elif is_new or not rejects.is_file():
+                write_rejects_page(self._source, listing.photos, self._known.rejects, rejects)
+        except (OSError, ValueError):
+            logger.warning("a contact sheet could not be drawn", exc_info=True)
         return tuple(path for path in (faces, rejects) if path.is_file())
-
-    def _discard(self) -> None:
-        """Leave nothing of a first ingest that had nothing to publish."""
-        for folder in (SHARDS, REJECTS, SNAPSHOTS, EVENTS, ARCHIVES):
-            shutil.rmtree(self._root / folder, ignore_errors=True)
-
-
-def check_folder(root: Path) -> None:
-    """Refuse an output folder that is none.
-
-    Raises:
-        NotADirectoryError: it, or a folder above it, is a file.
-    """
-    nearest = next(path for path in (root, *root.parents) if path.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is a file; name a folder to put the faces into")
-
-
-def _remove_if_empty(root: Path) -> None:
-    """Remove a root in which nothing but the lock came about; the lock is still held."""
-    if [path.name for path in root.iterdir()] == [WRITER_LOCK]:
-        (root / WRITER_LOCK).unlink()
-        root.rmdir()
 
 
 def _notes(news: News) -> dict[str, int]:

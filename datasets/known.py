@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from datasets.photos import Photo, photos_of
-from datasets.schema import FACE_SCHEMA, REJECT_SCHEMA
+from datasets.schema import FACE_SCHEMA, REJECT_SCHEMA, CorruptShard
 from datasets.shard import REJECTS, SHARDS, ShardSummary
 
 BoolArray = NDArray[np.bool_]
@@ -41,16 +41,16 @@ class Known:
         """Return what is known with further shards, in the order of publication.
 
         Raises:
-            OSError, pa.ArrowInvalid: a shard or its rejects cannot be read.
+            CorruptShard: a shard or its rejects cannot be read.
         """
         faces, rejects = [self.faces], [self.rejects]
         for summary in summaries:
             if summary.rows:
                 path = root / SHARDS / f"{summary.shard}.parquet"
-                faces.append(pq.read_table(path, columns=_FACE_COLUMNS))
+                faces.append(_read(path, _FACE_COLUMNS))
             if summary.rejects:
                 path = root / REJECTS / f"{summary.shard}.parquet"
-                rejects.append(pq.read_table(path, columns=_REJECT_COLUMNS))
+                rejects.append(_read(path, _REJECT_COLUMNS))
         known_faces = pa.concat_tables(faces).combine_chunks()
         return Known(known_faces, _last_answers(pa.concat_tables(rejects), known_faces["source"]))
 
@@ -66,7 +66,17 @@ class News:
     changed: int
     """Photos whose file has another size than the one that gave their face; the face stays."""
     gone: int
-    """Photos with a face that the listing lacks; the face stays."""
+    """Photos with a face that the source lacks; the face stays."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """What a folder's watcher knows of the photos of a listing; (N,) bool each."""
+
+    settled: BoolArray
+    """They stood still; the others are no news yet."""
+    fresh: BoolArray
+    """They stand still for the first time: only of these a rejected one is read again."""
 
 
 def find_news(
@@ -74,7 +84,9 @@ def find_news(
     known: Known,
     snapshot: int,
     digest: Callable[[Photo], str | None],
-    is_settled: BoolArray | None = None,
+    *,
+    everything: pa.Table | None = None,
+    watched: Watched | None = None,
 ) -> News:
     """Compare a listing with what is known.
 
@@ -84,10 +96,12 @@ def find_news(
         snapshot: its number, 0 before the first.
         digest: hex SHA-256 of a photo's bytes, None where it cannot be read; called for those
             that were rejected before.
-        is_settled: (N,) bool, photos that stood still; the others are no news yet. None: all.
+        everything: all photos of the source, where `photos` are only those that are wanted.
+        watched: None where nobody watches: all photos stand still.
     """
-    if is_settled is None:
-        is_settled = np.ones(photos.num_rows, bool)
+    all_rows = np.ones(photos.num_rows, bool)
+    watched = watched or Watched(settled=all_rows, fresh=all_rows)
+    is_settled = watched.settled
     in_faces = pc.index_in(photos["source"], value_set=_whole(known.faces["source"]))
     in_rejects = pc.index_in(photos["source"], value_set=_whole(known.rejects["source"]))
     is_face, is_reject = _mask(pc.is_valid(in_faces)), _mask(pc.is_valid(in_rejects))
@@ -96,7 +110,9 @@ def find_news(
     changed = np.count_nonzero(_numbers(seen_bytes) != _numbers(found_bytes))
     again = np.zeros(len(is_face), bool)
     reasons: list[str] = []
-    rows = np.flatnonzero(is_reject & is_settled)
+    rows = np.flatnonzero(is_reject & watched.fresh)
+    # An archive is read forwards.
+    rows = rows[np.argsort(photos["offset_bytes"].to_numpy()[rows], kind="stable")]
     before = known.rejects.take(in_rejects.take(pa.array(rows))).to_pylist()
     for row, photo, old in zip(rows, photos_of(photos.take(pa.array(rows))), before, strict=True):
         is_same_size = photo.size_bytes == old["source_bytes"]
@@ -110,8 +126,23 @@ def find_news(
         new.combine_chunks(),
         {reason: reasons.count(reason) for reason in sorted(set(reasons))},
         int(changed),
-        known.faces.num_rows - int(np.count_nonzero(is_face)),
+        _num_gone(known.faces, photos if everything is None else everything),
     )
+
+
+def _num_gone(faces: pa.Table, photos: pa.Table) -> int:
+    is_there = pc.is_in(faces["source"], value_set=_whole(photos["source"]))
+    return int(np.count_nonzero(~_mask(is_there)))
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise CorruptShard(
+            f"{path} is published and cannot be read ({error}); restore it, or ingest into a new "
+            "folder"
+        ) from error
 
 
 def _last_answers(rejects: pa.Table, faces: pa.ChunkedArray) -> pa.Table:

@@ -66,6 +66,8 @@ class Listing:
     """What was found instead, for the error where there are no photos."""
     notes: dict[str, int] = field(default_factory=dict)
     """What else a person should know about it, counted."""
+    everything: pa.Table | None = None
+    """All photos of the source, where `photos` are only those that are wanted."""
 
     def __len__(self) -> int:
         return int(self.photos.num_rows)

@@ -15,7 +15,7 @@ from datasets.crop import decode_jpeg
 from datasets.decode import RgbImage, decode_photo
 from datasets.photos import Photo, Source, photos_of
 from datasets.publish import staged_file
-from datasets.schema import ROW_GROUP_ROWS, Rejected
+from datasets.schema import ROW_GROUP_ROWS, Reason, Rejected
 from datasets.shard import SHARDS
 from datasets.snapshots import Snapshot
 
@@ -26,6 +26,8 @@ _LINE_PX = 14
 _LINE_LETTERS = 17
 _MAX_PIXELS = 64_000_000
 _MAX_BYTES = 64 << 20
+# They would do here what they did to an actor.
+_NOT_SHOWN = (Reason.CRASHED, Reason.TOO_LARGE)
 
 
 def contact_sheet(tiles: Sequence[tuple[RgbImage | None, str]], columns: int) -> RgbImage:
@@ -103,7 +105,8 @@ def write_rejects_page(source: Source, photos: pa.Table, rejects: pa.Table, path
         rows = pc.index_in(some["source"], value_set=photos["source"].combine_chunks())
         found = {photo.source: photo for photo in photos_of(photos.take(rows.drop_null()))}
         for name in some["source"].to_pylist():
-            image = _thumbnail(source, found[name]) if name in found else None
+            can_show = name in found and reason not in _NOT_SHOWN
+            image = _thumbnail(source, found[name]) if can_show else None
             tiles.append((image, f"{reason}\n{name.rpartition('/')[2]}"))
     write_png(path, contact_sheet(tiles, _COLUMNS))
 
@@ -119,6 +122,8 @@ def _tile(image: RgbImage | None) -> RgbImage:
     tile = np.full((_TILE_PX, _TILE_PX, 3), 200, np.uint8)
     if image is None:
         return tile
+    if image.shape == tile.shape:
+        return image
     height, width = image.shape[:2]
     scale = (_TILE_PX - 2) / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -132,6 +137,7 @@ def _tile(image: RgbImage | None) -> RgbImage:
 def _thumbnail(source: Source, photo: Photo) -> RgbImage | None:
     try:
         raw = source.read(photo, max_bytes=_MAX_BYTES)
-        return decode_photo(raw, max_pixels=_MAX_PIXELS)
+        # Small at once: a page of whole photos would take gigabytes.
+        return _tile(decode_photo(raw, max_pixels=_MAX_PIXELS))
     except Rejected:
         return None

@@ -16,6 +16,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from datasets.config import IngestConfig
 from datasets.photos import Source
+from datasets.schema import SourceChanged
 from datasets.shard import ShardMaker, ShardSummary, ShardTask, in_hand_path
 
 logger = logging.getLogger(__name__)
@@ -25,16 +26,20 @@ _GET_TIMEOUT_S = 60.0
 _KILL_TIMEOUT_S = 30.0
 # Enough that an actor never waits for the driver.
 _TASKS_IN_HAND = 2
-# More photos of one task that each kill their process: the fault is not in the photos.
-_MAX_CRASHED = 8
+# Of one task, beyond `shard_retries`: two for each of eight photos that kill their process.
+_MAX_DEATHS = 16
+
+
+class ActorsDied(RuntimeError):
+    """Detection actors die again and again, and not of single photos."""
 
 
 class ShardPool:
     """Actors of one CPU each that make shards; they stay until `close`.
 
     A dead actor is replaced and its tasks are done again. A task whose actors died
-    `shard_retries` times is done carefully: the photo in hand is known when the next one dies, and
-    is rejected as `crashed`.
+    `shard_retries` times is done carefully: then the photo in hand is known when the next one dies,
+    and one that was in hand twice is rejected as `crashed`.
 
     Args:
         source: where the photos are; reachable under the same path on every node.
@@ -68,7 +73,8 @@ class ShardPool:
         """Yield tasks with their summaries as they are finished, in any order.
 
         Raises:
-            RuntimeError: actors die again and again, and not of single photos.
+            ActorsDied: actors die again and again, and not of single photos.
+            RuntimeError: an actor failed by a fault of ours.
             TimeoutError: no actor started, or no shard was finished, in time.
             OSError: the root cannot be written.
         """
@@ -83,13 +89,13 @@ class ShardPool:
             starting = self._starting.pop(answer, None)
             try:
                 summary = ray.get(answer, timeout=_GET_TIMEOUT_S)
-            except RayTaskError as error:
-                # As it was raised in the actor: its `errno` tells a full disk from bad input.
-                raise error.cause from None
             except GetTimeoutError:
                 raise
             except RayError as error:
+                if isinstance(error, RayTaskError) and not isinstance(error.cause, MemoryError):
+                    raise _as_raised(error) from error
                 actor = starting or work.actor_of(answer)
+                ray.kill(actor)
                 logger.warning(
                     "a detection actor died; its work is done again: %s", _first_line(error)
                 )
@@ -99,6 +105,7 @@ class ShardPool:
                 self._add_actor()
                 continue
             if starting is not None:
+                work.deaths.pop(None, None)
                 self._actors.append(starting)
             else:
                 yield work.done(answer), summary
@@ -110,7 +117,9 @@ class ShardPool:
         in_hand = list(self._work.waiting)
         if in_hand:
             # Ray kills from afar: an answer comes, an error, when the actor is gone.
-            ray.wait(in_hand, num_returns=len(in_hand), timeout=_KILL_TIMEOUT_S)
+            _, alive = ray.wait(in_hand, num_returns=len(in_hand), timeout=_KILL_TIMEOUT_S)
+            if alive:
+                logger.warning("%d tasks did not end in %.0f s", len(alive), _KILL_TIMEOUT_S)
         self._actors.clear()
         self._starting.clear()
 
@@ -120,7 +129,7 @@ class ShardPool:
 
     def _wait_for_one(self, work: _Work) -> Any:
         """Return the first answer that is there."""
-        timeout_s = self._config.shard_timeout_s if work.waiting else _START_TIMEOUT_S
+        timeout_s = self._config.resolved_shard_timeout_s if work.waiting else _START_TIMEOUT_S
         answers, _ = ray.wait([*work.waiting, *self._starting], num_returns=1, timeout=timeout_s)
         if answers:
             return answers[0]
@@ -147,7 +156,9 @@ class _Work:
         self._pending = deque(tasks)
         self._retries = config.shard_retries
         self._root = root
-        self._deaths: Counter[int | None] = Counter()
+        self.deaths: Counter[int | None] = Counter()
+        """Deaths of actors by task, and under None while they started."""
+        self._suspects: dict[int, str] = {}
         self._crashed: defaultdict[int, set[str]] = defaultdict(set)
 
     def actor_of(self, answer: Any) -> Any:
@@ -158,11 +169,10 @@ class _Work:
         in_hand = sum(other is actor for other, _ in self.waiting.values())
         for _ in range(min(_TASKS_IN_HAND - in_hand, len(self._pending))):
             task = self._pending.popleft()
-            answer = actor.make.remote(
-                task,
-                frozenset(self._crashed[task.index]),
-                careful=self._deaths[task.index] >= max(1, self._retries),
-            )
+            careful = self.deaths[task.index] >= max(1, self._retries)
+            in_hand_path(self._root, task.shard).unlink(missing_ok=True)
+            crashed = frozenset(self._crashed[task.index])
+            answer = actor.make.remote(task, crashed, careful=careful)
             self.waiting[answer] = (actor, task)
 
     def done(self, answer: Any) -> ShardTask:
@@ -174,32 +184,50 @@ class _Work:
         """Take back a dead actor's tasks, and find out what it died of.
 
         Raises:
-            RuntimeError: it is not to be worked around.
+            ActorsDied: it is not to be worked around.
         """
         answers = [answer for answer, (other, _) in self.waiting.items() if other is actor]
         tasks = [self.waiting.pop(answer)[1] for answer in answers]
         self._pending.extendleft(reversed(tasks))
         index = tasks[0].index if tasks else None
-        self._deaths[index] += 1
-        if self._deaths[index] <= self._retries:
+        self.deaths[index] += 1
+        if self.deaths[index] <= self._retries:
             return
         if not tasks:
-            raise RuntimeError(
-                f"detection actors died {self._deaths[None]} times while starting; the last one: "
+            raise ActorsDied(
+                f"detection actors died {self.deaths[None]} times while starting; the last one: "
                 f"{_first_line(error)}"
             ) from error
-        task, crashed = tasks[0], self._crashed[tasks[0].index]
-        path = in_hand_path(self._root, task.shard)
+        self._find_crasher(tasks[0], error)
+
+    def _find_crasher(self, task: ShardTask, error: RayError) -> None:
+        """Reject the photo that was in hand at two deaths of a task, one after the other.
+
+        One death says nothing about the photo: nodes go away, and memory runs out.
+        """
+        path, crashed = in_hand_path(self._root, task.shard), self._crashed[task.index]
         source = path.read_text(encoding="utf-8") if path.is_file() else None
-        if source is None or source in crashed or len(crashed) == _MAX_CRASHED:
-            raise RuntimeError(
-                f"the actor that made shard {task.shard} died {self._deaths[index]} times, and not "
-                f"at one photo alone; it is about {task.num_photos} photos from "
+        if source is None or self.deaths[task.index] > self._retries + _MAX_DEATHS:
+            raise ActorsDied(
+                f"the actor that made shard {task.shard} died {self.deaths[task.index]} times, and "
+                f"not at one photo alone; it is about {task.num_photos} photos from "
                 f"{task.photos[0].source}; finished shards are kept; the last death: "
                 f"{_first_line(error)}"
             ) from error
-        logger.warning("photo %s ended its process again; it is rejected", source)
-        crashed.add(source)
+        if self._suspects.get(task.index) == source:
+            logger.warning("photo %s ended its process again; it is rejected", source)
+            crashed.add(source)
+        self._suspects[task.index] = source
+
+
+def _as_raised(error: RayTaskError) -> BaseException:
+    """Return what ended a task as it was raised, where a user can mend it.
+
+    Anything else is a fault of ours, and keeps the actor's traceback.
+    """
+    if isinstance(error.cause, OSError | SourceChanged):
+        return error.cause
+    return RuntimeError(f"a detection actor failed: {error}")
 
 
 def _first_line(error: RayError) -> str:

@@ -95,6 +95,10 @@ class Rejected(Exception):
         self.detail = detail
 
 
+class SourceChanged(ValueError):
+    """A source is no longer the one that was listed."""
+
+
 class CorruptShard(ValueError):
     """A shard's bytes are not those that its manifest names."""
 

@@ -7,9 +7,7 @@ options alone, so it does not matter who makes it, when, or how often it was beg
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -192,15 +190,7 @@ class ShardMaker:
         rows = [answers[photo.source] for photo in task.photos]
         faces = [row for row in rows if "image" in row]
         rejects = [row for row in rows if "reason" in row]
-        try:
-            summary = write_shard(self._root, task, faces, rejects)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{os.strerror(error.errno or errno.EIO)}: cannot write shard {task.shard} into "
-                f"{self._root}; finished shards are kept, so make room or lend the rights there, "
-                "and run it again",
-            ) from error
+        summary = write_shard(self._root, task, faces, rejects)
         in_hand_path(self._root, task.shard).unlink(missing_ok=True)
         return summary
 
@@ -212,13 +202,13 @@ class ShardMaker:
             "source_bytes": photo.size_bytes,
         }
         try:
-            if is_crashed:
-                raise Rejected(Reason.CRASHED, f"{self._options.detector} or the decoder")
             raw = self._source.read(photo, max_bytes=self._options.max_file_mib << 20)
             known |= {
                 "source_bytes": len(raw),
                 "source_sha256": hashlib.sha256(raw).hexdigest(),
             }
+            if is_crashed:
+                raise Rejected(Reason.CRASHED, f"{self._options.detector} or the decoder")
             return known | self._face_of(photo, raw)
         except Rejected as error:
             return known | {"reason": str(error.reason), "detail": error.detail}

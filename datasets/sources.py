@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from datasets.archive import TarSource
-from datasets.choice import choose_identities, read_names
+from datasets.choice import NobodyLeft, choose_identities, read_names
 from datasets.config import IngestConfig
 from datasets.folder import OUTSIDE, FolderSource
 from datasets.photos import Listing, Source, counted
@@ -74,28 +74,41 @@ class Wanted:
             None if config.boxes is None else read_boxes(config.boxes),
         )
 
-    def of(self, listing: Listing) -> Listing:
+    def of(self, listing: Listing, *, more_to_come: bool = False) -> Listing:
         """Return the wanted photos of a listing, with their boxes, and count the others.
 
+        Args:
+            listing: what the source holds.
+            more_to_come: it may hold none of the wanted photos yet.
+
         Raises:
-            NobodyLeft: the lists leave no photo.
+            ValueError: no photo is wanted, or none has a box, and none is to come.
         """
         if not len(listing):
             return listing
-        notes: dict[str, int] = {}
+        photos, left_out, notes = listing.photos, dict(listing.left_out), dict(listing.notes)
         if self.identity_meta is not None:
-            notes |= _notes(missing_photos(listing.photos, self.identity_meta))
-        chosen = choose_identities(
-            listing.photos, keep=self.keep, leave_out=self.leave_out, meta=self.identity_meta
-        )
+            notes |= _missing(missing_photos(photos, self.identity_meta))
+        try:
+            chosen = choose_identities(
+                photos, keep=self.keep, leave_out=self.leave_out, meta=self.identity_meta
+            )
+        except NobodyLeft:
+            if more_to_come:
+                left_out["of identities that are not wanted"] = len(listing)
+                return Listing(photos.slice(0, 0), left_out, listing.found, notes, photos)
+            raise
+        left_out |= chosen.left_out
         if chosen.unmatched:
-            notes["names in the lists that are no identity of the source"] = len(chosen.unmatched)
-        photos = _of_large_identities(chosen.photos, self.min_photos)
-        too_few = {TOO_FEW: chosen.photos.num_rows - photos.num_rows}
-        if self.boxes is not None:
-            photos, notes["photos without a row in the box csv"] = with_boxes(photos, self.boxes)
-        left_out = listing.left_out | chosen.left_out | too_few
-        return Listing(photos, counted(left_out), listing.found, listing.notes | counted(notes))
+            notes[f"names that are no identity here, such as {chosen.unmatched[0]}"] = len(
+                chosen.unmatched
+            )
+        wanted = _of_large_identities(chosen.photos, self.min_photos)
+        left_out[TOO_FEW] = chosen.photos.num_rows - wanted.num_rows
+        if self.boxes is not None and wanted.num_rows:
+            wanted, num_without = with_boxes(wanted, self.boxes, may_all_lack=more_to_come)
+            notes["photos without a row in the box csv"] = num_without
+        return Listing(wanted, counted(left_out), listing.found, counted(notes), photos)
 
 
 def check_photos(source: Source, listing: Listing, wanted: Listing) -> None:
@@ -124,7 +137,7 @@ def check_photos(source: Source, listing: Listing, wanted: Listing) -> None:
     )
 
 
-def _notes(missing: MissingPhotos) -> dict[str, int]:
+def _missing(missing: MissingPhotos) -> dict[str, int]:
     return {
         "photos that identity_meta counts and the source lacks": missing.num_photos_missing,
         "training identities of identity_meta without a photo": missing.num_absent_train,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from datasets.events import EventLog
 from datasets.plan import IngestPlan
 from datasets.shard import ShardSummary
 from datasets.snapshots import count_rejects
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,10 @@ class Tally:
 
     def stopped(self, error: BaseException) -> None:
         """Log why nothing was published."""
-        self._events.write("stopped", reason=f"{type(error).__name__}: {error}")
+        try:
+            self._events.write("stopped", reason=f"{type(error).__name__}: {error}")
+        except OSError:  # the disk may be what the error is about
+            logger.warning("the event log cannot be written", exc_info=True)
 
     def _tell(self, event: str) -> None:
         photos = sum(summary.num_photos for summary in self._summaries)

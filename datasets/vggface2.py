@@ -98,13 +98,16 @@ def read_boxes(path: Path) -> pa.Table:
     return pa.table([photos.take(pa.array(kept)), box], schema=BOXES_SCHEMA)
 
 
-def with_boxes(photos: pa.Table, boxes: pa.Table) -> tuple[pa.Table, int]:
+def with_boxes(
+    photos: pa.Table, boxes: pa.Table, *, may_all_lack: bool = False
+) -> tuple[pa.Table, int]:
     """Give each photo the box of its row in the csv.
 
     Args:
         photos: a listing; only `source` is looked at. A `box` column is replaced.
         boxes: what `read_boxes` returned. A name in it matches the photo of that source, else the
             photos of that source without their suffix.
+        may_all_lack: no error where none has a row; more photos are to come.
 
     Returns:
         The listing with its `box` column, null where the csv has no row; and how many those are.
@@ -115,7 +118,7 @@ def with_boxes(photos: pa.Table, boxes: pa.Table) -> tuple[pa.Table, int]:
     sources, names = photos["source"].combine_chunks(), boxes["photo"].combine_chunks()
     stems = pc.replace_substring_regex(sources, r"\.[^./]*$", "")
     row = pc.coalesce(pc.index_in(sources, names), pc.index_in(stems, names))
-    if len(row) and row.null_count == len(row):
+    if len(row) and row.null_count == len(row) and not may_all_lack:
         raise ValueError(
             f"none of the {len(row)} photos has a row in the box csv: the photos are named such "
             f"as {quoted(sources[0].as_py())}, the rows such as "

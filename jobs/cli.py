@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from jobs.signals import take_sigterm_for_ctrl_c
+
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("datasets", "trainer", "miner", "jobs", "dashboards")
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = wrong_datasets()
     if wrong:
         return _refuse(wrong)
+    take_sigterm_for_ctrl_c()
     try:
         run: Callable[[Sequence[str]], int] = import_module(VERBS[verb][0]).run
         return run(flags)
@@ -87,7 +90,7 @@ def is_bad_input(error: Exception) -> bool:
 def is_expected_failure(error: Exception) -> bool:
     """Say whether an error's sentence is enough: a failure we name, in place of a bug."""
     # By name, so that this module imports nothing heavy before a verb is chosen.
-    named = ("RunFailed", "LockHeld", "MiningFailed", "JobFailed")
+    named = ("ActorsDied", "RunFailed", "LockHeld", "MiningFailed", "JobFailed")
     return isinstance(error, OSError) or type(error).__name__ in named
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterator
 
 import ray
 
 from jobs.config import ClusterConfig, RunConfig
+from jobs.signals import take_sigterm_for_ctrl_c
 
 _GIB = 1 << 30
 
@@ -42,25 +41,12 @@ def ray_cluster(config: ClusterConfig) -> Iterator[None]:
         )
     else:
         ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
-    # Ray's own handler ends the process on the spot: nothing would be closed or logged.
-    with _sigterm_as_ctrl_c():
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Take SIGTERM, as `ray job stop` sends it, for Ctrl-C: both end the block in good order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can set handlers
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ray sets a handler that ends the process on the spot: nothing would be closed or logged.
+    take_sigterm_for_ctrl_c()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        ray.shutdown()
 
 
 def check_fits(config: RunConfig) -> None:

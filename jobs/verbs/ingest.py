@@ -46,8 +46,8 @@ def run(flags: Sequence[str]) -> int:
     with Work(args.source, args.out, args.config) as work:
         if args.follow:
             _follow(args, work)
-        report = _once(args, work)
-    print_report(report, work.root)
+        else:
+            print_report(_once(args, work), work.root)
     return 0
 
 
@@ -65,7 +65,7 @@ def _once(args: Ingest, work: Work) -> IngestReport:
 
 
 def _follow(args: Ingest, work: Work) -> None:
-    """Take new photos until the user interrupts, and say at every snapshot what there is."""
+    """Take new photos until an interrupt ends it, and say at every snapshot what there is."""
     from datasets.follow import follow
     from jobs.cluster import ray_cluster
     from jobs.watch import ingest_progress

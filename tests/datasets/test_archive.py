@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from datasets import archive
-from datasets.archive import LINKS, REPLACED, SPECIAL, UNSAFE, TarSource
+from datasets.archive import LINKS, REPLACED, SPECIAL, TWICE, UNSAFE, TarSource
 from datasets.config import IngestConfig
 from datasets.detect import make_detector
-from datasets.folder import FolderSource
+from datasets.folder import BELOW, NO_IMAGES, OUTSIDE, FolderSource
 from datasets.photos import Listing, Photo, photos_of
 from datasets.plan import plan_ingest
 from datasets.schema import Reason, Rejected
@@ -67,6 +67,7 @@ def test_archive_lists_and_reads_what_the_folder_does(tmp_path: Path, suffix: st
 
     photos = list(photos_of(source.scan().photos))
 
+    assert source.scan().left_out == plain.scan().left_out
     columns = ["identity", "source", "size_bytes"]
     assert source.scan().photos.select(columns) == plain.scan().photos.select(columns)
     for photo in [photo for photo in photos if photo.size_bytes]:
@@ -153,6 +154,15 @@ def test_damaged_gzip_is_refused_and_leaves_nothing(
     assert not list((tmp_path / "cache").glob("*.parquet"))
 
 
+def test_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    write_members(tmp_path / "photos.tar", *(member(f"a/{number}.jpg") for number in range(9)))
+    raw = bytearray((tmp_path / "photos.tar").read_bytes())
+    raw[5 * 1024 + 100] ^= 1  # in the sixth header
+    (tmp_path / "photos.tar").write_bytes(raw)
+    with pytest.raises(ValueError, match="no member and no end mark at byte 5120"):
+        source_of(tmp_path / "photos.tar").scan()
+
+
 @pytest.mark.parametrize("kept", [700, 10 * 512, -1024 * 9])
 def test_tar_that_is_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
     path = pack(write_tree(tmp_path / "photos", {"a": 20}), tmp_path / "photos.tar")
@@ -170,7 +180,7 @@ def test_gzip_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_unsafe_members_are_counted_and_never_read(tmp_path: Path) -> None:
     source = write_members(
         tmp_path / "photos.tar",
-        member("train/a/0001.jpg"),
+        member("a/0001.jpg"),
         member("./b/0001.jpg"),
         member("/etc/passwd.jpg"),
         member("../../a/0002.jpg"),
@@ -188,18 +198,34 @@ def test_unsafe_members_are_counted_and_never_read(tmp_path: Path) -> None:
         UNSAFE: 3,
         LINKS: 2,
         SPECIAL: 2,
-        "outside any identity's folder": 1,
+        OUTSIDE: 1,
+        NO_IMAGES: 1,
     }
 
 
 def test_later_member_of_the_same_name_replaces_the_earlier(tmp_path: Path) -> None:
     source = write_members(
-        tmp_path / "photos.tar", member("x/a/1.jpg"), member("a/2.jpg"), member("later/a/1.jpg")
+        tmp_path / "photos.tar", member("a/1.jpg"), member("a/2.jpg"), member("./a/1.jpg")
     )
     listing = source.scan()
     assert (names(listing), listing.left_out) == (["a/1.jpg", "a/2.jpg"], {REPLACED: 1})
     first = next(photos_of(listing.photos))
-    assert source.read(first, max_bytes=100) == b"later/a/1.jpg"
+    assert source.read(first, max_bytes=100) == b"./a/1.jpg"
+
+
+def test_identities_lie_at_one_depth(tmp_path: Path) -> None:
+    source = write_members(
+        tmp_path / "photos.tar",
+        *(member(f"vgg/train/a/{number}.jpg") for number in range(3)),
+        member("vgg/test/b/0.jpg"),
+        member("vgg/test/a/0.jpg"),
+        member("vgg/cover/0.jpg"),
+        member("vgg/train/a/old/0.jpg"),
+        member("vgg/train/b/old/0.jpg"),
+    )
+    listing = source.scan()
+    assert names(listing) == ["a/0.jpg", "a/1.jpg", "a/2.jpg", "b/0.jpg"]
+    assert listing.left_out == {OUTSIDE: 1, BELOW: 2, TWICE: 1}
 
 
 def test_names_that_are_not_utf8_are_those_of_the_folder(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ def test_photos_are_listed_sorted_with_posix_sources(tmp_path: Path) -> None:
         ("n000002", "n000002/0001_01.jpg"),
         ("n000002", "n000002/0002_01.jpg"),
     ]
+    assert FolderSource(tmp_path).scan().left_out == {
+        "files without an image's suffix": 1,
+        "photos or folders below an identity's folder": 1,
+    }
     first = tmp_path / "n000001" / "0001_01.jpg"
     assert photos[0].size_bytes == first.stat().st_size
 
@@ -96,7 +100,7 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
 def test_photos_outside_identity_folders_are_counted(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 1})
     (tmp_path / "loose.jpg").write_bytes(b"x")
-    assert FolderSource(tmp_path).scan().left_out == {"outside any identity's folder": 1}
+    assert FolderSource(tmp_path).scan().left_out == {"photos outside any identity's folder": 1}
 
 
 def test_identity_folder_that_cannot_be_read_is_counted(

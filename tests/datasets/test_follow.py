@@ -55,6 +55,7 @@ def test_photos_settle_as_in_a_slow_count(
 ) -> None:
     settling = Settling(float(settle))
     since: dict[str, tuple[tuple[int, int], int]] = {}
+    told: set[tuple[str, tuple[tuple[int, int], int]]] = set()
     for now, photos in enumerate(looks):
         names = sorted(photos)
         rows = [
@@ -69,7 +70,11 @@ def test_photos_settle_as_in_a_slow_count(
             else (photos[name], now)
             for name in names
         }
-        assert found.tolist() == [now - since[name][1] >= settle for name in names]
+        still = [now - since[name][1] >= settle for name in names]
+        assert found.settled.tolist() == still
+        for name, is_still, is_fresh in zip(names, still, found.fresh.tolist(), strict=True):
+            assert is_fresh == (is_still and (name, since[name]) not in told)
+            told |= {(name, since[name])} if is_still else set()
 
 
 @pytest.mark.ray
@@ -135,6 +140,37 @@ def test_photos_without_a_face_wait_for_the_first_one(
         "none of 1 photos gave a face (empty_file"
     ]
     assert snapshot_numbers(root) == [1]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_only_photo_is_taken_when_it_is_mended(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    (source / "a").mkdir(parents=True)
+    (source / "a" / "1.jpg").write_bytes(b"")
+    time = Time(None, None, None, lambda: write_photo(source / "a" / "1.jpg", 3), None, None)
+    reports = []
+    with pytest.raises(Stop), Ingest(source, tmp_path / "faces", WHOLE) as work:
+        for report in follow(work, FOLLOW, clock=time.clock, sleep=time.sleep):
+            reports.append((report.faces, report.rejects))
+    assert reports == [(1, {})]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_box_csv_and_lists_may_match_nothing_yet(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "photos", {"a": 1})
+    (tmp_path / "keep.txt").write_text("b\n")
+    (tmp_path / "boxes.csv").write_text('NAME_ID,X,Y,W,H\n"b/0001_01",1,1,30,30\n')
+    config = replace(WHOLE, keep=tmp_path / "keep.txt", boxes=tmp_path / "boxes.csv")
+    time = Time(None, lambda: write_tree(source, {"b": 2}), None, None, None)
+    with pytest.raises(Stop), Ingest(source, tmp_path / "faces", config) as work:
+        for report in follow(work, FOLLOW, clock=time.clock, sleep=time.sleep):
+            assert (
+                report.faces,
+                report.left_out["of an identity that is not in the keep list"],
+            ) == (2, 1)
+            assert report.notes == {"photos without a row in the box csv": 1}
 
 
 def test_ranges_of_following_are_checked() -> None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +21,8 @@ from datasets.faces import FaceStore
 from datasets.ingest import NoFaces, ingest
 from datasets.lock import LockHeld, WriterLock
 from datasets.photos import Photo
+from datasets.pool import ActorsDied
+from datasets.root import CannotWrite
 from datasets.schema import CorruptShard
 from datasets.shard import ShardMaker, ShardSummary, ShardTask
 from datasets.snapshots import snapshot_numbers
@@ -90,6 +95,49 @@ class DiesOfAPhoto(ShardMaker):
         if photo.source in ("a/0006_01.jpg", "b/0001_01.jpg"):
             os._exit(1)
         return super()._face_of(photo, raw)
+
+
+class DiesNearPhotos(ShardMaker):
+    """Its process ends four times, each time at another photo of task 1, or at none."""
+
+    def _face_of(self, photo: Photo, raw: bytes) -> dict[str, Any]:
+        deaths = self._root / "deaths"
+        count = len(deaths.read_text()) if deaths.exists() else 0
+        if (count, photo.source) in enumerate(
+            ("a/0005_01.jpg", "a/0006_01.jpg", "b/0001_01.jpg", "a/0006_01.jpg")
+        ):
+            deaths.write_text("x" * (count + 1))
+            os._exit(1)
+        return super()._face_of(photo, raw)
+
+
+class OutOfMemory(ShardMaker):
+    """Has no memory for one photo."""
+
+    def _face_of(self, photo: Photo, raw: bytes) -> dict[str, Any]:
+        if photo.source == "a/0006_01.jpg":
+            raise MemoryError("std::bad_alloc")
+        return super()._face_of(photo, raw)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+import ray
+
+from datasets.ingest import ingest
+from tests.datasets.photos import WHOLE
+
+
+def kill(progress):
+    if progress.shards == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+ingest(Path(sys.argv[1]), Path(sys.argv[2]), WHOLE, kill)
+"""
 
 
 @pytest.fixture
@@ -189,7 +237,7 @@ def test_shard_whose_actors_die_again_and_again_ends_with_its_name(
     source: Path, tmp_path: Path
 ) -> None:
     config = replace(WHOLE, shard_retries=1)
-    with pytest.raises(RuntimeError, match=r"died 2 times, and not at one photo .* from a/0005"):
+    with pytest.raises(ActorsDied, match=r"died 2 times, and not at one photo .* from a/0005"):
         ingest(source, tmp_path / "faces", config, maker=AlwaysDies)
     assert snapshot_numbers(tmp_path / "faces") == []
 
@@ -204,11 +252,25 @@ def test_photos_that_kill_their_process_are_rejected(source: Path, tmp_path: Pat
         "b/0001_01.jpg",
     }
     assert not list((tmp_path / "faces" / "shards").glob("*.in-hand"))
+    assert not ingest(source, tmp_path / "faces", config, maker=DiesOfAPhoto).is_published
+
+
+def test_photo_that_was_only_near_a_death_is_kept(source: Path, tmp_path: Path) -> None:
+    publish_plainly(source, tmp_path / "plain")
+    config = replace(WHOLE, shard_retries=1)
+    ingest(source, tmp_path / "faces", config, maker=DiesNearPhotos)
+    assert bytes_of(tmp_path / "faces") == bytes_of(tmp_path / "plain")
+
+
+def test_memory_that_runs_out_is_a_death_of_the_actor(source: Path, tmp_path: Path) -> None:
+    config = replace(WHOLE, shard_retries=1)
+    report = ingest(source, tmp_path / "faces", config, maker=OutOfMemory)
+    assert (report.faces, report.rejects["crashed"]) == (14, 1)
 
 
 def test_full_disk_ends_the_ingest_and_nothing_is_published(source: Path, tmp_path: Path) -> None:
     root = tmp_path / "faces"
-    with pytest.raises(OSError, match=r"No space left on device: cannot write shard \w+ into .*fa"):
+    with pytest.raises(CannotWrite, match=r"No space left on device: cannot write into .*/faces;"):
         ingest(source, root, WHOLE, maker=DiskFull)
     assert snapshot_numbers(root) == []
     assert not [path for path in root.rglob("*") if path.name.startswith(".staging")]
@@ -232,8 +294,57 @@ def test_output_that_cannot_be_written_is_one_sentence(source: Path, tmp_path: P
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError, match=r"file is a file; name a folder to put the faces"):
         ingest(source, tmp_path / "file" / "faces", WHOLE)
-    with pytest.raises(OSError, match=r"cannot write into /proc/faces; name another folder"):
+    with pytest.raises(CannotWrite, match=r"cannot write into /proc/faces; make room, lend the"):
         ingest(source, Path("/proc/faces"), WHOLE)
+
+
+def test_output_in_the_source_or_among_other_things_is_refused(
+    source: Path, tmp_path: Path
+) -> None:
+    for out in (source, source / "faces"):
+        with pytest.raises(ValueError, match="lies in the source .*; name a folder outside of it"):
+            ingest(source, out, WHOLE)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match=r"holds other things than faces, such as letter.txt"):
+        ingest(source, tmp_path / "home", WHOLE)
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
+
+
+def test_contact_sheet_that_fails_does_not_undo_the_snapshot(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datasets.ingest.write_faces_page", fail)
+    report = ingest(source, tmp_path / "faces", WHOLE)
+    assert (report.is_published, report.pictures) == (True, ())
+    assert read_events(tmp_path / "faces" / "events", "ingest")[-1]["event"] == "published"
+
+
+def test_full_disk_of_the_driver_says_where(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **fields: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datasets.tally.EventLog.write", fail)
+    with pytest.raises(CannotWrite, match=r"No space left on device: cannot write into .*/faces;"):
+        ingest(source, tmp_path / "faces", WHOLE)
+
+
+def test_killed_driver_is_gone_on_from(source: Path, tmp_path: Path) -> None:
+    publish_plainly(source, tmp_path / "plain")
+    root = tmp_path / "faces"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(source), str(root)], capture_output=True, timeout=120
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert snapshot_numbers(root) == []
+    report = ingest(source, root, replace(WHOLE, actors=2))
+    assert report.shards_reused >= 2
+    assert bytes_of(root) == bytes_of(tmp_path / "plain")
 
 
 def test_second_writer_is_refused(source: Path, tmp_path: Path) -> None:

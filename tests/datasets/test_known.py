@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.detect import make_detector
 from datasets.faces import FaceStore
-from datasets.known import Known, News, find_news
+from datasets.known import Known, News, Watched, find_news
 from datasets.layout import vggface2_layout
 from datasets.photos import LISTING_SCHEMA, Photo
 from datasets.plan import plan_ingest
+from datasets.schema import CorruptShard
 from datasets.shard import face_options, task_digest
 from datasets.snapshots import read_snapshot
 from tests.datasets.photos import WHOLE, bytes_of, publish_plainly, write_photo, write_tree
@@ -74,7 +76,7 @@ def test_news_are_those_of_a_slow_comparison(
         known_of(answers),
         3,
         lambda photo: "new" if photo.source in damaged else "old",
-        settled,
+        watched=Watched(settled=settled, fresh=settled),
     )
     expected: dict[str, int | None] = {}
     retried: dict[str, int] = {}
@@ -101,6 +103,34 @@ def test_news_are_those_of_a_slow_comparison(
     assert news.gone == sum(
         answer == "face" and source not in sizes for source, (answer, _) in answers.items()
     )
+
+
+def test_only_what_is_fresh_is_read_again_and_gone_is_what_the_whole_source_lacks() -> None:
+    photos = listing_of({"a/0.jpg": 1, "a/1.jpg": 1})
+    known = known_of({"a/1.jpg": ("no_face", 1), "a/2.jpg": ("face", 1), "a/3.jpg": ("face", 1)})
+    settled, everything = np.array([True, True]), listing_of({"a/0.jpg": 1, "a/2.jpg": 1})
+    read: list[str] = []
+
+    def digest(photo: Photo) -> str:
+        read.append(photo.source)
+        return "new"
+
+    for fresh in (False, True):
+        watched = Watched(settled=settled, fresh=np.array([True, fresh]))
+        news = find_news(photos, known, 1, digest, everything=everything, watched=watched)
+        assert news.photos["source"].to_pylist() == ["a/0.jpg", "a/1.jpg"][: 1 + fresh]
+        assert news.gone == 1
+    assert read == ["a/1.jpg"]
+
+
+def test_published_shard_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 3}), tmp_path / "faces")
+    (shard,) = read_snapshot(tmp_path / "faces").shards
+    path = tmp_path / "faces" / "shards" / f"{shard.summary.shard}.parquet"
+    for damage in (lambda: path.write_bytes(path.read_bytes()[:50]), path.unlink):
+        damage()
+        with pytest.raises(CorruptShard, match=r"is published and cannot be read .*; restore it"):
+            Known.nothing().plus(tmp_path / "faces", [shard.summary])
 
 
 def test_rejects_are_tried_again_when_their_bytes_change(tmp_path: Path) -> None:

@@ -46,12 +46,12 @@ def test_absent_source_is_named(tmp_path: Path) -> None:
 def test_identities_with_few_photos_are_left_out_and_counted(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 1, "b": 3})
     (tmp_path / "loose.jpg").write_bytes(b"x")
-    assert wanted(tmp_path).left_out == {"outside any identity's folder": 1}
+    assert wanted(tmp_path).left_out == {"photos outside any identity's folder": 1}
     few = wanted(tmp_path, min_photos_per_identity=2)
     assert few.photos["identity"].to_pylist() == ["b"] * 3
     assert few.left_out == {
         "of an identity with too few photos": 1,
-        "outside any identity's folder": 1,
+        "photos outside any identity's folder": 1,
     }
 
 
@@ -74,7 +74,7 @@ def test_lists_and_boxes_of_the_configuration_are_applied(tmp_path: Path) -> Non
     assert listing.photos["box"].to_pylist() == [[1, 2, 11, 22], None, None]
     assert listing.left_out == {"of an identity in the leave-out list": 1}
     assert listing.notes == {
-        "names in the lists that are no identity of the source": 1,
+        "names that are no identity here, such as Nobody": 1,
         "photos that identity_meta counts and the source lacks": 4,
         "photos without a row in the box csv": 2,
     }
