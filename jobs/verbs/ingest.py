@@ -98,6 +98,8 @@ def print_report(report: IngestReport, root: Path) -> None:
     from datasets.progress import duration
 
     table = Table(title=f"Faces in {root}", show_header=False, title_justify="left")
+    for _ in ("name", "value"):
+        table.add_column(overflow="fold")  # a path that is cut off is of no use
     state = "published" if report.is_published else "nothing new, the snapshot stays"
     rate = f", {report.made_photos / report.seconds:.0f} photos/s" if report.made_photos else ""
     for name, value in (

@@ -15,7 +15,10 @@ PLAIN = ["--detector", "none", "--crop-px", "32", "--actors", "1"]
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_ingest_prints_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ingest_prints_what_came_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     source, out = write_tree(tmp_path / "photos", {"a": 3, "b": 1}), tmp_path / "faces"
     write_bad_photos(source / "a")
     (source / "a" / "notes.txt").write_text("no photo")
