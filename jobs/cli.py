@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 from jobs.signals import take_sigterm_for_ctrl_c
@@ -43,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(_usage())
         return DONE
+    if args[0] == "--version":
+        print(f"facequarry {version('facequarry')}")
+        return DONE
     verb, *flags = args
     if verb not in VERBS:
         return _refuse(f"unknown verb {verb!r}; one of: {', '.join(VERBS)}")
@@ -60,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough of it, as `head` does; flushing at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except Exception as error:
         if is_bad_input(error):
             logger.debug("bad input", exc_info=True)
@@ -118,7 +127,8 @@ def _usage() -> str:
             "",
             *lines,
             "",
-            "facequarry VERB --help lists a verb's flags with units and defaults.",
+            "facequarry VERB --help lists a verb's flags with units and defaults;",
+            "facequarry --version prints the version.",
         ]
     )
 
