@@ -8,6 +8,7 @@ and an ingest that goes on neither lists nor unpacks the archive again.
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import hashlib
@@ -41,7 +42,7 @@ from datasets.photos import (
     is_photo_name,
     name_of,
 )
-from datasets.publish import staged_file
+from datasets.publish import sha256_file, staged_file
 from datasets.schema import Reason, Rejected, SourceChanged
 
 # Restart points: closer ones cost each actor memory (some 36 KB a point), wider ones cost time
@@ -49,7 +50,8 @@ from datasets.schema import Reason, Rejected, SourceChanged
 _MIN_SPACING_BYTES = 4 << 20
 _MAX_POINTS = 2048
 _BLOCK_BYTES = 512
-_LEFT_OUT = b"left_out"
+_LEFT_OUT, _INDEX = b"left_out", b"index_sha256"
+_NO_FAULT_OF_THE_ARCHIVE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 UNSAFE = "archive members with an unsafe path"
 LINKS = "archive members that are links"
@@ -69,9 +71,8 @@ class TarSource:
     path: Path
     cache: Path
     """Folder for the archive's listing and restart points; every actor must see it."""
-    size_bytes: int
-    """Size of the archive when it was opened; it must not change."""
-    modified_ns: int
+    state: tuple[int, int, int]
+    """Inode, size and time of the archive when it was opened; it must stay what it was."""
     is_gzip: bool
 
     @classmethod
@@ -89,7 +90,7 @@ class TarSource:
                 f"{path} is a file, but no tar or tar.gz (it starts with {head[:8]!r}); name an "
                 "archive, or the folder that holds <identity>/<image>"
             )
-        return cls(path, cache, status.st_size, status.st_mtime_ns, head[:2] == b"\x1f\x8b")
+        return cls(path, cache, _state(status), is_gzip=head[:2] == b"\x1f\x8b")
 
     def scan(self, on_listing: OnListing | None = None) -> Listing:
         """List the images, in one pass over the whole archive; later scans read the cache.
@@ -97,9 +98,9 @@ class TarSource:
         Raises:
             ValueError: the archive is cut off, damaged or no tar.
         """
-        if not (self._listing_path.is_file() and (self._index_path.is_file() or not self.is_gzip)):
-            self._list(on_listing)
-        photos = pq.read_table(self._listing_path)
+        photos = self._cached()
+        if photos is None:
+            photos = self._list(on_listing)
         left_out = json.loads(photos.schema.metadata[_LEFT_OUT])
         return Listing(photos.cast(LISTING_SCHEMA), left_out, "an archive without images")
 
@@ -113,19 +114,21 @@ class TarSource:
             raise Rejected(Reason.TOO_LARGE, f"{photo.size_bytes} bytes, limit {max_bytes}")
         if photo.size_bytes == 0:
             raise Rejected(Reason.EMPTY_FILE, "0 bytes")
-        reader = _reader(self)
-        try:
-            raw = reader.pread(photo.size_bytes, photo.offset_bytes)
-        except OSError as error:
-            raise Rejected(Reason.UNREADABLE, str(error)) from error
+        raw = _reader(self).pread(photo.size_bytes, photo.offset_bytes)
         if len(raw) < photo.size_bytes:
+            self.check()
             raise Rejected(Reason.TRUNCATED, f"{len(raw)} of {photo.size_bytes} bytes")
         return raw
 
+    def check(self) -> None:
+        """See that the archive is the one that was listed, as `Source` says."""
+        if _state(self.path.stat()) != self.state:
+            raise SourceChanged(f"{self.path} changed while it was read; start the ingest again")
+
     @property
     def _key(self) -> str:
-        name = f"{self.path.name}\0{self.size_bytes}\0{self.modified_ns}"
-        return f"{self.path.name}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:12]}"
+        name = os.fsencode(self.path) + repr(self.state).encode()
+        return hashlib.sha256(name).hexdigest()[:16]
 
     @property
     def _listing_path(self) -> Path:
@@ -135,32 +138,53 @@ class TarSource:
     def _index_path(self) -> Path:
         return self.cache / f"{self._key}.gzidx"
 
-    def _list(self, on_listing: OnListing | None) -> None:
-        with _saying_what_is_wrong(self.path), ThreadPoolExecutor(1) as pool:
+    def _cached(self) -> pa.Table | None:
+        """Return the listing of an earlier pass; None where there is none that can be used."""
+        try:
+            photos = pq.read_table(self._listing_path)
+            index = sha256_file(self._index_path) if self.is_gzip else ""
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return None
+        return photos if photos.schema.metadata.get(_INDEX) == index.encode() else None
+
+    def _list(self, on_listing: OnListing | None) -> pa.Table:
+        try:
+            return self._list_whole(on_listing)
+        except BaseException:
+            self._index_path.unlink(missing_ok=True)
+            raise
+
+    def _list_whole(self, on_listing: OnListing | None) -> pa.Table:
+        size_bytes = self.state[1]
+        with ThreadPoolExecutor(1) as pool:
             index = pool.submit(self._write_index)
-            with self.path.open("rb") as file:
+            with _saying_what_is_wrong(self.path), self.path.open("rb") as file:
                 # Beside listing, this checks what indexed_gzip does not: that the end is there.
                 stream: IO[bytes] = gzip.open(file) if self.is_gzip else file  # type: ignore[assignment]
                 tell = file.tell
                 photos, left_out = _list_members(
-                    stream, lambda: on_listing and on_listing(tell() / self.size_bytes)
+                    stream, lambda: on_listing and on_listing(tell() / size_bytes)
                 )
-            index.result()
-        metadata = {_LEFT_OUT: json.dumps(left_out)}
+            digest = index.result()
+        photos = photos.replace_schema_metadata({_LEFT_OUT: json.dumps(left_out), _INDEX: digest})
         with staged_file(self._listing_path, replace=True) as staging:
-            pq.write_table(photos.replace_schema_metadata(metadata), staging)
+            pq.write_table(photos, staging)
+        return photos
 
-    def _write_index(self) -> None:
+    def _write_index(self) -> str:
+        """Write the restart points of a gzip file; return their digest, "" for a plain tar."""
         if not self.is_gzip:
-            return
+            return ""
         # Photos hardly shrink, so an archive's packed size is about its unpacked one.
-        spacing = max(_MIN_SPACING_BYTES, self.size_bytes // _MAX_POINTS)
+        spacing = max(_MIN_SPACING_BYTES, self.state[1] // _MAX_POINTS)
         with (
+            _saying_what_is_wrong(self.path),
             IndexedGzipFile(str(self.path), spacing=spacing) as file,
             staged_file(self._index_path, replace=True) as staging,
         ):
             file.build_full_index()
             file.export_index(str(staging))
+        return sha256_file(self._index_path)
 
 
 class _PlainReader:
@@ -176,19 +200,23 @@ class _PlainReader:
 
 @functools.lru_cache(maxsize=4)  # each process opens an archive once
 def _reader(source: TarSource) -> _PlainReader | IndexedGzipFile:
-    status = source.path.stat()
-    if (status.st_size, status.st_mtime_ns) != (source.size_bytes, source.modified_ns):
-        raise SourceChanged(f"{source.path} changed while it was read; start the ingest again")
+    source.check()
     if source.is_gzip:
         return IndexedGzipFile(str(source.path), index_file=str(source._index_path))
     return _PlainReader(source.path)
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager
 def _saying_what_is_wrong(path: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ZranError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ZranError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_FAULT_OF_THE_ARCHIVE:
+            raise
         raise ValueError(
             f"{path} is cut off, damaged or no tar archive ({error}); fetch it again"
         ) from error
@@ -212,9 +240,13 @@ def _list_members(stream: IO[bytes], say: Callable[[], object]) -> tuple[pa.Tabl
             say()
         # tarfile takes a header that it cannot read for the end.
         stream.seek(tar.offset)
-        if stream.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
+        end = stream.read(_BLOCK_BYTES)
+        if end != bytes(_BLOCK_BYTES):
             raise tarfile.ReadError(f"no member and no end mark at byte {tar.offset}")
-        while stream.read(1 << 20):
+        while end:
+            if end.count(0) != len(end):
+                raise tarfile.ReadError(f"more follows the end mark at byte {tar.offset}")
+            end = stream.read(1 << 20)
             say()
     return _of_one_depth({folder: builder.table() for folder, builder in above.items()}, left_out)
 
@@ -227,6 +259,8 @@ def _why_left_out(member: tarfile.TarInfo, path: PurePosixPath) -> str | None:
         return NO_IMAGES
     if path.is_absolute() or ".." in path.parts:
         return UNSAFE
+    if any(part.startswith(".") for part in path.parts):
+        return ""
     if member.issym() or member.islnk():
         return LINKS
     if not member.isreg() or member.issparse():

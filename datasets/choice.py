@@ -177,7 +177,7 @@ def _lfw_names(lines: list[str]) -> list[str] | None:
         return None
     names: list[str] = []
     for row in rest:
-        if row[1:]:  # people.txt holds the count of each of its ten sets
+        if row[1:] or not row[0].isdigit():  # people.txt holds the count of each of its ten sets
             names += row[0:3:2] if len(row) == 4 else row[:1]
     return names
 

@@ -79,29 +79,33 @@ class IngestConfig:
     """Largest file that is read, MiB (1..1024); above it: `too_large`."""
 
     min_photos_per_identity: int = 1
-    """Identities with fewer photos in the source are left out."""
+    """Identities with fewer photos in the source are left out (1 or more)."""
 
     keep: Path | None = None
-    """File with one identity a line: only these are looked at."""
+    """File with one identity a line, or a list of LFW's: only these are looked at."""
 
     leave_out: Path | None = None
-    """File with one identity a line, such as the people of an evaluation set: these are not."""
+    """File with one identity a line, or a list of LFW's, such as the people of an evaluation set:
+    these are not looked at. Commas, tabs and # end a name."""
 
     identity_meta: Path | None = None
-    """VGGFace2's identity_meta.csv: `keep` and `leave_out` may then give people's names."""
+    """VGGFace2's identity_meta.csv: --keep and --leave-out may then give people's names, in any
+    spelling (A. J. Cook is AJ_Cook)."""
 
     boxes: Path | None = None
-    """VGGFace2's loose_bb_*.csv: of several faces in a photo the one nearest to its box is taken.
-    Without a row, or without this file, it is the largest."""
+    """VGGFace2's loose_bb_*.csv: of several faces in a photo the one nearest to its box is taken,
+    and a photo without a face in its box is rejected (`away_from_box`). Without a row, or without
+    this file, it is the largest. Faces are made with boxes from the first ingest, or without."""
 
     photos_per_shard: int = 512
-    """Photos that make one shard: the unit of work, and of what a killed ingest loses."""
+    """Photos that make one shard (1..100000): the unit of work, and of what a killed ingest
+    loses."""
 
     actors: int | None = None
-    """Detection actors of one CPU each; default: one for each CPU of the cluster."""
+    """Detection actors of one CPU each; None takes one for each CPU of the cluster."""
 
     shard_retries: int = 3
-    """How often a shard is tried again after the actor that made it died."""
+    """How often a shard is tried again after the actor that made it died (0..100)."""
 
     shard_timeout_s: float | None = None
     """Longest wait for any one shard to be finished, seconds; default: 4 for each of its photos,
@@ -134,8 +138,8 @@ class IngestConfig:
             )
         if self.actors is not None and self.actors < 1:
             raise ValueError(f"actors is {self.actors}, expected 1 or more")
-        if self.shard_timeout_s is not None and not self.shard_timeout_s > 0:
-            raise ValueError(f"shard_timeout_s is {self.shard_timeout_s}, expected more than 0")
+        if self.shard_timeout_s is not None and not 0 < self.shard_timeout_s < 1e7:
+            raise ValueError(f"shard_timeout_s is {self.shard_timeout_s}, expected 0..10000000")
 
     def _check_detector(self) -> None:
         if self.detector not in get_args(DetectorName):

@@ -160,9 +160,11 @@ def iterate_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _parse(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
+            event = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError):
             continue  # torn by a killed writer and ended by the next attempt
+        if isinstance(event, dict):
+            yield event
 
 
 def last_attempt_by_step(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

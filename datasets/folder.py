@@ -88,6 +88,9 @@ class FolderSource:
             raise Rejected(Reason.EMPTY_FILE, "0 bytes")
         return raw
 
+    def check(self) -> None:
+        """Do nothing: a folder may change."""
+
 
 def _add_photos(folder: os.DirEntry[str], photos: ListingBuilder, left_out: Counter[str]) -> None:
     identity = name_of(folder.name)

@@ -233,7 +233,7 @@ class Ingest:
     def _log(self) -> EventLog:
         if self._events is None:
             events = read_events(self._root / EVENTS, "ingest")
-            attempt = 1 + max((event["attempt"] for event in events), default=0)
+            attempt = 1 + max((event.get("attempt", 0) for event in events), default=0)
             self._events = EventLog(self._root / EVENTS, "ingest", attempt=attempt)
         return self._events
 
@@ -290,5 +290,6 @@ def _notes(news: News) -> dict[str, int]:
         "rejected photos whose file changed, tried again": sum(news.retried.values()),
         "photos whose file changed since, their faces stay": news.changed,
         "photos with a face that this source lacks, their faces stay": news.gone,
+        "published faces of photos that are not wanted now, they stay": news.unwanted,
     }
     return {note: count for note, count in notes.items() if count}

@@ -67,6 +67,8 @@ class News:
     """Photos whose file has another size than the one that gave their face; the face stays."""
     gone: int
     """Photos with a face that the source lacks; the face stays."""
+    unwanted: int
+    """Photos with a face that the source has and the listing leaves out; the face stays."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +121,7 @@ def find_news(
         if not is_same_size or digest(photo) != old["source_sha256"]:
             again[row] = True
             reasons.append(old["reason"])
+    gone = _num_absent(known.faces, photos if everything is None else everything)
     is_new = again | (is_settled & ~(is_face | is_reject))
     retried_after = pa.array(np.full(len(again), snapshot, np.int32), mask=~again)
     new = photos.append_column("retried_after", retried_after).filter(pa.array(is_new))
@@ -126,11 +129,12 @@ def find_news(
         new.combine_chunks(),
         {reason: reasons.count(reason) for reason in sorted(set(reasons))},
         int(changed),
-        _num_gone(known.faces, photos if everything is None else everything),
+        gone,
+        _num_absent(known.faces, photos) - gone,
     )
 
 
-def _num_gone(faces: pa.Table, photos: pa.Table) -> int:
+def _num_absent(faces: pa.Table, photos: pa.Table) -> int:
     is_there = pc.is_in(faces["source"], value_set=_whole(photos["source"]))
     return int(np.count_nonzero(~_mask(is_there)))
 

@@ -97,6 +97,13 @@ class Source(Protocol):
             Rejected: it is unreadable, empty, larger than `max_bytes` or no regular file.
         """
 
+    def check(self) -> None:
+        """See that the source is still the one that was listed; a folder may always change.
+
+        Raises:
+            SourceChanged: it is another.
+        """
+
 
 class ListingBuilder:
     """Gathers photos into a listing table, a block at a time: Python objects live only as long."""

@@ -56,7 +56,8 @@ def contact_sheet(tiles: Sequence[tuple[RgbImage | None, str]], columns: int) ->
 def _write_line(page: RgbImage, line: str, left: int, base: int) -> None:
     # OpenCV's font has no letters beyond ASCII.
     text = line.encode("ascii", "replace").decode()
-    text = text if len(text) <= _LINE_LETTERS else text[: _LINE_LETTERS - 2] + ".."
+    if len(text) > _LINE_LETTERS:  # what tells photos apart is mostly at the end
+        text = text[:6] + ".." + text[8 - _LINE_LETTERS :]
     cv2.putText(
         page, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, 0.34, (40, 40, 40), 1, cv2.LINE_AA
     )
@@ -107,15 +108,15 @@ def write_rejects_page(source: Source, photos: pa.Table, rejects: pa.Table, path
         for name in some["source"].to_pylist():
             can_show = name in found and reason not in _NOT_SHOWN
             image = _thumbnail(source, found[name]) if can_show else None
-            tiles.append((image, f"{reason}\n{name.rpartition('/')[2]}"))
+            tiles.append((image, "\n".join([reason, *name.split("/")])))
     write_png(path, contact_sheet(tiles, _COLUMNS))
 
 
 def _face_tile(file: pq.ParquetFile, row: int) -> tuple[RgbImage, str]:
     group, row = divmod(row, ROW_GROUP_ROWS)
-    table = file.read_row_group(group, columns=["identity", "image"]).slice(row, 1)
+    table = file.read_row_group(group, columns=["source", "image"]).slice(row, 1)
     (face,) = table.to_pylist()
-    return decode_jpeg(face["image"]), face["identity"]
+    return decode_jpeg(face["image"]), face["source"].replace("/", "\n")
 
 
 def _tile(image: RgbImage | None) -> RgbImage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from datasets.shard import (
     task_digest,
 )
 from datasets.snapshots import Snapshot
+
+_SHARD_NAME = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,8 @@ def sweep_unnamed_shards(root: Path, current: Snapshot) -> int:
     of photos or with options that are no more.
     """
     named = {shard.summary.shard for shard in current.shards}
-    dead = {path.stem for path in (root / SHARDS).glob("*.*")} - named
+    made = [path for folder in (SHARDS, REJECTS) for path in (root / folder).glob("*.*")]
+    dead = {path.stem for path in made if _SHARD_NAME.fullmatch(path.stem)} - named
     for shard in dead:
         # The summary goes first: without it the rest is not there.
         (root / SHARDS / f"{shard}.json").unlink(missing_ok=True)

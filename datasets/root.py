@@ -58,7 +58,7 @@ def writing_into(root: Path, source: Path) -> Iterator[None]:
             raise
         finally:
             _sweep(root)
-            if was_empty and _holds_only_the_lock(root):
+            if was_empty and _holds_nothing_made(root):
                 _empty(root, keep_folder=was_there)
 
 
@@ -99,8 +99,8 @@ def _sweep(root: Path) -> None:
         sweep_staging(root / folder)
 
 
-def _holds_only_the_lock(root: Path) -> bool:
-    return root.exists() and [path.name for path in root.iterdir()] == [WRITER_LOCK]
+def _holds_nothing_made(root: Path) -> bool:
+    return root.exists() and {path.name for path in root.iterdir()} <= {WRITER_LOCK, EVENTS}
 
 
 def _empty(root: Path, *, keep_folder: bool) -> None:

@@ -115,6 +115,8 @@ class FaceOptions:
     min_face_px: int
     max_photo_mpx: int
     max_file_mib: int
+    choice: str
+    """Of several faces: `largest`, or `nearest_to_box` where a csv gives boxes."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as the JSON object that manifests hold."""

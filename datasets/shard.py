@@ -100,6 +100,7 @@ def face_options(config: IngestConfig, detector: Detector) -> FaceOptions:
         min_face_px=config.min_face_px,
         max_photo_mpx=config.max_photo_mpx,
         max_file_mib=config.max_file_mib,
+        choice="largest" if config.boxes is None else "nearest_to_box",
     )
 
 
@@ -176,6 +177,7 @@ class ShardMaker:
         Raises:
             OSError: it cannot be written (disk full, no permission); photos that cannot be read
                 are rejects, never errors.
+            SourceChanged: the source is no longer the one that was listed.
         """
         finished = read_summary(self._root, task.shard)
         if finished is not None:
@@ -187,6 +189,7 @@ class ShardMaker:
                 with staged_file(in_hand_path(self._root, task.shard), replace=True) as staging:
                     staging.write_text(photo.source, encoding="utf-8")
             answers[photo.source] = self._look_at(photo, is_crashed=photo.source in crashed)
+        self._source.check()  # or the rows would be another archive's
         rows = [answers[photo.source] for photo in task.photos]
         faces = [row for row in rows if "image" in row]
         rejects = [row for row in rows if "reason" in row]

@@ -125,13 +125,13 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
         )
         return Snapshot(
             number,
-            value["options"],
+            dict(value["options"]),
             shards,
-            value["num_identities"],
-            value["identities_sha256"],
-            value["retried"],
+            int(value["num_identities"]),
+            str(value["identities_sha256"]),
+            dict(value["retried"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is no manifest of a snapshot: {error!r}") from error
 
 

@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(flags)
     except KeyboardInterrupt:
         print(
-            "facequarry: interrupted; what was finished stays: the same command goes on from it "
-            "(a run with --resume)",
+            "facequarry: interrupted; what was finished stays: the same command goes on from it"
+            + (" with --resume" if verb in ("run", "demo", "submit") else ""),
             file=sys.stderr,
         )
         return INTERRUPTED

@@ -96,7 +96,7 @@ def ingest_progress() -> Iterator[Callable[[IngestProgress], None]]:
     with Progress("ingest", total=None, unit="photos") as progress:
 
         def show(now: IngestProgress) -> None:
-            if not now.total_photos:
+            if not now.total_photos or not now.shards:
                 return
             rejects = sum(now.rejects.values())
             progress.update(now.photos, total=now.total_photos, faces=now.faces, rejects=rejects)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from datasets.config import FollowConfig, IngestConfig
 from jobs.config import ClusterConfig, parse
@@ -70,7 +72,7 @@ def _follow(args: Ingest, work: Work) -> None:
     from jobs.cluster import ray_cluster
     from jobs.watch import ingest_progress
 
-    say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    say = partial(Console(stderr=True, highlight=False, soft_wrap=True).print, markup=False)
     say(
         f"watching {args.source} for photos that stand still for {args.watch.settle_s:g} s; "
         "Ctrl-C ends it"
@@ -83,10 +85,10 @@ def _follow(args: Ingest, work: Work) -> None:
             contextlib.closing(follow(work, args.watch, show)) as reports,
         ):
             for last in reports:
-                rejects = _counts(last.rejects)
                 say(
-                    f"snapshot {last.snapshot}: {last.new_photos} new photos, {last.faces} faces "
-                    f"of {last.identities} identities, rejected: {rejects}"
+                    f"snapshot {last.snapshot}: {last.new_photos} photos looked at; in all "
+                    f"{last.faces} faces of {last.identities} identities, rejected "
+                    f"{_counts(last.rejects)}"
                 )
     finally:
         if last is not None:
@@ -97,7 +99,8 @@ def print_report(report: IngestReport, root: Path) -> None:
     """Print what an ingest did as a table."""
     from datasets.progress import duration
 
-    table = Table(title=f"Faces in {root}", show_header=False, title_justify="left")
+    title = Text(f"Faces in {root}")  # as text: in markup a name's brackets would be lost
+    table = Table(title=title, show_header=False, title_justify="left")
     for _ in ("name", "value"):
         table.add_column(overflow="fold")  # a path that is cut off is of no use
     state = "published" if report.is_published else "nothing new, the snapshot stays"
@@ -109,11 +112,15 @@ def print_report(report: IngestReport, root: Path) -> None:
         ("rejected photos", _counts(report.rejects)),
         *((f"left out, {reason}", str(n)) for reason, n in report.left_out.items()),
         *((note, str(n)) for note, n in report.notes.items()),
-        ("shards", f"{report.shards_made} made, {report.shards_reused} reused"),
+        (
+            "shards",
+            f"{report.shards}: {report.shards_made} made now, {report.shards_reused} found "
+            "finished but unpublished",
+        ),
         ("time", duration(report.seconds) + rate),
         *((f"picture of {path.stem}", str(path)) for path in report.pictures),
     ):
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))
     Console().print(table)
 
 

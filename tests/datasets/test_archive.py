@@ -16,7 +16,7 @@ from datasets.detect import make_detector
 from datasets.folder import BELOW, NO_IMAGES, OUTSIDE, FolderSource
 from datasets.photos import Listing, Photo, photos_of
 from datasets.plan import plan_ingest
-from datasets.schema import Reason, Rejected
+from datasets.schema import Reason, Rejected, SourceChanged
 from datasets.shard import ShardMaker, face_options
 from datasets.snapshots import publish_snapshot
 from tests.datasets.photos import (
@@ -151,7 +151,7 @@ def test_damaged_gzip_is_refused_and_leaves_nothing(
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"photos.tar.gz is cut off, damaged or no tar archive"):
         source_of(path).scan()
-    assert not list((tmp_path / "cache").glob("*.parquet"))
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
 
 
 def test_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
@@ -247,6 +247,61 @@ def test_empty_and_large_members_are_rejected(tmp_path: Path) -> None:
         with pytest.raises(Rejected) as caught:
             source.read(Photo("a", "a/1.jpg", size), max_bytes=100)
         assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("suffix", ["gzidx", "parquet"])
+def test_damaged_cache_is_made_again(tmp_path: Path, suffix: str) -> None:
+    folder = write_tree(tmp_path / "photos", {"a": 3})
+    source = source_of(pack(folder, tmp_path / "photos.tar.gz"))
+    first = source.scan()
+    (path,) = (tmp_path / "cache").glob(f"*.{suffix}")
+    path.write_bytes(path.read_bytes()[:20])
+    archive._reader.cache_clear()
+    assert source.scan() == first
+    for photo in photos_of(first.photos):
+        assert source.read(photo, max_bytes=10**6) == (folder / photo.source).read_bytes()
+
+
+def test_archives_of_the_same_name_size_and_time_are_told_apart(tmp_path: Path) -> None:
+    found = []
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        path = write_members(tmp_path / name / "photos.tar", member(f"a/{name}.jpg")).path
+        os.utime(path, ns=(5, 5))
+        found.append(names(TarSource.open(path, tmp_path / "cache").scan()))
+    assert found == [["a/1.jpg"], ["a/2.jpg"]]
+
+
+def test_shard_of_an_archive_that_changed_meanwhile_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pack(write_tree(tmp_path / "photos", {"a": 3}), tmp_path / "photos.tar")
+    source, root = source_of(path), tmp_path / "faces"
+    options = face_options(WHOLE, make_detector(WHOLE))
+    (task,) = plan_ingest(root, source.scan().photos, None, options, 4).tasks
+    maker = ShardMaker(source, root, WHOLE)
+    face_of = maker._face_of
+
+    def overwrite(photo: Photo, raw: bytes) -> dict[str, object]:
+        path.write_bytes(bytes(path.stat().st_size))
+        return face_of(photo, raw)
+
+    monkeypatch.setattr(maker, "_face_of", overwrite)
+    with pytest.raises(SourceChanged, match="changed while it was read"):
+        maker.make(task)
+    assert not (root / "shards").exists()
+
+
+def test_more_after_the_end_mark_is_refused(tmp_path: Path) -> None:
+    parts = [write_members(tmp_path / f"{n}.tar", member(f"a/{n}.jpg")).path for n in "12"]
+    (tmp_path / "both.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(ValueError, match="more follows the end mark"):
+        source_of(tmp_path / "both.tar").scan()
+
+
+def test_hidden_folders_are_passed_over_as_in_a_tree(tmp_path: Path) -> None:
+    source = write_members(tmp_path / "p.tar", member("./a/1.jpg"), member(".trash/1.jpg"))
+    assert (names(source.scan()), source.scan().left_out) == (["a/1.jpg"], {})
 
 
 def test_archive_that_was_replaced_is_noticed(tmp_path: Path) -> None:

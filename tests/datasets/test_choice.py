@@ -286,3 +286,8 @@ def test_lfw_people_are_found_among_vggface2_identities(real_data: Path) -> None
     assert len(choice.unmatched) == 4_038 - 397
     is_train = dict(zip(*meta.select(["identity", "is_train"]).to_pydict().values(), strict=True))
     assert sum(map(is_train.__getitem__, _identities(choice))) == 8_631 - 376
+
+
+def test_names_added_to_a_list_of_lfws_count_too(tmp_path: Path) -> None:
+    (tmp_path / "people.txt").write_text("2\nAl_Gore\t8\nAnn_Lee\t2\nAdded_Name\nn000106\n")
+    assert read_names(tmp_path / "people.txt") == ["Al_Gore", "Ann_Lee", "Added_Name", "n000106"]

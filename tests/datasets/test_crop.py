@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -77,3 +78,23 @@ def test_face_without_landmarks_is_not_aligned() -> None:
         cut_face(image, face, alignment="five-point", crop_px=32, margin_px=0)
     with pytest.raises(ValueError, match="alignment is 'eyes'"):
         cut_face(image, face, alignment="eyes", crop_px=32, margin_px=0)
+
+
+def test_long_thin_photo_is_cropped_without_padding_it_to_a_square_of_its_length() -> None:
+    image = np.zeros((10, 60_000, 3), np.uint8)
+    image[:, 30_000:] = 200
+    box = np.array((0, 0, 60_000, 10), np.float32)
+    crop = crop_face(image, box, crop_px=32, margin_px=0)
+    assert crop.shape == (32, 32, 3)
+    assert (crop[:, :15] == 0).all() and (crop[:, 17:] == 200).all()
+
+
+def test_large_square_is_shrunk_to_what_it_would_have_been(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
+    image = np.asarray(cv2.resize(small, (720, 960), interpolation=cv2.INTER_CUBIC), np.uint8)
+    box = np.array((-100, 50, 700, 990), np.float32)
+    whole = crop_face(image, box, crop_px=64, margin_px=16).astype(int)
+    monkeypatch.setattr("datasets.crop._LARGEST_SIDE_PX", 512)
+    assert np.abs(crop_face(image, box, crop_px=64, margin_px=16) - whole).mean() < 3

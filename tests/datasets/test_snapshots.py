@@ -164,6 +164,23 @@ def test_finished_shard_that_no_longer_fits_is_made_again(tmp_path: Path, change
     assert plan_ingest(root, listed(source), None, options, 4).finished == {}
 
 
+def test_boxes_are_for_all_faces_of_a_root_or_for_none(tmp_path: Path) -> None:
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 1}), tmp_path / "faces")
+    boxes = replace(WHOLE, boxes=tmp_path / "boxes.csv")
+    with pytest.raises(ValueError, match=r"made with choice largest \(asked: nearest_to_box\)"):
+        check_options(read_snapshot(tmp_path / "faces"), face_options(boxes, make_detector(boxes)))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xff\xfe", b"[" * 100_000, b'{"options": null}', b'{"shards": 5}']
+)
+def test_damaged_manifest_is_one_sentence(tmp_path: Path, raw: bytes) -> None:
+    publish_plainly(write_tree(tmp_path / "photos", {"a": 1}), tmp_path)
+    (snapshot_folder(tmp_path, 1) / MANIFEST).write_bytes(raw)
+    with pytest.raises(ValueError, match=r"manifest\.json is n"):
+        read_snapshot(tmp_path)
+
+
 def test_shards_that_no_snapshot_names_are_swept(tmp_path: Path) -> None:
     source, root = write_tree(tmp_path / "photos", {"a": 4}), tmp_path / "faces"
     other = replace(WHOLE, crop_px=16)
@@ -171,7 +188,10 @@ def test_shards_that_no_snapshot_names_are_swept(tmp_path: Path) -> None:
     (task,) = plan_ingest(root, listed(source), None, options, 4).tasks
     ShardMaker(FolderSource(source), root, other).make(task)
     publish_plainly(source, root)
-    assert sweep_unnamed_shards(root, read_snapshot(root)) == 1
+    (root / "rejects" / "0123456789abcdef.parquet").write_bytes(b"left by a killed maker")
+    (root / "shards" / "thesis.parquet").write_bytes(b"not ours")
+    assert sweep_unnamed_shards(root, read_snapshot(root)) == 2
+    (root / "shards" / "thesis.parquet").unlink()
     publish_plainly(source, tmp_path / "clean")
     assert bytes_of(root) == bytes_of(tmp_path / "clean")
 

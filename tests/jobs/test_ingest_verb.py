@@ -62,7 +62,10 @@ def test_following_ends_with_ctrl_c_and_its_table(
     flags += ["--follow", "--settle-s", "0.001", "--every-s", "0.001"]
     assert main(flags) == INTERRUPTED
     printed = capsys.readouterr()
-    assert "watching" in printed.err and "snapshot 1: 2 new photos, 2 faces" in printed.err
+    assert (
+        "watching" in printed.err
+        and "snapshot 1: 2 photos looked at; in all 2 faces" in printed.err
+    )
     assert "the same command goes on from it" in printed.err
     assert "2, 2 of them looked at now" in printed.out
     assert snapshot_numbers(out) == [1]
