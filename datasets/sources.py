@@ -6,6 +6,7 @@ wanted = Wanted.read(IngestConfig(leave_out=Path("peopleDevTest.txt"))).of(sourc
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from datasets.archive import TarSource
-from datasets.choice import NobodyLeft, choose_identities, read_names
+from datasets.choice import IN_LEAVE_OUT_LIST, NobodyLeft, choose_identities, read_names
 from datasets.config import IngestConfig
 from datasets.folder import OUTSIDE, FolderSource
 from datasets.photos import Listing, Source, counted
@@ -24,6 +25,8 @@ from datasets.vggface2 import (
     read_identity_meta,
     with_boxes,
 )
+
+logger = logging.getLogger(__name__)
 
 TOO_FEW = "of an identity with too few photos"
 
@@ -99,6 +102,12 @@ class Wanted:
                 return Listing(photos.slice(0, 0), left_out, listing.found, notes, photos)
             raise
         left_out |= chosen.left_out
+        if self.leave_out and IN_LEAVE_OUT_LIST not in chosen.left_out and not more_to_come:
+            logger.warning(
+                "none of the %d names in the leave-out list is an identity of the source%s",
+                len(self.leave_out),
+                "" if self.identity_meta is not None else "; people's names need identity_meta.csv",
+            )
         if chosen.unmatched:
             notes[f"names that are no identity here, such as {chosen.unmatched[0]}"] = len(
                 chosen.unmatched

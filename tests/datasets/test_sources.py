@@ -80,6 +80,17 @@ def test_lists_and_boxes_of_the_configuration_are_applied(tmp_path: Path) -> Non
     }
 
 
+def test_leave_out_list_that_names_nobody_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = write_tree(tmp_path / "photos", {"n1": 2})
+    (tmp_path / "lfw.txt").write_text("Some_One\n")
+    assert len(wanted(photos, leave_out=tmp_path / "lfw.txt")) == 2
+    (record,) = caplog.records
+    assert "none of the 1 names in the leave-out list" in record.message
+    assert "people's names need identity_meta.csv" in record.message
+
+
 def test_sources_without_photos_say_what_was_found(tmp_path: Path) -> None:
     assert "(an empty folder), expected n000001/*.jpg; try: make demo" in refuse(tmp_path)
     (tmp_path / "empty").mkdir()
