@@ -9,6 +9,7 @@ multiplied up.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ LISTED, SHARDS = 100_000, 100
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_known_args()
     config = IngestConfig()
     options = face_options(config, make_detector(config))
     rows: list[tuple[str, str, str]] = []

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,17 +95,24 @@ def check_options(current: Snapshot | None, options: FaceOptions) -> None:
     """
     if current is None:
         return
-    asked = options.to_json()
+    asked, made = _flat(options.to_json()), _flat(current.options)
     other = [
-        f"{name} {current.options.get(name)} (asked: {asked.get(name)})"
-        for name in sorted(asked.keys() | current.options.keys())
-        if asked.get(name) != current.options.get(name)
+        f"{name} {made.get(name)} (asked: {asked.get(name)})"
+        for name in sorted(asked.keys() | made.keys())
+        if asked.get(name) != made.get(name)
     ]
     if other:
         raise ValueError(
             f"the faces of this folder were made with {', '.join(other)}; "
             "use the same options, or ingest into a new folder"
         )
+
+
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the detector's own among the others."""
+    own = options.get("detector_options")
+    others = {name: value for name, value in options.items() if name != "detector_options"}
+    return others | {f"detector's {name}": value for name, value in dict(own or {}).items()}
 
 
 def sweep_unnamed_shards(root: Path, current: Snapshot) -> int:

@@ -148,9 +148,9 @@ def check_photos(source: Source, listing: Listing, wanted: Listing) -> None:
 
 def _missing(missing: MissingPhotos) -> dict[str, int]:
     return {
-        "photos that identity_meta counts and the source lacks": missing.num_photos_missing,
-        "training identities of identity_meta without a photo": missing.num_absent_train,
-        "test identities of identity_meta without a photo": missing.num_absent_test,
+        "photos of these people that identity_meta counts beyond these": missing.num_photos_missing,
+        "training identities of identity_meta that the source lacks": missing.num_absent_train,
+        "test identities of identity_meta that the source lacks": missing.num_absent_test,
         "identities that identity_meta does not name": missing.num_unknown,
     }
 

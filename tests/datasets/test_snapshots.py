@@ -14,7 +14,7 @@ from datasets.plan import check_options, plan_ingest, sweep_unnamed_shards
 from datasets.publish import MANIFEST, NewerSchema
 from datasets.schema import IDENTITY_SCHEMA
 from datasets.shard import ShardMaker, face_options
-from datasets.snapshots import read_identities, read_snapshot, snapshot_folder
+from datasets.snapshots import publish_snapshot, read_identities, read_snapshot, snapshot_folder
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,
@@ -162,6 +162,15 @@ def test_finished_shard_that_no_longer_fits_is_made_again(tmp_path: Path, change
         case _:
             shard.unlink()
     assert plan_ingest(root, listed(source), None, options, 4).finished == {}
+
+
+def test_other_options_of_the_detector_are_named_one_by_one(tmp_path: Path) -> None:
+    options = face_options(IngestConfig(), make_detector(IngestConfig()))
+    (shard,) = publish_plainly(write_tree(tmp_path / "photos", {"a": 1}), tmp_path)
+    publish_snapshot(tmp_path, options.to_json(), [])
+    other = replace(options, detector_options={"upsample": 0})
+    with pytest.raises(ValueError, match=r"were made with detector's upsample 1 \(asked: 0\); use"):
+        check_options(read_snapshot(tmp_path), other)
 
 
 def test_boxes_are_for_all_faces_of_a_root_or_for_none(tmp_path: Path) -> None:

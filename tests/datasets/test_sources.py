@@ -75,7 +75,7 @@ def test_lists_and_boxes_of_the_configuration_are_applied(tmp_path: Path) -> Non
     assert listing.left_out == {"of an identity in the leave-out list": 1}
     assert listing.notes == {
         "names that are no identity here, such as Nobody": 1,
-        "photos that identity_meta counts and the source lacks": 4,
+        "photos of these people that identity_meta counts beyond these": 4,
         "photos without a row in the box csv": 2,
     }
 
