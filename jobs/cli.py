@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -59,12 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[Sequence[str]], int] = import_module(VERBS[verb][0]).run
         return run(flags)
     except KeyboardInterrupt:
-        print(
-            "facequarry: interrupted; what was finished stays: the same command goes on from it"
-            + (" with --resume" if verb in ("run", "demo", "submit") else ""),
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+        return _interrupted(verb)
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM:  # while Ray starts, its own handler takes the signal
+            return _interrupted(verb)
+        raise
     except BrokenPipeError:
         # Whoever read our output has enough of it, as `head` does; flushing at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -131,6 +131,15 @@ def _usage() -> str:
             "facequarry --version prints the version.",
         ]
     )
+
+
+def _interrupted(verb: str) -> int:
+    print(
+        "facequarry: interrupted; what was finished stays: the same command goes on from it"
+        + (" with --resume" if verb in ("run", "demo", "submit") else ""),
+        file=sys.stderr,
+    )
+    return INTERRUPTED
 
 
 def _refuse(sentence: str) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,3 +162,29 @@ def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"), [(KeyboardInterrupt(), 130), (SystemExit(signal.SIGTERM), 130)]
+)
+def test_interrupts_end_with_130_and_a_sentence(
+    ended: BaseException,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(flags: list[str]) -> int:
+        raise ended
+
+    monkeypatch.setattr("jobs.verbs.doctor.run", interrupt)
+    assert main(["doctor"]) == code
+    assert "what was finished stays" in capsys.readouterr().err
+
+
+def test_other_exits_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(flags: list[str]) -> int:
+        raise SystemExit(3)
+
+    monkeypatch.setattr("jobs.verbs.doctor.run", leave)
+    with pytest.raises(SystemExit):
+        main(["doctor"])
