@@ -111,7 +111,10 @@ class ShardPool:
                 yield work.done(answer), summary
 
     def close(self) -> None:
-        """End the actors; afterwards none of them writes any more."""
+        """End the actors, and wait until Ray calls them dead.
+
+        What one of them stages in its last moment is swept by the next ingest.
+        """
         for actor in [*self._actors, *self._starting.values()]:
             ray.kill(actor)
         in_hand = list(self._work.waiting)
