@@ -63,6 +63,7 @@ class ReadyTogether(ShardMaker):
 
     def ready(self) -> None:
         """Answer once all actors are loaded."""
+        super().ready()
         mine = self._root / "ready" / str(os.getpid())
         mine.parent.mkdir(parents=True, exist_ok=True)
         mine.touch()

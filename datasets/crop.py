@@ -76,18 +76,19 @@ def crop_face(
     left = min(max(round((x0 + x1 - side) / 2), 1 - side), width - 1)
     top = min(max(round((y0 + y1 - side) / 2), 1 - side), height - 1)
     square = image[max(0, top) : top + side, max(0, left) : left + side]
-    borders = np.array(
-        [-top, top + side - height, -left, left + side - width]  # above, below, left, right
-    ).clip(0)
+    above, below = max(0, -top), max(0, top + side - height)
+    before, after = max(0, -left), max(0, left + side - width)
     if side > _LARGEST_SIDE_PX:
         # A long thin photo would be padded to its longer side squared.
         scale = _LARGEST_SIDE_PX / side
         small = np.maximum(1, np.round(np.array(square.shape[:2]) * scale)).astype(int)
         shrunk = cv2.resize(square, small[::-1].tolist(), interpolation=cv2.INTER_AREA)
         square = np.asarray(shrunk, np.uint8)
-        borders, side = np.round(borders * scale).astype(int), _LARGEST_SIDE_PX
-    top, bottom, left, right = (int(border) for border in borders)
-    padded = cv2.copyMakeBorder(square, top, bottom, left, right, cv2.BORDER_REPLICATE)
+        above, below, before, after = (
+            round(border * scale) for border in (above, below, before, after)
+        )
+        side = _LARGEST_SIDE_PX
+    padded = cv2.copyMakeBorder(square, above, below, before, after, cv2.BORDER_REPLICATE)
     how = cv2.INTER_AREA if side > crop_px else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(padded, (crop_px, crop_px), interpolation=how), np.uint8)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class DlibHog:
     name = "dlib-hog"
 
     def __init__(self, upsample: int, min_score: float = 0.0) -> None:
-        self._detector = _dlib(self.name).get_frontal_face_detector()
+        self._dlib = _dlib(self.name)
         self._upsample = upsample
         self._min_score = min_score
         self.options: dict[str, int | float | str] = {"upsample": upsample}
@@ -50,6 +51,11 @@ class DlibHog:
         # where no threshold could be named.
         if min_score:
             self.options["min_score"] = min_score
+
+    @functools.cached_property
+    def _detector(self) -> Any:
+        # At first use: a driver needs the options alone, and loading takes half a second.
+        return self._dlib.get_frontal_face_detector()
 
     def detect(self, image: RgbImage) -> list[Detection]:
         """Find upright frontal faces."""

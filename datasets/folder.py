@@ -81,7 +81,8 @@ class FolderSource:
                     raise Rejected(Reason.UNREADABLE, "not a regular file")
                 if status.st_size > max_bytes:
                     raise Rejected(Reason.TOO_LARGE, f"{status.st_size} bytes, limit {max_bytes}")
-                raw = file.read(max_bytes + 1)
+                # Not up to `max_bytes`: Python would set aside as much for every photo.
+                raw = file.read(status.st_size)
         except OSError as error:
             raise Rejected(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
         if not raw:

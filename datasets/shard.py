@@ -162,7 +162,8 @@ class ShardMaker:
         self._options = face_options(config, self._detector)
 
     def ready(self) -> None:
-        """Answer once the detector is loaded."""
+        """Load what the detector loads at first use."""
+        self._detector.detect(np.zeros((64, 64, 3), np.uint8))
 
     def make(
         self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
