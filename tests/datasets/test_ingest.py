@@ -2,26 +2,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
-import pyarrow.parquet as pq
 import pytest
 
-from datasets import publish
 from datasets.config import IngestConfig
 from datasets.events import read_events
 from datasets.faces import FaceStore
 from datasets.ingest import NoFaces, ingest
 from datasets.lock import LockHeld, WriterLock
-from datasets.photos import Photo
-from datasets.pool import ActorsDied
 from datasets.root import CannotWrite
 from datasets.schema import CorruptShard
 from datasets.shard import ShardMaker, ShardSummary, ShardTask
@@ -33,7 +25,6 @@ from tests.datasets.photos import (
     pack,
     photos_in,
     publish_plainly,
-    write_bad_photos,
     write_tree,
 )
 
@@ -53,98 +44,6 @@ class DiesOnce(ShardMaker):
             (self._root / "shards" / f"{task.shard}.parquet").write_bytes(b"half")
             os._exit(1)
         return super().make(task, crashed, careful=careful)
-
-
-class AlwaysDies(ShardMaker):
-    """Its process ends at task 1, every time."""
-
-    def make(
-        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
-    ) -> ShardSummary:
-        if task.index == 1:
-            os._exit(1)
-        return super().make(task, crashed, careful=careful)
-
-
-class DiskFull(ShardMaker):
-    """Finds the disk full at task 1: its shard is written to a device without room."""
-
-    def make(
-        self, task: ShardTask, crashed: Collection[str] = (), *, careful: bool = False
-    ) -> ShardSummary:
-        staging_path = publish._staging_path
-
-        def on_a_full_disk(final: Path) -> Path:
-            staging = staging_path(final)
-            if final.parent.name == "shards":
-                staging.symlink_to("/dev/full")
-            return staging
-
-        if task.index == 1:
-            publish._staging_path = on_a_full_disk
-        try:
-            return super().make(task, crashed, careful=careful)
-        finally:
-            publish._staging_path = staging_path
-
-
-class DiesOfAPhoto(ShardMaker):
-    """Its process ends whenever it looks at one of two photos."""
-
-    def _face_of(self, photo: Photo, raw: bytes) -> dict[str, Any]:
-        if photo.source in ("a/0006_01.jpg", "b/0001_01.jpg"):
-            os._exit(1)
-        return super()._face_of(photo, raw)
-
-
-class DiesNearPhotos(ShardMaker):
-    """Its process ends four times, each time at another photo of task 1, or at none."""
-
-    def _face_of(self, photo: Photo, raw: bytes) -> dict[str, Any]:
-        deaths = self._root / "deaths"
-        count = len(deaths.read_text()) if deaths.exists() else 0
-        if (count, photo.source) in enumerate(
-            ("a/0005_01.jpg", "a/0006_01.jpg", "b/0001_01.jpg", "a/0006_01.jpg")
-        ):
-            deaths.write_text("x" * (count + 1))
-            os._exit(1)
-        return super()._face_of(photo, raw)
-
-
-class OutOfMemory(ShardMaker):
-    """Has no memory for one photo."""
-
-    def _face_of(self, photo: Photo, raw: bytes) -> dict[str, Any]:
-        if photo.source == "a/0006_01.jpg":
-            raise MemoryError("std::bad_alloc")
-        return super()._face_of(photo, raw)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-
-import ray
-
-from datasets.ingest import ingest
-from tests.datasets.photos import WHOLE
-
-
-def kill(progress):
-    if progress.shards == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-ingest(Path(sys.argv[1]), Path(sys.argv[2]), WHOLE, kill)
-"""
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    source = write_tree(tmp_path / "photos", {"a": 6, "b": 8, "c": 1})
-    write_bad_photos(source / "b")
-    return source
 
 
 @pytest.mark.parametrize("actors", [1, 2])
@@ -233,52 +132,6 @@ def test_nothing_new_publishes_nothing_and_new_photos_are_added(
     assert store.sources([15, 16]) == ["aa/0001_01.jpg", "aa/0002_01.jpg"]
 
 
-def test_shard_whose_actors_die_again_and_again_ends_with_its_name(
-    source: Path, tmp_path: Path
-) -> None:
-    config = replace(WHOLE, shard_retries=1)
-    with pytest.raises(ActorsDied, match=r"died 2 times, and not at one photo .* from a/0005"):
-        ingest(source, tmp_path / "faces", config, maker=AlwaysDies)
-    assert snapshot_numbers(tmp_path / "faces") == []
-
-
-def test_photos_that_kill_their_process_are_rejected(source: Path, tmp_path: Path) -> None:
-    config = replace(WHOLE, shard_retries=1)
-    report = ingest(source, tmp_path / "faces", config, maker=DiesOfAPhoto)
-    assert (report.photos, report.faces, report.rejects["crashed"]) == (20, 13, 2)
-    rejects = pq.read_table(tmp_path / "faces" / "rejects").to_pylist()
-    assert {row["source"] for row in rejects if row["reason"] == "crashed"} == {
-        "a/0006_01.jpg",
-        "b/0001_01.jpg",
-    }
-    assert not list((tmp_path / "faces" / "shards").glob("*.in-hand"))
-    assert not ingest(source, tmp_path / "faces", config, maker=DiesOfAPhoto).is_published
-
-
-def test_photo_that_was_only_near_a_death_is_kept(source: Path, tmp_path: Path) -> None:
-    publish_plainly(source, tmp_path / "plain")
-    config = replace(WHOLE, shard_retries=1)
-    ingest(source, tmp_path / "faces", config, maker=DiesNearPhotos)
-    assert bytes_of(tmp_path / "faces") == bytes_of(tmp_path / "plain")
-
-
-def test_memory_that_runs_out_is_a_death_of_the_actor(source: Path, tmp_path: Path) -> None:
-    config = replace(WHOLE, shard_retries=1)
-    report = ingest(source, tmp_path / "faces", config, maker=OutOfMemory)
-    assert (report.faces, report.rejects["crashed"]) == (14, 1)
-
-
-def test_full_disk_ends_the_ingest_and_nothing_is_published(source: Path, tmp_path: Path) -> None:
-    root = tmp_path / "faces"
-    with pytest.raises(CannotWrite, match=r"No space left on device: cannot write into .*/faces;"):
-        ingest(source, root, WHOLE, maker=DiskFull)
-    assert snapshot_numbers(root) == []
-    assert ingest(source, root, WHOLE).shards_reused >= 1
-    assert not [path for path in root.rglob("*") if path.name.startswith(".staging")]
-    publish_plainly(source, tmp_path / "plain")
-    assert bytes_of(root) == bytes_of(tmp_path / "plain")
-
-
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
 def test_archive_gives_the_bytes_of_its_folder(source: Path, tmp_path: Path, suffix: str) -> None:
     (source / "b" / "loop.jpg").unlink()
@@ -321,30 +174,6 @@ def test_contact_sheet_that_fails_does_not_undo_the_snapshot(
     report = ingest(source, tmp_path / "faces", WHOLE)
     assert (report.is_published, report.pictures) == (True, ())
     assert read_events(tmp_path / "faces" / "events", "ingest")[-1]["event"] == "published"
-
-
-def test_full_disk_of_the_driver_says_where(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*args: object, **fields: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("datasets.tally.EventLog.write", fail)
-    with pytest.raises(CannotWrite, match=r"No space left on device: cannot write into .*/faces;"):
-        ingest(source, tmp_path / "faces", WHOLE)
-
-
-def test_killed_driver_is_gone_on_from(source: Path, tmp_path: Path) -> None:
-    publish_plainly(source, tmp_path / "plain")
-    root = tmp_path / "faces"
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(source), str(root)], capture_output=True, timeout=120
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert snapshot_numbers(root) == []
-    report = ingest(source, root, replace(WHOLE, actors=2))
-    assert report.shards_reused >= 2
-    assert bytes_of(root) == bytes_of(tmp_path / "plain")
 
 
 def test_second_writer_is_refused(source: Path, tmp_path: Path) -> None:

@@ -15,20 +15,13 @@ from hypothesis import strategies as st
 
 from datasets.vggface2 import (
     BOXES_SCHEMA,
-    IDENTITY_META_SCHEMA,
-    MissingPhotos,
-    missing_photos,
     read_boxes,
     read_identity_meta,
     with_boxes,
 )
+from tests.datasets.csv_files import listing_of, write_csv
 
 BOXES = {"n000002/0001_01": [161, 140, 385, 464], "n000002/0002_01": [-3, 0, 57, 70]}
-META = [
-    {"identity": "n000001", "name": "14th_Dalai_Lama", "num_photos": 424, "is_train": False},
-    {"identity": "n000030", "name": "Abdüllatif_Şener", "num_photos": 268, "is_train": True},
-    {"identity": "n000040", "name": "Davis, Jr.", "num_photos": 1, "is_train": True},
-]
 
 BOX_SPELLINGS = {
     "published": 'NAME_ID,X,Y,W,H\n"n000002/0001_01",161,140,224,324\n'
@@ -80,38 +73,6 @@ BAD_BOXES = {
     "": "is empty, expected a box csv",
 }
 
-META_ROWS = (
-    'n000001," ""14th_Dalai_Lama""",424,0, m\r\nn000030," ""Abdüllatif_Şener""",268,1, f\r\n'
-    'n000040," ""Davis, Jr.""",1,1, m\r\n'
-)
-META_SPELLINGS = {
-    "header": "Class_ID, Name, Sample_Num, Flag, Gender\r\n" + META_ROWS,
-    "no header": META_ROWS,
-    "LF": META_ROWS.replace("\r\n", "\n"),
-    "byte order mark": "\ufeff" + META_ROWS,
-    "quotes after a space": META_ROWS.replace('" ""', ' "')
-    .replace('"""', '"')
-    .replace(",1", ", 1"),
-    "plain": META_ROWS.replace('," ""14th_Dalai_Lama"""', ",14th_Dalai_Lama"),
-    "blank lines": "\n\n" + META_ROWS.replace("\r\n", "\r\n \r\n"),
-    "other order": "Flag,Gender,Name,Class_ID,Sample_Num,Notes\n0,m,14th_Dalai_Lama,n000001,424,x\n"
-    '1,f,Abdüllatif_Şener,n000030,268,\n1,m,"Davis, Jr.",n000040,1,"a, b"\n',
-    "a row twice": META_ROWS + META_ROWS,
-}
-BAD_META = {
-    "Class_ID, Name, Sample_Num, Gender\nn1,A,3,m\n": "line 1 lacks the column FLAG",
-    "\nn1,A,3,1,m\n\nn2,B,3,1\n": "line 4 has 4 fields, expected 5: 'n2,B,3,1'",
-    "n1,Davis, Jr.,3,1,m\n": "line 1 has 6 fields, .* put a name that holds a comma in quotes",
-    'n1,A,3,1,m\nn2,"B,3,1,m\nn3,C,3,1,m\n': "line 2 has 2 fields, expected 5",
-    "n1,A,3,1,m\nn2,B,many,1,m\n": "line 2 has no count as Sample_Num: 'many'",
-    "n1,A,-3,1,m\n": "line 1 has no count as Sample_Num: '-3'",
-    "n1,A,99999999999,1,m\n": "line 1 has no count as Sample_Num",
-    "n1,A,3,2,m\n": r"line 1 has no 1 \(train\) or 0 \(test\) as Flag: '2'",
-    ",A,3,1,m\n": "line 1 names no identity",
-    "n1,A,3,1,m\n\nn1,B,3,1,m\n": "line 3 differs from an earlier row of 'n1'",
-    "Class_ID, Name, Sample_Num, Flag, Gender\n": "has no rows, expected an identity csv",
-    "n1," + "A" * 140_000 + ",3,1,m\n": "line 1 cannot be read as csv",
-}
 
 NOT_TEXT = {
     "UTF-16": ("NAME_ID,X,Y,W,H\n".encode("utf-16"), "is UTF-16 text, .* save the file as UTF-8"),
@@ -129,39 +90,13 @@ NOT_TEXT = {
 }
 
 
-def _file(folder: Path, text: str) -> Path:
-    path = folder / "some.csv"
-    path.write_bytes(text.encode())
-    return path
-
-
 def _boxes(rows: dict[str, list[float]]) -> pa.Table:
     return pa.table([list(rows), list(rows.values())], schema=BOXES_SCHEMA)
 
 
-def _listing(*sources: str) -> pa.Table:
-    return pa.table(
-        {
-            "identity": pa.array([source.split("/")[0] for source in sources], pa.string()),
-            "source": pa.array(sources, pa.string()),
-            "box": pa.nulls(len(sources), pa.list_(pa.float32(), 4)),
-        }
-    )
-
-
-def _meta(*rows: tuple[str, int, bool]) -> pa.Table:
-    return pa.Table.from_pylist(
-        [
-            {"identity": identity, "name": "", "num_photos": num, "is_train": train, "gender": ""}
-            for identity, num, train in rows
-        ],
-        schema=IDENTITY_META_SCHEMA,
-    )
-
-
 @pytest.mark.parametrize("spelling", BOX_SPELLINGS)
 def test_every_spelling_of_a_box_csv_reads_the_same(tmp_path: Path, spelling: str) -> None:
-    boxes = read_boxes(_file(tmp_path, BOX_SPELLINGS[spelling]))
+    boxes = read_boxes(write_csv(tmp_path, BOX_SPELLINGS[spelling]))
     assert boxes.schema == BOXES_SCHEMA
     assert dict(zip(*boxes.to_pydict().values(), strict=True)) == BOXES
     assert boxes.num_rows == len(BOXES)
@@ -171,7 +106,7 @@ def test_every_spelling_of_a_box_csv_reads_the_same(tmp_path: Path, spelling: st
 def test_a_box_csv_that_cannot_be_read_whole_is_refused_with_its_line(
     tmp_path: Path, text: str
 ) -> None:
-    path = _file(tmp_path, text)
+    path = write_csv(tmp_path, text)
     with pytest.raises(ValueError, match=BAD_BOXES[text]) as refusal:
         read_boxes(path)
     assert str(refusal.value).startswith(str(path))
@@ -204,13 +139,13 @@ def test_a_bad_row_beyond_the_first_block_is_named_by_its_line(tmp_path: Path) -
     lines = [f"n{index:06d}/0001_01,1,2,3,4" for index in range(60_000)]  # two blocks of Arrow's
     lines[55_000] = "n055000/0001_01,1,2,3"
     with pytest.raises(ValueError, match="line 55002 has 4 fields"):
-        read_boxes(_file(tmp_path, "NAME_ID,X,Y,W,H\n" + "\n".join(lines)))
+        read_boxes(write_csv(tmp_path, "NAME_ID,X,Y,W,H\n" + "\n".join(lines)))
     lines[55_000] = "n055000/0001_01,1,2,3,x"
     with pytest.raises(ValueError, match="line 55002 has no number as H: 'x'"):
-        read_boxes(_file(tmp_path, "NAME_ID,X,Y,W,H\n" + "\n".join(lines)))
+        read_boxes(write_csv(tmp_path, "NAME_ID,X,Y,W,H\n" + "\n".join(lines)))
     lines[7] = '"' + lines[7]
     with pytest.raises(ValueError, match="line 9 has a quote that is not closed"):
-        read_boxes(_file(tmp_path, "NAME_ID,X,Y,W,H\n" + "\n".join(lines)))
+        read_boxes(write_csv(tmp_path, "NAME_ID,X,Y,W,H\n" + "\n".join(lines)))
 
 
 _NAMES = st.text(st.sampled_from("ab01_%é/."), min_size=1, max_size=6)
@@ -234,7 +169,7 @@ def test_boxes_survive_any_mix_of_spellings(
         fields = [quote.format(line[at]) for quote, at in zip(quotes, order, strict=True)]
         text += data.draw(st.sampled_from([",", ", ", " ,"])).join(fields)
         text += data.draw(st.sampled_from(["\n", "\r\n", "\n\n", "\r\n  \r\n"]))
-    read = read_boxes(_file(tmp_path, text)).to_pydict()
+    read = read_boxes(write_csv(tmp_path, text)).to_pydict()
     assert read["photo"] == [name.replace("%", "%25") for name in rows]
     for box, (x, y, width, height) in zip(read["box"], rows.values(), strict=True):
         assert box == list(map(np.float32, (x, y, x + width, y + height)))
@@ -264,7 +199,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_one_sentence(
 
 
 def test_each_photo_gets_the_box_of_its_row_and_the_others_are_counted() -> None:
-    photos = _listing("a/1.jpg", "a/2.JPEG", "a/3.jpg", "b/1.x.png", "b/2")
+    photos = listing_of("a/1.jpg", "a/2.JPEG", "a/3.jpg", "b/1.x.png", "b/2")
     boxes = _boxes(
         {"b/1.x": [1, 2, 3, 4], "a/2": [5, 6, 7, 8], "b/2": [0, 0, 1, 1], "c/1": [9] * 4}
     )
@@ -276,21 +211,21 @@ def test_each_photo_gets_the_box_of_its_row_and_the_others_are_counted() -> None
 
 
 def test_a_csv_name_with_its_suffix_goes_to_that_file_alone() -> None:
-    photos = _listing("a/1.jpg", "a/1.png", "a/2.jpg")
+    photos = listing_of("a/1.jpg", "a/1.png", "a/2.jpg")
     boxed, num_without = with_boxes(photos, _boxes({"a/1.jpg": [1, 2, 3, 4], "a/2": [5, 6, 7, 8]}))
     assert boxed["box"].to_pylist() == [[1, 2, 3, 4], None, [5, 6, 7, 8]]
     assert num_without == 1
 
 
 def test_a_listing_without_a_box_column_gets_one() -> None:
-    boxed, _ = with_boxes(_listing("a/1.jpg").drop("box"), _boxes({"a/1": [1, 2, 3, 4]}))
+    boxed, _ = with_boxes(listing_of("a/1.jpg").drop("box"), _boxes({"a/1": [1, 2, 3, 4]}))
     assert boxed["box"].to_pylist() == [[1, 2, 3, 4]]
     assert boxed.column_names == ["identity", "source", "box"]
 
 
 def test_a_csv_of_other_photos_is_refused_with_a_name_of_each_side() -> None:
     with pytest.raises(ValueError, match=r"none of the 1 photos .* 'a/1\.jpg', .* 'train/a/1'"):
-        with_boxes(_listing("a/1.jpg"), _boxes({"train/a/1": [1, 2, 3, 4]}))
+        with_boxes(listing_of("a/1.jpg"), _boxes({"train/a/1": [1, 2, 3, 4]}))
 
 
 def _slow_with_boxes(sources: list[str], boxes: dict[str, list[float]]) -> list[Any]:
@@ -320,7 +255,7 @@ def test_matching_agrees_with_a_dictionary(
     sources: list[str], boxes: dict[str, list[float]], at: int
 ) -> None:
     expected = _slow_with_boxes(sources, boxes)
-    photos = pa.concat_tables([_listing(*sources[:at]), _listing(*sources[at:])])
+    photos = pa.concat_tables([listing_of(*sources[:at]), listing_of(*sources[at:])])
     if sources and not any(expected):
         with pytest.raises(ValueError, match="has a row in the box csv"):
             with_boxes(photos, _boxes(boxes))
@@ -328,75 +263,3 @@ def test_matching_agrees_with_a_dictionary(
     boxed, num_without = with_boxes(photos, _boxes(boxes))
     assert boxed["box"].to_pylist() == expected
     assert num_without == expected.count(None)
-
-
-@pytest.mark.parametrize("spelling", META_SPELLINGS)
-def test_every_spelling_of_an_identity_csv_reads_the_same(tmp_path: Path, spelling: str) -> None:
-    meta = read_identity_meta(_file(tmp_path, META_SPELLINGS[spelling]))
-    assert meta.schema == IDENTITY_META_SCHEMA
-    assert meta.drop("gender").to_pylist() == META
-    assert meta["gender"].to_pylist() == ["m", "f", "m"]
-
-
-@pytest.mark.parametrize("text", BAD_META)
-def test_an_identity_csv_that_cannot_be_read_whole_is_refused_with_its_line(
-    tmp_path: Path, text: str
-) -> None:
-    path = _file(tmp_path, text)
-    with pytest.raises(ValueError, match=BAD_META[text]) as refusal:
-        read_identity_meta(path)
-    assert str(refusal.value).startswith(str(path))
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.real_data
-def test_both_published_spellings_of_identity_meta_are_one_table(real_data: Path) -> None:
-    folder = real_data / "vggface2_meta"
-    meta = read_identity_meta(folder / "identity_meta.csv")
-    assert meta.equals(read_identity_meta(folder / "identity_meta_noheader.csv"))
-    is_train = meta["is_train"].to_numpy()
-    num_photos = meta["num_photos"].to_numpy()
-    # What the paper says of train/ and test/: so Flag 1 is train.
-    assert (is_train.sum(), (~is_train).sum()) == (8_631, 500)
-    assert (num_photos[is_train].sum(), num_photos[~is_train].sum()) == (3_141_890, 169_396)
-    assert not any(name != name.strip(' "') or not name for name in meta["name"].to_pylist())
-    assert set(meta["gender"].to_pylist()) == {"m", "f"}
-
-
-@pytest.mark.real_data
-def test_the_sample_identities_are_short_of_photos(real_data: Path) -> None:
-    meta = read_identity_meta(real_data / "vggface2_meta" / "identity_meta.csv")
-    root = real_data / "vggface2_sample"
-    sample = _listing(*sorted(str(path.relative_to(root)) for path in root.glob("n*/*.jpg")))
-    missing = missing_photos(sample, meta)
-    assert (missing.num_short, missing.num_unknown) == (3, 0)
-    assert missing.num_absent_train + missing.num_absent_test == 9_128
-
-
-def test_short_absent_and_unknown_identities_are_counted() -> None:
-    meta = _meta(("a", 3, True), ("b", 1, True), ("c", 5, True), ("d", 5, False), ("e", 1, False))
-    photos = _listing("a/1.jpg", "b/1.jpg", "b/2.jpg", "e/1.jpg", "x/1.jpg", "x/2.jpg")
-    assert missing_photos(photos, meta) == MissingPhotos(
-        num_short=1, num_photos_missing=2, num_absent_train=1, num_absent_test=1, num_unknown=1
-    )
-
-
-@settings(deadline=None)
-@given(
-    listed=st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 4)),
-    said=st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.integers(0, 4), st.booleans())),
-)
-def test_missing_photos_agrees_with_counting_one_by_one(
-    listed: dict[str, int], said: dict[str, tuple[int, bool]]
-) -> None:
-    sources = [f"{identity}/{n}.jpg" for identity, num in listed.items() for n in range(num)]
-    short = [num - listed[name] for name, (num, _) in said.items() if 0 < listed.get(name, 0) < num]
-    absent = [is_train for name, (_, is_train) in said.items() if name not in listed]
-    meta = _meta(*((name, num, is_train) for name, (num, is_train) in said.items()))
-    assert missing_photos(_listing(*sources), meta) == MissingPhotos(
-        num_short=len(short),
-        num_photos_missing=sum(short),
-        num_absent_train=absent.count(True),
-        num_absent_test=absent.count(False),
-        num_unknown=len(listed.keys() - said.keys()),
-    )
