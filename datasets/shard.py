@@ -183,15 +183,16 @@ class ShardMaker:
         finished = read_summary(self._root, task.shard)
         if finished is not None:
             return finished
+        photos = task.photos
         answers: dict[str, dict[str, Any]] = {}
         # An archive is read forwards; the rows keep the task's order.
-        for photo in sorted(task.photos, key=lambda photo: photo.offset_bytes):
+        for photo in sorted(photos, key=lambda photo: photo.offset_bytes):
             if careful:
                 with staged_file(in_hand_path(self._root, task.shard), replace=True) as staging:
                     staging.write_text(photo.source, encoding="utf-8")
             answers[photo.source] = self._look_at(photo, is_crashed=photo.source in crashed)
         self._source.check()  # or the rows would be another archive's
-        rows = [answers[photo.source] for photo in task.photos]
+        rows = [answers[photo.source] for photo in photos]
         faces = [row for row in rows if "image" in row]
         rejects = [row for row in rows if "reason" in row]
         summary = write_shard(self._root, task, faces, rejects)
