@@ -54,11 +54,13 @@ def embedded_ray() -> Iterator[None]:
         ray.shutdown()
 
 
-def publish_faces(source: Path, folder: Path, *, detector: DetectorName = "none") -> Path:
+def publish_faces(
+    source: Path, folder: Path, *, detector: DetectorName = "none", crop_px: int = 160
+) -> Path:
     """Ingest photos into `folder/faces` on a Ray of its own; return the faces root."""
     root = folder / "faces"
     with embedded_ray():
-        ingest(source, root, IngestConfig(detector=detector, actors=CPUS))
+        ingest(source, root, IngestConfig(detector=detector, actors=CPUS, crop_px=crop_px))
     return root
 
 
