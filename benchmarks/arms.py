@@ -1,0 +1,170 @@
+"""Three ways to choose triplets, at equal steps: mined, random, in-batch semi-hard; several seeds.
+
+Each arm and seed is one `facequarry run` over `jobs/runs/lfw.toml`; the figures are those of people
+who were not trained on, at several checkpoints. Finished runs are read again and interrupted ones
+resumed, so the command may be stopped and repeated. Not part of `make bench`: on two CPU cores it
+takes half an hour.
+
+    python -m benchmarks.arms --photos lfw/images --out runs-arms
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import tyro
+
+from benchmarks.common import show
+from datasets.events import last_attempt_by_step, read_events
+from datasets.run_dir import METRICS, RunDir
+from trainer.figure import BLUE, GREY, ORANGE, new_axes, new_figure, publish_figure
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "mined": (),
+    "random": ("--trainer.selection", "random", "--trainer.learning-rate", "1e-3"),
+    "in-batch": ("--trainer.selection", "online_semi_hard", "--trainer.learning-rate", "1e-3"),
+}
+"""Flags of each arm over the run file; the learning rates are those that were best on the tuning
+people (docs/results.md)."""
+_COLOURS = {"mined": ORANGE, "random": GREY, "in-batch": BLUE}
+_FIGURES = ("AUC", "TAR at FAR 1e-2", "TAR at FAR 1e-3")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arms:
+    """Train every arm with every seed and print the table."""
+
+    photos: Path
+    """Folder of <identity>/<photo>, such as LFW's images."""
+    out: Path = Path("runs-arms")
+    """Folder of the runs and of the faces."""
+    config: Path = Path("jobs/runs/lfw.toml")
+    """Run file that all arms share."""
+    steps: int = 800
+    """Training steps of every arm."""
+    at: tuple[int, ...] = (0, 200, 400, 600, 800)
+    """Checkpoint steps that are evaluated."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; the split of the identities is the same for all."""
+    part: str = "held_out"
+    """Which people: `held_out`, or `tuning` while choosing settings."""
+
+
+def train_arm(args: Arms, arm: str, seed: int) -> RunDir:
+    """Run one arm with one seed to its end, unless it is there, and evaluate its checkpoints."""
+    run = RunDir(args.out / f"{arm}-{seed}")
+    if not _is_evaluated(run, args.steps, args.part):
+        flags = ["--config", str(args.config), "--name", run.root.name, "--runs", str(args.out)]
+        flags += ["--photos", str(args.photos), "--faces", str(args.out / "faces")]
+        flags += ["--seed", str(seed), "--trainer.steps", str(args.steps)]
+        flags += ["--trainer.keep-checkpoints", "999", "--evaluation.part", args.part]
+        resume = ["--resume"] if run.config.exists() else []
+        _facequarry("run", *resume, *flags, *ARMS[arm])
+    for step in args.at:
+        if not _is_evaluated(run, step, args.part):
+            _facequarry(
+                "evaluate", "--run", str(run.root), "--step", str(step), "--part", args.part
+            )
+    return run
+
+
+def _facequarry(*flags: str) -> None:
+    subprocess.run([sys.executable, "-m", "jobs", *flags], check=True, stdout=subprocess.DEVNULL)
+
+
+def _is_evaluated(run: RunDir, step: int, part: str) -> bool:
+    return (run.evaluation(step, part) / METRICS).is_file()
+
+
+def figures_of(run: RunDir, step: int, part: str) -> dict[str, float]:
+    """Return the figures of `_FIGURES` at one checkpoint."""
+    metrics = json.loads((run.evaluation(step, part) / METRICS).read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = metrics["verification"]
+    tar = found["tar_at_far"]
+    return {
+        "AUC": found["auc"],
+        "TAR at FAR 1e-2": tar["1e-2"] or 0.0,
+        "TAR at FAR 1e-3": tar["1e-3"] or 0.0,
+    }
+
+
+def cost_of(run: RunDir) -> dict[str, float]:
+    """Return what a step of the run took, medians and means over its steps."""
+    events = read_events(run.events, "trainer")
+    steps = [event for event in last_attempt_by_step(events) if event["event"] == "step"]
+    return {
+        "step_s": median(event["step_s"] for event in steps),
+        "faces": mean(event["faces_per_s"] * event["step_s"] for event in steps),
+        "hard": mean(event["now_hard_share"] or 0.0 for event in steps),
+        "band": mean(event["in_band_share"] or 0.0 for event in steps),
+    }
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return mean and [lowest, highest]."""
+    return f"{mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+
+
+def draw(args: Arms, runs: Mapping[str, Sequence[RunDir]], path: Path) -> None:
+    """Draw the AUC of every arm over the steps, with the spread of the seeds."""
+    figure = new_figure(7, 4)
+    axes = new_axes(figure, "People not trained on", "step", "AUC")
+    for arm, found in runs.items():
+        curves = [[figures_of(run, step, args.part)["AUC"] for step in args.at] for run in found]
+        columns = list(zip(*curves, strict=True))
+        colour = _COLOURS[arm]
+        axes.plot(args.at, [mean(column) for column in columns], color=colour, label=arm)
+        low, high = [min(column) for column in columns], [max(column) for column in columns]
+        axes.fill_between(args.at, low, high, color=colour, alpha=0.2, linewidth=0)
+    publish_figure(figure, path)
+
+
+def main() -> None:
+    """Train what is missing, print the tables, draw the curves."""
+    args = tyro.cli(Arms, prog="python -m benchmarks.arms", description=__doc__)
+    runs = {arm: [train_arm(args, arm, seed) for seed in args.seeds] for arm in ARMS}
+    for name in _FIGURES:
+        rows = []
+        for arm, found in runs.items():
+            at_steps = [
+                [figures_of(run, step, args.part)[name] for run in found] for step in args.at
+            ]
+            rows.append((arm, *(spread(values) for values in at_steps)))
+        show(
+            f"{name}, {args.part} people, {len(args.seeds)} seeds",
+            ("arm", *(f"step {step}" for step in args.at)),
+            rows,
+        )
+    costs = {arm: [cost_of(run) for run in found] for arm, found in runs.items()}
+    means = {
+        arm: {name: mean(cost[name] for cost in found) for name in found[0]}
+        for arm, found in costs.items()
+    }
+    show(
+        "what a step took, means over the seeds",
+        ("arm", "faces a step", "median step ÷ random's", "still in band", "now hard"),
+        [
+            (
+                arm,
+                f"{cost['faces']:.0f}",
+                f"{cost['step_s'] / means['random']['step_s']:.2f}",
+                f"{100 * cost['band']:.0f} %",
+                f"{100 * cost['hard']:.0f} %",
+            )
+            for arm, cost in means.items()
+        ],
+    )
+    picture = args.out / "arms.png"
+    draw(args, runs, picture)
+    print(f"curves: {picture}")
+
+
+if __name__ == "__main__":
+    main()
