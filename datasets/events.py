@@ -31,6 +31,7 @@ FIELDS: dict[str, str] = {
     "trainer/in_band_share": "share of the step's triplets still semi-hard in the forward pass",
     "trainer/now_hard_share": "share of the step's triplets that are hard in the forward pass",
     "trainer/now_easy_share": "share of the step's triplets that are easy in the forward pass",
+    "trainer/num_triplets": "triplets of the step over all ranks; 0 where a batch had none",
     "trainer/faces_per_triplet": "distinct faces embedded per triplet (3.0 when none is shared)",
     "trainer/staleness_steps": "step minus mined_at_step of the oldest row consumed in the step",
     "trainer/generation": "generation that the step's main rows came from; null for random ones",

@@ -194,7 +194,7 @@ def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
         carry_over=config.refresh.carry_over,
         seed=config.seed,
         prefetch=config.trainer.prefetch,
-        random_until_mined=config.trainer.selection == "random"
+        random_until_mined=config.trainer.selection != "mined"
         or config.refresh.on_empty == "random",
         block_every=config.trainer.checkpoint_every if blocking else None,
     )

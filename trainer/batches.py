@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.triplets import Generation, Lease, load_generation
 from trainer.faces import RunFaces
@@ -23,7 +24,9 @@ class Batch:
         generation: generation of the lease's main rows; None for random triplets.
         face_indices: (F,) int64, the distinct faces, ascending.
         images: (F, H, W, 3) uint8 RGB crops of those faces.
-        triplets: (T, 3) int64 positions in `face_indices`: anchor, positive, negative.
+        identities: (F,) int32, the identity_index of each face.
+        triplets: (T, 3) int64 positions in `face_indices`: anchor, positive, negative. None where
+            the step looks for its triplets among the faces.
         staleness_steps: step minus mined_at_step of the oldest row; None for random triplets.
         repeats: rows of the whole lease that its generation had served before.
     """
@@ -32,7 +35,8 @@ class Batch:
     generation: int | None
     face_indices: IntArray
     images: npt.NDArray[np.uint8]
-    triplets: IntArray
+    identities: npt.NDArray[np.int32]
+    triplets: IntArray | None
     staleness_steps: int | None
     repeats: int
 
@@ -143,12 +147,28 @@ def assemble(lease: Lease, reader: RowReader, *, rank: int, world_size: int) -> 
     """Read one rank's rows of a lease and decode each distinct face once."""
     rows, mined_at_step = reader.read(lease, rank, world_size)
     face_indices, positions = np.unique(rows, return_inverse=True)
+    store = reader.faces.store
     return Batch(
         step=lease.step,
         generation=lease.generation,
         face_indices=face_indices,
-        images=reader.faces.store.decode(face_indices),
+        images=store.decode(face_indices),
+        identities=store.identity_index[face_indices],
         triplets=positions.reshape(rows.shape),
         staleness_steps=None if mined_at_step is None else lease.step - mined_at_step,
         repeats=lease.repeats,
+    )
+
+
+def assemble_faces(lease: Lease, face_indices: IntArray, store: FaceStore) -> Batch:
+    """Decode the faces of a step that looks for its triplets itself; the lease names no rows."""
+    return Batch(
+        step=lease.step,
+        generation=None,
+        face_indices=face_indices,
+        images=store.decode(face_indices),
+        identities=store.identity_index[face_indices],
+        triplets=None,
+        staleness_steps=None,
+        repeats=0,
     )

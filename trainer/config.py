@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Backbone = Literal["compact"]
-Selection = Literal["mined", "random"]
+Selection = Literal["mined", "random", "online_semi_hard"]
 BACKBONES: tuple[Backbone, ...] = ("compact",)
 
 
@@ -19,7 +19,11 @@ class TrainerConfig:
     embedding_dim: int = 64
     """D, the length of an embedding."""
     selection: Selection = "mined"
-    """Where triplets come from: mined generations, or drawn at random from (seed, step)."""
+    """Where triplets come from: mined generations, drawn at random from (seed, step), or the
+    semi-hard ones that each step finds among its own faces."""
+    faces_per_identity: int = 4
+    """Most faces of one identity in a step of `online_semi_hard`, which embeds at most 3 `batch`
+    faces: as many as `batch` random triplets that share none."""
     steps: int = 400
     """Optimizer steps of the whole run."""
     batch: int = 64
@@ -50,6 +54,7 @@ class TrainerConfig:
             "embedding_dim": 2,
             "steps": 1,
             "batch": 1,
+            "faces_per_identity": 2,
             "workers": 1,
             "checkpoint_every": 1,
             "keep_checkpoints": 1,
@@ -74,4 +79,13 @@ class TrainerConfig:
             raise ValueError(
                 f"trainer.batch is {self.batch} and trainer.workers is {self.workers}: "
                 "the batch must divide over the workers"
+            )
+        if (
+            self.selection == "online_semi_hard"
+            and 3 * self.batch < 2 * self.workers * self.faces_per_identity
+        ):
+            raise ValueError(
+                f"trainer.batch is {self.batch}, so a step has {3 * self.batch} faces: fewer than "
+                f"two identities of trainer.faces_per_identity {self.faces_per_identity} for each "
+                f"of {self.workers} workers"
             )

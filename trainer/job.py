@@ -12,6 +12,7 @@ from trainer.batches import RandomTriplets
 from trainer.config import TrainerConfig
 from trainer.faces import FacesAt, RunFaces
 from trainer.loop import train
+from trainer.online import IdentityBatches
 from trainer.step_log import StepLog
 from trainer.world import World
 
@@ -51,6 +52,7 @@ class TrainJob:
             faces=faces,
             source=self.source,
             random=self.random_triplets(faces.store),
+            online=self.identity_batches(faces.store),
             world=world,
             margin=self.margin,
             seed=self.seed,
@@ -62,3 +64,16 @@ class TrainJob:
         """Draw from the snapshot that the run started with, whatever is ingested later."""
         face_indices = self.split.faces(first, "train")
         return RandomTriplets(face_indices, first.identity_index[face_indices], seed=self.seed)
+
+    def identity_batches(self, first: FaceStore) -> IdentityBatches | None:
+        """Draw a step's faces from that same snapshot, where triplets are found in the batch."""
+        if self.config.selection != "online_semi_hard":
+            return None
+        face_indices = self.split.faces(first, "train")
+        return IdentityBatches(
+            face_indices,
+            first.identity_index[face_indices],
+            seed=self.seed,
+            num_faces=3 * self.config.batch,
+            faces_per_identity=self.config.faces_per_identity,
+        )

@@ -16,7 +16,7 @@ from torch import nn
 from datasets.run_dir import RunDir
 from datasets.triplets import TripletSource
 from trainer.backbones import build_backbone
-from trainer.batches import Batch, RandomTriplets, RowReader, assemble
+from trainer.batches import Batch, RandomTriplets, RowReader, assemble, assemble_faces
 from trainer.checkpoint import (
     abandon_unverified,
     load_trainer_state,
@@ -28,6 +28,7 @@ from trainer.config import TrainerConfig
 from trainer.embed import to_input
 from trainer.faces import RunFaces
 from trainer.losses import triplet_loss
+from trainer.online import IdentityBatches, semi_hard_in_batch
 from trainer.prefetch import Prefetch
 from trainer.retention import prune_checkpoints
 from trainer.step_log import StepLog
@@ -47,6 +48,7 @@ def train(
     margin: float,
     seed: int,
     log: StepLog,
+    online: IdentityBatches | None = None,
     batch_timeout_s: float = 900.0,
 ) -> int:
     """Train from the newest checkpoint that verifies up to `config.steps`; return that step.
@@ -61,6 +63,7 @@ def train(
         margin: of the triplet loss, squared L2; the miner's.
         seed: of the initial weights, the augmentation and the random triplets.
         log: takes each step's figures on rank 0.
+        online: draws the faces of steps that find their own triplets; None where leases name rows.
         batch_timeout_s: longest wait for one batch; longer than the source's own.
 
     Raises:
@@ -109,6 +112,9 @@ def train(
 
     def make(step: int) -> Batch:
         lease = source.lease(step)
+        if online:
+            drawn = online.faces(step, rank=world.rank, world_size=world.size)
+            return assemble_faces(lease, drawn, faces.store)
         return assemble(lease, reader, rank=world.rank, world_size=world.size)
 
     replicas = world.wrap(model.train())
@@ -123,13 +129,15 @@ def train(
                 images = flip_some(images, batch.face_indices, seed=(seed, step))
             with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=on_gpu):
                 embeddings = replicas(images)
-            triplets = torch.from_numpy(batch.triplets).to(world.device)
+            triplets = triplets_of(batch, embeddings, margin=margin)
             result = triplet_loss(embeddings, triplets, margin=margin)
             optimizer.zero_grad(set_to_none=True)
             result.loss.backward()
             optimizer.step()
 
-            figures = world.mean(log.figures(result, num_faces=len(images), num_rows=len(triplets)))
+            figures = world.mean(
+                log.figures(result, num_faces=len(images), num_triplets=len(triplets))
+            )
             if not math.isfinite(float(figures[0])):
                 raise FloatingPointError(
                     f"the loss of step {step} is {float(figures[0])}; the checkpoints before it "
@@ -143,6 +151,14 @@ def train(
             ended = time.perf_counter()  # publishing is no waiting for data
     log.close()
     return step
+
+
+def triplets_of(batch: Batch, embeddings: torch.Tensor, *, margin: float) -> torch.Tensor:
+    """Return (T, 3) rows of `embeddings`: those that the batch names, or those found among them."""
+    if batch.triplets is not None:
+        return torch.from_numpy(batch.triplets).to(embeddings.device)
+    identities = torch.from_numpy(batch.identities).to(embeddings.device)
+    return semi_hard_in_batch(embeddings, identities, margin=margin)
 
 
 def newest_step(run: RunDir, world: World) -> int | None:

@@ -29,7 +29,8 @@ def triplet_loss(embeddings: torch.Tensor, triplets: torch.Tensor, *, margin: fl
 
     Args:
         embeddings: (F, D) float32 unit rows, one per distinct face of the batch.
-        triplets: (T, 3) int64 rows of `embeddings`: anchor, positive, negative.
+        triplets: (T, 3) int64 rows of `embeddings`: anchor, positive, negative. Without any, loss
+            and shares are 0, and so is every gradient.
         margin: squared L2.
 
     Source: FaceNet (Schroff et al. 2015), equation 1, as a mean over all triplets: averaging only
@@ -39,8 +40,9 @@ def triplet_loss(embeddings: torch.Tensor, triplets: torch.Tensor, *, margin: fl
     d2_ap = (anchor - positive).square().sum(dim=1)
     d2_an = (anchor - negative).square().sum(dim=1)
     hinge = (d2_ap - d2_an + margin).clamp_min(0)
+    count = max(len(triplets), 1)
     with torch.no_grad():
         hard = d2_an <= d2_ap
         easy = d2_an >= d2_ap + margin
-        shares = [share.float().mean() for share in (hinge > 0, ~(hard | easy), hard, easy)]
-    return TripletLoss(hinge.mean(), *shares)
+        shares = [share.sum() / count for share in (hinge > 0, ~(hard | easy), hard, easy)]
+    return TripletLoss(hinge.sum() / count, *shares)

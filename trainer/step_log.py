@@ -16,8 +16,8 @@ _AVERAGED = (
     "in_band_share",
     "now_hard_share",
     "now_easy_share",
-    "faces_per_triplet",
 )
+_SUMMED = ("num_triplets", "num_faces")
 
 
 class StepLog:
@@ -39,8 +39,8 @@ class StepLog:
             self._events = EventLog(run.events, "trainer", attempt=attempt)
             self._board = SummaryWriter(str(run.tensorboard))
 
-    def figures(self, result: TripletLoss, *, num_faces: int, num_rows: int) -> torch.Tensor:
-        """Return this rank's figures as one tensor, in the order of `_AVERAGED`, to be averaged."""
+    def figures(self, result: TripletLoss, *, num_faces: int, num_triplets: int) -> torch.Tensor:
+        """Return this rank's figures as one tensor, to be averaged over the ranks."""
         return torch.stack(
             [
                 result.loss.detach(),
@@ -48,7 +48,7 @@ class StepLog:
                 result.in_band_share,
                 result.now_hard_share,
                 result.now_easy_share,
-                torch.tensor(num_faces / num_rows, device=result.loss.device),
+                *torch.tensor([float(num_triplets), float(num_faces)]).to(result.loss.device),
             ]
         )
 
@@ -61,15 +61,17 @@ class StepLog:
         """Log one completed step."""
         if not self._events:
             return
-        values: dict[str, float] = {
-            name: float(value) for name, value in zip(_AVERAGED, figures, strict=True)
-        }
-        values |= {
+        means = dict(zip(_AVERAGED + _SUMMED, figures.tolist(), strict=True))
+        num_triplets, num_faces = (round(means.pop(name) * self._world.size) for name in _SUMMED)
+        values: dict[str, float] = means | {
+            "num_triplets": num_triplets,
             "wait_s": wait_s,
             "step_s": step_s,
-            "faces_per_s": len(batch.face_indices) * self._world.size / step_s,
+            "faces_per_s": num_faces / step_s,
             "repeats": batch.repeats,
         }
+        if num_triplets:
+            values["faces_per_triplet"] = num_faces / num_triplets
         if batch.staleness_steps is not None:
             values["staleness_steps"] = batch.staleness_steps
         self._events.write("step", step=batch.step, generation=batch.generation, **values)

@@ -16,6 +16,7 @@ from trainer.batches import RandomTriplets
 from trainer.config import TrainerConfig
 from trainer.faces import FacesAt, RunFaces
 from trainer.loop import train
+from trainer.online import IdentityBatches
 from trainer.step_log import StepLog
 from trainer.world import World
 
@@ -44,6 +45,16 @@ def random_triplets(store: FaceStore, seed: int = 0) -> RandomTriplets:
     return RandomTriplets(np.arange(store.num_faces), store.identity_index, seed=seed)
 
 
+def identity_batches(store: FaceStore, config: TrainerConfig, seed: int = 0) -> IdentityBatches:
+    return IdentityBatches(
+        np.arange(store.num_faces),
+        store.identity_index,
+        seed=seed,
+        num_faces=3 * config.batch,
+        faces_per_identity=config.faces_per_identity,
+    )
+
+
 def train_small(
     run: RunDir,
     faces: RunFaces,
@@ -52,6 +63,7 @@ def train_small(
     source: TripletSource | None = None,
     world: World = World(),  # noqa: B008  (a frozen value)
     attempt: int = 1,
+    margin: float = 0.2,
 ) -> int:
     """Train in this process, on random triplets where no source is given; return the last step."""
     return train(
@@ -61,9 +73,12 @@ def train_small(
         source=source or RandomSource(config.batch),
         random=random_triplets(faces.store),
         world=world,
-        margin=0.2,
+        margin=margin,
         seed=0,
         log=StepLog(run, attempt=attempt, world=world),
+        online=identity_batches(faces.store, config)
+        if config.selection == "online_semi_hard"
+        else None,
     )
 
 
