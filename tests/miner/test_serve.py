@@ -8,9 +8,10 @@ import pytest
 
 from datasets.run_dir import RunDir
 from datasets.triplets import TRIPLETS, Lease, publish_generation
+from miner.empty import EmptyGeneration
 from miner.journal import CorruptJournal, Journal
 from miner.queue import QueueMismatch, Switch
-from miner.serve import EmptyGeneration, QueueSettings, TripletQueue
+from miner.serve import QueueSettings, TripletQueue, Wait
 
 BATCH = 4
 
@@ -56,21 +57,21 @@ def run(tmp_path: Path) -> RunDir:
 
 def test_before_the_first_generation_an_ask_waits_and_grants_nothing(run: RunDir) -> None:
     queue = TripletQueue(run, settings(), attempt=1)
-    assert queue.ask(0) is None
+    assert queue.ask(0) == Wait("no generation")
     publish(run, 0, mined_at_step=0)
     lease = queue.ask(0)
-    assert lease is not None and lease.generation == 0
+    assert isinstance(lease, Lease) and lease.generation == 0
 
 
 def test_random_triplets_serve_until_the_first_generation(run: RunDir) -> None:
     queue = TripletQueue(run, settings(random_until_mined=True), attempt=1)
     first = queue.ask(0)
-    assert first is not None and first.generation is None and first.num_rows == BATCH
+    assert isinstance(first, Lease) and first.generation is None and first.num_rows == BATCH
     publish(run, 0, mined_at_step=0)
     granted = queue.ask(1)  # granted together with step 0
-    assert granted is not None and granted.generation is None
+    assert isinstance(granted, Lease) and granted.generation is None
     taken_over = queue.ask(2)
-    assert taken_over is not None and taken_over.generation == 0
+    assert isinstance(taken_over, Lease) and taken_over.generation == 0
 
 
 def test_a_generation_takes_over_after_the_last_granted_step(run: RunDir) -> None:
@@ -79,18 +80,18 @@ def test_a_generation_takes_over_after_the_last_granted_step(run: RunDir) -> Non
     queue.ask(0)
     publish(run, 1, mined_at_step=1)
     served = [queue.ask(step) for step in range(5)]
-    assert [lease.generation for lease in served if lease] == [0, 0, 0, 1, 1]
+    assert [lease.generation for lease in served if isinstance(lease, Lease)] == [0, 0, 0, 1, 1]
 
 
 def test_a_restarted_queue_gives_the_same_answers(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
     queue = TripletQueue(run, settings(), attempt=1)
-    before: list[Lease | None] = [queue.ask(step) for step in range(6)]
+    before: list[Lease | Wait] = [queue.ask(step) for step in range(6)]
     publish(run, 1, mined_at_step=4)
     again = TripletQueue(run, settings(), attempt=2)
     assert [again.ask(step) for step in range(6)] == before
     after = again.ask(6)
-    assert after is not None and after.generation == 1
+    assert isinstance(after, Lease) and after.generation == 1
 
 
 def test_a_torn_last_line_of_the_journal_is_dropped(run: RunDir) -> None:
@@ -101,7 +102,7 @@ def test_a_torn_last_line_of_the_journal_is_dropped(run: RunDir) -> None:
         file.write('{"record": "granted", "thr')
     again = TripletQueue(run, settings(), attempt=2)
     assert again.ask(0) == before
-    assert again.ask(2) is not None
+    assert isinstance(again.ask(2), Lease)
     records = [json.loads(line) for line in run.queue_journal.read_text().splitlines()]
     assert [record["record"] for record in records] == ["open", "switch", "granted", "granted"]
 
@@ -122,10 +123,10 @@ def test_a_small_generation_is_skipped_and_recorded(run: RunDir) -> None:
     publish(run, 1, mined_at_step=5, rows=BATCH - 1)
     queue = TripletQueue(run, settings(), attempt=1)
     lease = queue.ask(0)
-    assert lease is not None and lease.generation == 0
+    assert isinstance(lease, Lease) and lease.generation == 0
     assert '"skipped", "generation": 1' in run.queue_journal.read_text()
     again = TripletQueue(run, settings(), attempt=2)
-    assert again.ask(4) is not None
+    assert isinstance(again.ask(4), Lease)
     assert run.queue_journal.read_text().count("skipped") == 1
 
 
@@ -142,7 +143,7 @@ def test_only_the_newest_of_several_generations_is_served(run: RunDir) -> None:
         publish(run, number, mined_at_step=10 * number)
     queue = TripletQueue(run, settings(), attempt=1)
     lease = queue.ask(0)
-    assert lease is not None and lease.generation == 2
+    assert isinstance(lease, Lease) and lease.generation == 2
     assert run.queue_journal.read_text().count("skipped") == 2
 
 
@@ -152,17 +153,17 @@ def test_a_generation_of_an_older_checkpoint_does_not_take_over(run: RunDir) -> 
     queue.ask(0)
     publish(run, 1, mined_at_step=10)
     lease = queue.ask(2)
-    assert lease is not None and lease.generation == 0
+    assert isinstance(lease, Lease) and lease.generation == 0
     assert "mined at step 10" in run.queue_journal.read_text()
 
 
 def test_blocking_refresh_stops_grants_at_the_checkpoint_step(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
     queue = TripletQueue(run, settings(prefetch=4, block_every=6), attempt=1)
-    assert [queue.ask(step) is not None for step in range(7)] == [True] * 6 + [False]
+    assert [isinstance(queue.ask(step), Lease) for step in range(7)] == [True] * 6 + [False]
     publish(run, 1, mined_at_step=6)
     lease = queue.ask(6)
-    assert lease is not None and lease.generation == 1 and lease.ranges[0].start == 0
+    assert isinstance(lease, Lease) and lease.generation == 1 and lease.ranges[0].start == 0
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch", 8), ("carry_over", 0.5), ("seed", 1)])
