@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ FIELDS: dict[str, str] = {
     "queue/mined_at_step": "step of the checkpoint that the generation was mined with",
     "queue/first_step": "first step served from the generation",
     "queue/rows": "rows of the generation",
-    "queue/reason": "why a generation was skipped",
+    "queue/reason": "why a generation was skipped or not deleted, or an ask waits",
+    "queue/abandoned": "folder of what lay beyond the step that the run was taken back to",
+    "trainer/abandoned": "folder of what lay beyond the step that the run was taken back to",
     "driver/command": "command that started the attempt",
     "driver/seconds": "seconds the attempt took",
     "driver/reason": "why the attempt ended",
@@ -73,6 +75,9 @@ FIELDS: dict[str, str] = {
     "driver/staleness_bound_steps": "bound on staleness derived from this run's refresh times",
     "driver/max_staleness_steps": "largest staleness measured at consumption",
 }
+
+# A stage goes on from the event's step, whatever was logged beyond it.
+_BEGINNINGS = ("start", "rewound")
 
 
 class EventLog:
@@ -168,11 +173,27 @@ def _parse(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def last_attempt_by_step(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep for each step the event of the last attempt that logged it, ordered by step."""
+def last_attempt_by_step(
+    events: Iterable[Mapping[str, Any]], kind: str | None = None
+) -> list[dict[str, Any]]:
+    """Keep for each step the event of the last attempt that logged it, ordered by step.
+
+    Where training started again (`start`), or the run was taken back to a step (`rewound`), what
+    was logged for that step and later ones before is dropped: those steps are taken anew.
+
+    Args:
+        events: of one stage, in the order written.
+        kind: which events to keep; None keeps all but those that mark a new beginning.
+    """
     by_step: dict[int, dict[str, Any]] = {}
     for event in events:
+        if event["event"] in _BEGINNINGS:
+            if event["step"] is not None:
+                by_step = {step: e for step, e in by_step.items() if step < event["step"]}
+            continue
+        if kind is not None and event["event"] != kind:
+            continue
         known = by_step.get(event["step"])
         if known is None or event["attempt"] >= known["attempt"]:
-            by_step[event["step"]] = event
+            by_step[event["step"]] = dict(event)
     return [by_step[step] for step in sorted(by_step)]

@@ -6,8 +6,10 @@ lease names. Both sides speak through this module and know nothing of each other
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ import pyarrow.parquet as pq
 from datasets.publish import (
     MANIFEST,
     SCHEMA_VERSION,
+    NewerSchema,
     dump_json,
     read_manifest,
     sha256_file,
@@ -38,13 +41,19 @@ TRIPLETS = pa.schema(
 )
 PART_ROWS = 1 << 20
 SUSPECTS_FILE = "suspects.parquet"
-_MANIFEST_NAMES = ("generation", "mined_at_step", "rows", "parts", "snapshot")
+_MANIFEST_COUNTS = ("generation", "mined_at_step", "rows", "snapshot")
 
 IntArray = npt.NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
 
 
 class CorruptGeneration(ValueError):
     """A generation's parts are not what its manifest says, or the manifest says too little."""
+
+
+class GenerationChanged(ValueError):
+    """Rows were granted of a generation that is gone by now, or that holds other rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +61,13 @@ class RowRange:
     """Rows [start, stop) of a generation, in file order.
 
     `generation` is None for random triplets, which come from (seed, step) and have no file.
+    `digest` says which bytes are meant (`generation_digest`); None takes what is published.
     """
 
     generation: int | None
     start: int
     stop: int
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class Lease:
         for r in self.ranges:
             low, high = max(first - offset, 0), min(last - offset, r.stop - r.start)
             if low < high:
-                part.append(RowRange(r.generation, r.start + low, r.start + high))
+                part.append(replace(r, start=r.start + low, stop=r.start + high))
             offset += r.stop - r.start
         return tuple(part)
 
@@ -110,6 +121,11 @@ class TripletSource(Protocol):
             TimeoutError: nothing came within the source's time; the message names what was
                 waited for.
         """
+        ...
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Say whether the rows that are being waited for take a checkpoint newer than there is."""
         ...
 
 
@@ -189,23 +205,76 @@ def read_generation_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: nothing is published there.
         CorruptGeneration: the manifest is none of a generation.
+        NewerSchema: a newer FaceQuarry wrote it.
     """
-    manifest = read_manifest(folder / MANIFEST)
-    absent = [name for name in _MANIFEST_NAMES if name not in manifest]
-    if absent:
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+    except NewerSchema:
+        raise
+    except ValueError as error:
+        raise CorruptGeneration(f"{error}; {_repair(folder)}") from error
+    wrong = [
+        name
+        for name in _MANIFEST_COUNTS
+        if type(value := manifest.get(name)) is not int or value < 0
+    ]
+    parts = manifest.get("parts")
+    if not isinstance(parts, list) or not all(_is_part(part) for part in parts):
+        wrong.append("parts")
+    elif not wrong and sum(part["rows"] for part in parts) != manifest["rows"]:
+        wrong.append("rows that its parts add up to")
+    if wrong:
         raise CorruptGeneration(
-            f"{folder / MANIFEST} is no manifest of a generation, it lacks {', '.join(absent)}; "
-            f"restore it, or remove {folder} and mine again with: facequarry mine --run RUN"
+            f"{folder / MANIFEST} is no manifest of a generation, it lacks {', '.join(wrong)}; "
+            f"{_repair(folder)}"
+        )
+    return manifest
+
+
+def generation_digest(manifest: Mapping[str, Any]) -> str:
+    """Return what tells a generation's rows from any others: a hex SHA-256 over its parts.
+
+    The timing is no part of it: a replay has the same digest.
+    """
+    parts = "".join(f"{part['rows']}:{part['sha256']}\n" for part in manifest["parts"])
+    return hashlib.sha256(f"{manifest['rows']}\n{parts}".encode()).hexdigest()
+
+
+def check_generation(folder: Path, digest: str | None) -> dict[str, Any]:
+    """Return the manifest of a generation that rows were granted of.
+
+    Args:
+        folder: `RunDir.generation(number)`.
+        digest: of the bytes that were granted; None where the journal does not say.
+
+    Raises:
+        GenerationChanged: it is gone, or holds other rows.
+        CorruptGeneration: its manifest is none.
+    """
+    try:
+        manifest = read_generation_manifest(folder)
+    except FileNotFoundError as error:
+        raise GenerationChanged(
+            f"{folder} is gone, and its rows were granted; {_repair(folder)}"
+        ) from error
+    if digest is not None and generation_digest(manifest) != digest:
+        raise GenerationChanged(
+            f"{folder} holds other rows than those that were granted; {_repair(folder)}"
         )
     return manifest
 
 
 def mined_snapshot(run: RunDir) -> int | None:
-    """Return the snapshot of faces that a run's newest generation was mined from, if any."""
-    numbers = run.generation_numbers()
-    if not numbers:
-        return None
-    return int(read_generation_manifest(run.generation(numbers[-1]))["snapshot"])
+    """Return the snapshot of faces that a run's newest generation was mined from, if any.
+
+    A generation whose manifest is damaged is passed over.
+    """
+    for number in reversed(run.generation_numbers()):
+        try:
+            return int(read_generation_manifest(run.generation(number))["snapshot"])
+        except CorruptGeneration as error:
+            logger.warning("generation %d is passed over: %s", number, error)
+    return None
 
 
 def read_table(folder: Path) -> pa.Table:
@@ -219,22 +288,24 @@ def read_table(folder: Path) -> pa.Table:
     for part in manifest["parts"]:
         path = folder / part["file"]
         if not path.is_file() or sha256_file(path) != part["sha256"]:
-            raise CorruptGeneration(
-                f"{path} is missing or its bytes changed; remove {folder} and mine it again "
-                "with: facequarry mine --run RUN"
-            )
+            raise CorruptGeneration(f"{path} is missing or its bytes changed; {_repair(folder)}")
         tables.append(pq.read_table(path))
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def load_generation(folder: Path) -> Generation:
+def load_generation(folder: Path, *, digest: str | None = None) -> Generation:
     """Load a published generation's rows for training.
 
+    Args:
+        folder: `RunDir.generation(number)`.
+        digest: of the rows that a lease means; None takes what is published.
+
     Raises:
+        GenerationChanged: it is gone, or holds other rows than the lease means.
         CorruptGeneration: a part is missing or its bytes changed.
     """
+    manifest = check_generation(folder, digest)
     table = read_table(folder)
-    manifest = read_generation_manifest(folder)
     return Generation(
         number=manifest["generation"],
         mined_at_step=manifest["mined_at_step"],
@@ -243,4 +314,23 @@ def load_generation(folder: Path) -> Generation:
         positives=table["positive"].to_numpy(),
         negatives=table["negative"].to_numpy(),
         manifest=manifest,
+    )
+
+
+def _is_part(part: object) -> bool:
+    return (
+        isinstance(part, dict)
+        and isinstance(part.get("file"), str)
+        and isinstance(part.get("sha256"), str)
+        and type(part.get("rows")) is int
+    )
+
+
+def _repair(folder: Path) -> str:
+    """Say how to get a generation's granted rows back, or how to do without them."""
+    run, number = folder.parent.parent, folder.name.removeprefix("gen=").lstrip("0") or "0"
+    return (
+        "restore it, or mine it again where its checkpoint is kept (facequarry mine "
+        f"--run {run} --replay gen={number}), or go back to a checkpoint before its rows "
+        "(facequarry run --resume --resume-from STEP)"
     )

@@ -94,6 +94,14 @@ class RunConfig:
             raise ValueError(f"name is {self.name!r}, expected a plain folder name")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")
+        limit = self.refresh.max_staleness_steps
+        least = self.trainer.checkpoint_every + self.trainer.prefetch
+        if limit is not None and limit < least:
+            raise ValueError(
+                f"refresh.max_staleness_steps is {limit}, less than trainer.checkpoint_every + "
+                f"trainer.prefetch = {least}: each generation would be too old before the next one "
+                f"can be there; set it to {least} or more"
+            )
 
 
 RUN_HELP = """Ingest (if photos are named), train with mining beside it, evaluate.

@@ -189,6 +189,7 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
 def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
     """Start the queue actor: no CPU of its own, restarted for ever from its journal."""
     blocking = config.refresh.mode == "blocking" and config.trainer.selection == "mined"
+    waits = config.refresh.on_stale == "wait"
     settings = QueueSettings(
         batch=config.trainer.batch,
         carry_over=config.refresh.carry_over,
@@ -197,6 +198,8 @@ def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
         random_until_mined=config.trainer.selection != "mined"
         or config.refresh.on_empty == "random",
         block_every=config.trainer.checkpoint_every if blocking else None,
+        max_staleness_steps=config.refresh.max_staleness_steps if waits else None,
+        keep_generations=config.refresh.keep_generations,
     )
     remote: Any = ray.remote(QueueActor)
     actor = remote.options(num_cpus=0, max_restarts=-1, max_task_retries=-1)

@@ -7,8 +7,6 @@ killed at any moment: the queue comes back from its journal, the miner from what
 from __future__ import annotations
 
 import threading
-import time
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -18,8 +16,9 @@ from datasets.events import EventLog
 from datasets.lock import LockHeld
 from datasets.run_dir import RunDir
 from datasets.triplets import Lease
+from miner.client import NoAnswer, PatientSource
 from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation, mining
-from miner.serve import QueueSettings, TripletQueue
+from miner.serve import QueueSettings, TripletQueue, Wait
 from trainer.faces import FacesAt, RunFaces
 
 _POLL_S = 0.1
@@ -35,57 +34,41 @@ class QueueActor:
         self._queue = TripletQueue(run, settings, attempt=attempt)
         self._failure: str | None = None
 
-    def ask(self, step: int) -> Lease | None:
-        """Return the rows of `step`, or None while it has to wait.
+    def ask(self, step: int) -> Lease | Wait:
+        """Return the rows of `step`, or why it has to wait.
 
         Raises:
-            MiningFailed: there is no generation and there will be none.
+            MiningFailed: there is no generation to serve it and there will be none.
         """
-        lease = self._queue.ask(step)
-        if lease is None and self._failure is not None:
+        answer = self._queue.ask(step)
+        if isinstance(answer, Wait) and self._failure is not None:
             raise MiningFailed(self._failure)
-        return lease
+        return answer
 
     def give_up(self, reason: str) -> None:
         """Let asks that would wait fail with the reason: the miner has ended."""
         self._failure = reason
 
 
-@dataclass(frozen=True, slots=True)
-class QueueClient:
-    """A trainer's side of the queue: asks until the rows of a step exist.
+class QueueClient(PatientSource):
+    """A trainer's side of the queue; survives a queue that is restarted.
 
-    Attributes:
+    Args:
         actor: handle of a `QueueActor`.
         timeout_s: longest wait for the rows of one step.
     """
 
-    actor: Any
-    timeout_s: float
+    def __init__(self, actor: Any, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self._actor = actor
 
-    def lease(self, step: int) -> Lease:
-        """Return the rows of `step`.
-
-        Raises:
-            TimeoutError: no generation served it in time.
-        """
-        deadline = time.monotonic() + self.timeout_s
-        while True:
-            try:
-                lease: Lease | None = ray.get(self.actor.ask.remote(step), timeout=_CALL_TIMEOUT_S)
-            except ray.exceptions.GetTimeoutError:
-                raise TimeoutError(
-                    f"the triplet queue did not answer for step {step} within "
-                    f"{_CALL_TIMEOUT_S:.0f} s"
-                ) from None
-            if lease is not None:
-                return lease
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"no generation served step {step} within {self.timeout_s:.0f} s; "
-                    "events/miner.jsonl says what the miner did"
-                )
-            time.sleep(_POLL_S)
+    def _ask(self, step: int) -> Lease | Wait:
+        timeout_s = min(_CALL_TIMEOUT_S, self._timeout_s)
+        try:
+            answer: Lease | Wait = ray.get(self._actor.ask.remote(step), timeout=timeout_s)
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError) as error:
+            raise NoAnswer(f"{type(error).__name__}: {error}") from error
+        return answer
 
 
 class MinerActor:

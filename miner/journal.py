@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from datasets.events import iterate_lines
+from datasets.run_dir import RunDir
 from miner.queue import QueueMismatch, QueueState, Switch, add_grant, add_switch
 
 
@@ -34,11 +36,17 @@ class Journal:
         settings = {"batch": batch, "carry_over": carry_over, "seed": seed}
         self.state = QueueState(**settings)  # type: ignore[arg-type]
         self.skipped: dict[int, str] = {}
-        lines = _read_strictly(path)
-        if not lines:
+        self.deleted: set[int] = set()
+        records = read_records(path)
+        if not records:
             self._append({"record": "open", **settings})
-        for line in lines:
-            self._replay(line, settings)
+        for number, record in enumerate(records, start=1):
+            try:
+                self._replay(record, settings)
+            except QueueMismatch:
+                raise
+            except (KeyError, TypeError, ValueError) as error:
+                raise _damaged(path, number, error) from error
 
     def switch(self, switch: Switch) -> None:
         """Record that a generation takes over."""
@@ -56,35 +64,48 @@ class Journal:
         self._append({"record": "skipped", "generation": generation, "reason": reason})
         self.skipped[generation] = reason
 
+    def delete(self, generation: int) -> None:
+        """Record that a generation's files go; its rows will not be asked for again."""
+        self._append({"record": "deleted", "generation": generation})
+        self.deleted.add(generation)
+
     def _replay(self, line: dict[str, Any], settings: Mapping[str, object]) -> None:
-        record = line.pop("record")
-        if record == "open":
-            for name, now in settings.items():
-                if line[name] != now:
-                    raise QueueMismatch(
-                        f"{self._path} was granted with {name} {line[name]}, the run now says "
-                        f"{now}; resume with the run's own config.json, or start a new run"
-                    )
-        elif record == "switch":
-            self.state = add_switch(self.state, Switch(**line))
-        elif record == "granted":
-            self.state = add_grant(self.state, line["through_step"])
-        elif record == "skipped":
-            self.skipped[line["generation"]] = line["reason"]
-        else:
-            raise ValueError(f"{self._path} holds an unknown record {record!r}")
+        fields = dict(line)
+        match fields.pop("record"):
+            case "open":
+                for name, now in settings.items():
+                    if fields[name] != now:
+                        raise QueueMismatch(
+                            f"{self._path} was granted with {name} {fields[name]}, the run now "
+                            f"says {now}; resume with the run's own config.json, or start a new run"
+                        )
+            case "switch":
+                self.state = add_switch(self.state, Switch(**fields))
+            case "granted":
+                self.state = add_grant(self.state, fields["through_step"])
+            case "skipped":
+                self.skipped[fields["generation"]] = fields["reason"]
+            case "deleted":
+                self.deleted.add(fields["generation"])
+            case unknown:
+                raise ValueError(f"unknown record {unknown!r}")
 
     def _append(self, record: dict[str, object]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not self._path.exists()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            raw = (json.dumps(record) + "\n").encode()
-            if os.write(descriptor, raw) != len(raw):
-                # A full disk: what was written has no end of line and is cut at the next start.
-                raise OSError(f"{self._path} took only a part of a record; is the disk full?")
-            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_durably(descriptor, (json.dumps(record) + "\n").encode())
+            except OSError as error:
+                # The next record must neither join a torn line nor repeat this one.
+                os.ftruncate(descriptor, size)
+                raise OSError(f"{self._path} took no record: {error}; is the disk full?") from error
         finally:
             os.close(descriptor)
+        if is_new:
+            flush_folder(self._path.parent)
 
     def _cut_torn_line(self) -> None:
         """Drop a last line that a killed writer left unfinished: no answer depended on it."""
@@ -96,19 +117,71 @@ class Journal:
             os.truncate(self._path, len(whole))
 
 
-def _read_strictly(path: Path) -> list[dict[str, Any]]:
-    """Read every record; unlike an event, none may be passed over."""
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read every record of a journal; unlike an event, none may be passed over.
+
+    A torn last line is left out: no answer depended on it.
+
+    Raises:
+        CorruptJournal: a record is damaged, or the first one does not open the journal.
+    """
     if not path.is_file():
         return []
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    raw = path.read_bytes()
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), start=1):
         try:
             record = json.loads(line)
-            record["record"]
+            if (record["record"] == "open") != (number == 1):
+                raise ValueError(f"a journal does not go on with {record['record']!r} there")
         except (ValueError, TypeError, KeyError) as error:
-            raise CorruptJournal(
-                f"{path} line {number} is damaged ({error}): which rows were granted is lost; "
-                "restore the file, or start a new run with --name"
-            ) from error
+            raise _damaged(path, number, error) from error
         records.append(record)
     return records
+
+
+def known_generations(run: RunDir) -> list[int]:
+    """Return the numbers of all generations of a run: published now, or named by the journal.
+
+    Unlike the folders, they include those that were deleted; use it to count refreshes.
+    """
+    named = {
+        record["generation"]
+        for record in iterate_lines(run.queue_journal)
+        if record.get("record") in ("switch", "skipped", "deleted")
+    }
+    return sorted({*run.generation_numbers(), *(n for n in named if isinstance(n, int))})
+
+
+def next_generation_number(run: RunDir) -> int:
+    """Return the number of the next generation: above each that was published or journaled.
+
+    A number is never given twice, not even where a generation was removed: its rows may have been
+    granted. A folder without a manifest takes its number too, nothing can be published there.
+    """
+    folders = [path.name.removeprefix("gen=") for path in run.generations.glob("gen=*")]
+    taken = [int(number) for number in folders if number.isdigit()]
+    return max([*known_generations(run), *taken], default=-1) + 1
+
+
+def _damaged(path: Path, number: int, error: Exception) -> CorruptJournal:
+    return CorruptJournal(
+        f"{path} line {number} is damaged ({error}): which rows were granted is lost; "
+        "restore the file, or start a new run with --name"
+    )
+
+
+def _write_durably(descriptor: int, raw: bytes) -> None:
+    written = os.write(descriptor, raw)
+    if written != len(raw):
+        raise OSError(f"{written} of {len(raw)} bytes were written")
+    os.fsync(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring a folder's names to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -33,12 +33,15 @@ class Switch:
         first_step: the first step served from it.
         rows: rows of the generation; 0 for random triplets.
         mined_at_step: its checkpoint's step; 0 for random triplets.
+        digest: of its rows (`generation_digest`); None for random triplets, and in journals that
+            were written before there was one.
     """
 
     generation: int | None
     first_step: int
     rows: int
     mined_at_step: int
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +139,5 @@ def _wrapped(switch: Switch, start: int, count: int) -> Iterator[RowRange]:
     while count:
         first = start % switch.rows
         length = min(count, switch.rows - first)
-        yield RowRange(switch.generation, first, first + length)
+        yield RowRange(switch.generation, first, first + length, switch.digest)
         start, count = start + length, count - length

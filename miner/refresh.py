@@ -24,6 +24,7 @@ from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.triplets import mined_snapshot, publish_generation, read_generation_manifest
 from miner.config import MinerConfig
+from miner.journal import next_generation_number
 from miner.pack import pack
 from miner.refresh_config import Snapshots
 from trainer.checkpoint import load_model
@@ -229,7 +230,7 @@ class Refresher:
             if step is None:
                 return False
             mined = self._mined_at_step()
-            self._refresh(step, max(self._mined_at, default=-1) + 1)
+            self._refresh(step, next_generation_number(self._run))
         except Exception as error:  # any failure is retried: training goes on meanwhile
             self._failures += 1
             reason = f"{type(error).__name__}: {error}"

@@ -22,6 +22,14 @@ class RefreshConfig:
     """Before the first generation: wait for it, or train on random triplets."""
     carry_over: float = 0.0
     """Share of a batch that comes from the generation before, 0 to 1: softens a refresh."""
+    max_staleness_steps: int | None = None
+    """Most steps that the main rows of a step may lag behind it; None sets no limit. At least
+    `trainer.checkpoint_every + trainer.prefetch`."""
+    on_stale: Literal["continue", "wait"] = "continue"
+    """At that limit: go on with old rows, or publish a checkpoint and wait for its generation."""
+    keep_generations: int | None = None
+    """Newest generations that are kept whatever happens. Older ones are deleted once no kept
+    checkpoint but step 0 could train on them again; None keeps all."""
     rows_per_step: float = 2.0
     """Triplets mined per triplet that training consumes between two checkpoints: anchors are
     budgeted by it where `miner.anchors` is not set. 2 covers a refresh as long as the interval."""
@@ -39,6 +47,14 @@ class RefreshConfig:
             )
         if not 0 <= self.carry_over <= 1:
             raise ValueError(f"refresh.carry_over is {self.carry_over}, it must lie in 0 to 1")
+        for name in ("max_staleness_steps", "keep_generations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"refresh.{name} is {value}, it must be 1 or more, or None")
+        if self.on_stale == "wait" and self.max_staleness_steps is None:
+            raise ValueError(
+                "refresh.on_stale = wait needs a limit to wait at; set refresh.max_staleness_steps"
+            )
         if not self.rows_per_step > 0:
             raise ValueError(f"refresh.rows_per_step is {self.rows_per_step}, it must be positive")
         if self.max_failures < 1:

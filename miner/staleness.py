@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from datasets.events import last_attempt_by_step
 
 
 def staleness_bound(
@@ -14,6 +16,7 @@ def staleness_bound(
     prefetch: int,
     is_carried: bool = False,
     is_blocking: bool = False,
+    limit: int | None = None,
 ) -> int:
     """Return a number of steps that staleness_steps stays below.
 
@@ -25,7 +28,20 @@ def staleness_bound(
         prefetch: steps that are granted at a time, and batches that are prepared ahead.
         is_carried: rows of the generation before are served too (`carry_over` above 0).
         is_blocking: steps after a checkpoint wait for the generation mined from it.
+        limit: `refresh.max_staleness_steps` where steps wait at it; None where they do not.
     """
+    bound = _unlimited_bound(
+        every, refresh_steps, prefetch=prefetch, is_carried=is_carried, is_blocking=is_blocking
+    )
+    if limit is None:
+        return bound
+    # The generation before was taken over from at most one step past its own limit.
+    return min(bound, 2 * limit + 2 if is_carried else limit + 1)
+
+
+def _unlimited_bound(
+    every: int, refresh_steps: int, *, prefetch: int, is_carried: bool, is_blocking: bool
+) -> int:
     if is_blocking:
         return 2 * every if is_carried else every
     # A refresh no longer than N starts at its checkpoint; a longer one starts at a checkpoint that
@@ -40,17 +56,27 @@ def staleness_bound(
 
 
 def longest_refresh_steps(
-    trainer: Sequence[Mapping[str, Any]], miner: Sequence[Mapping[str, Any]]
+    trainer: Sequence[Mapping[str, Any]],
+    miner: Sequence[Mapping[str, Any]],
+    queue: Sequence[Mapping[str, Any]] = (),
 ) -> int:
     """Return M as the event log shows it: training steps completed during the longest refresh.
 
-    A refresh that failed or was cut off goes on until the next generation is published: training
-    goes on with the old one meanwhile. One that never ended counts as far as training came.
+    A refresh that failed, was cut off or made a generation that was never served goes on until the
+    next one is published: training goes on with the old one meanwhile. One that never ended counts
+    as far as training came.
 
     Args:
         trainer: `trainer` events in the order written.
         miner: `miner` events in the order written.
+        queue: `queue` events in the order written.
     """
+    passed_over: set[int] = set()
+    for event in queue:
+        if event["event"] == "skipped":
+            passed_over.add(event["generation"])
+        elif event["event"] == "switch":
+            passed_over.discard(event["generation"])
     steps = [event for event in trainer if event["event"] == "step"]
     times = [event["time"] for event in steps]
     published_at = {e["step"]: e["time"] for e in trainer if e["event"] == "checkpoint"}
@@ -61,7 +87,7 @@ def longest_refresh_steps(
             continue
         if began is None:
             began = max(free_at, published_at.get(event["checkpoint_step"], 0.0))
-        if event["event"] == "published":
+        if event["event"] == "published" and event.get("generation") not in passed_over:
             free_at = event["time"]
             during = bisect_right(times, free_at) - bisect_right(times, began)
             longest, began = max(longest, during), None
@@ -89,3 +115,23 @@ def num_failed_refreshes(miner: Sequence[Mapping[str, Any]]) -> int:
             failed += event["event"] == "failed"
             in_hand = None
     return failed
+
+
+def num_steps_past_limit(
+    trainer: Iterable[Mapping[str, Any]], queue: Iterable[Mapping[str, Any]], limit: int | None
+) -> int:
+    """Return how many steps trained on main rows older than `refresh.max_staleness_steps`.
+
+    Args:
+        trainer: events in the order written.
+        queue: events in the order written.
+        limit: None has no step past it.
+    """
+    if limit is None:
+        return 0
+    mined_at = {e["generation"]: e["mined_at_step"] for e in queue if e["event"] == "switch"}
+    steps = last_attempt_by_step(trainer, "step")
+    return sum(
+        event["generation"] is not None and event["step"] - mined_at[event["generation"]] > limit
+        for event in steps
+    )

@@ -105,22 +105,22 @@ class RowReader:
             if r.generation is None:
                 parts.append(self._random.rows(lease.step, lease.num_rows)[r.start : r.stop])
             else:
-                generation = self._generation(r.generation)
+                generation = self._generation(r.generation, r.digest)
                 rows = slice(r.start, r.stop)
                 columns = (generation.anchors, generation.positives, generation.negatives)
                 parts.append(np.stack([column[rows] for column in columns], axis=1))
         mined = [
-            self._generation(r.generation).mined_at_step
+            self._generation(r.generation, r.digest).mined_at_step
             for r in lease.ranges
             if r.generation is not None
         ]
         return np.concatenate(parts), min(mined, default=None)
 
-    def _generation(self, number: int) -> Generation:
+    def _generation(self, number: int, digest: str | None) -> Generation:
         if number not in self._generations:
             while len(self._generations) >= 2:
                 del self._generations[min(self._generations)]
-            generation = load_generation(self._run.generation(number))
+            generation = load_generation(self._run.generation(number), digest=digest)
             self._reach_faces(generation)
             self._generations[number] = generation
         return self._generations[number]

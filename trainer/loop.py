@@ -117,10 +117,18 @@ def train(
             return assemble_faces(lease, drawn, faces.store)
         return assemble(lease, reader, rank=world.rank, world_size=world.size)
 
+    def publish_if_wanted() -> None:
+        if world.rank == 0 and source.wants_checkpoint and step not in run.checkpoint_steps():
+            publish(step)
+
     replicas = world.wrap(model.train())
     ended = time.perf_counter()
     with Prefetch(
-        make, range(step, config.steps), depth=config.prefetch, timeout_s=batch_timeout_s
+        make,
+        range(step, config.steps),
+        depth=config.prefetch,
+        timeout_s=batch_timeout_s,
+        while_waiting=publish_if_wanted,
     ) as batches:
         for batch in batches:
             began, arrived = ended, time.perf_counter()

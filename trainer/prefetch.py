@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -27,6 +28,8 @@ class Prefetch(Generic[T]):
         depth: items that may lie ready.
         timeout_s: longest wait for one item.
         what: names the item in sentences.
+        while_waiting: called now and then, in the consumer's thread, while it waits for an item.
+        poll_s: how often that is.
     """
 
     def __init__(
@@ -37,8 +40,11 @@ class Prefetch(Generic[T]):
         depth: int,
         timeout_s: float,
         what: str = "batch",
+        while_waiting: Callable[[], None] = lambda: None,
+        poll_s: float = 0.1,
     ) -> None:
         self._make, self._steps = make, steps
+        self._while_waiting, self._poll_s = while_waiting, poll_s
         self._timeout_s, self._what = timeout_s, what
         self._ready: queue.Queue[T | BaseException] = queue.Queue(maxsize=depth)
         self._stopped = threading.Event()
@@ -59,15 +65,19 @@ class Prefetch(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         for step in self._steps:
-            try:
-                item = self._ready.get(timeout=self._timeout_s)
-            except queue.Empty:
-                raise TimeoutError(
-                    f"no {self._what} for step {step} within {self._timeout_s:.0f} s"
-                ) from None
+            item = self._wait(step)
             if isinstance(item, BaseException):
                 raise item
             yield item
+
+    def _wait(self, step: int) -> T | BaseException:
+        deadline = time.monotonic() + self._timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                return self._ready.get(timeout=min(left_s, self._poll_s))
+            except queue.Empty:
+                self._while_waiting()
+        raise TimeoutError(f"no {self._what} for step {step} within {self._timeout_s:.0f} s")
 
     def _fill(self) -> None:
         for step in self._steps:

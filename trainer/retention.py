@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 
-from datasets.events import read_events
+from datasets.events import last_attempt_by_step, read_events
 from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest
 
@@ -27,15 +28,28 @@ def surplus_steps(steps: list[int], named: set[int], *, keep: int) -> list[int]:
 
 def prune_checkpoints(run: RunDir, *, keep: int) -> list[int]:
     """Delete the checkpoints that nothing needs; return their steps."""
-    named = {
-        int(read_generation_manifest(run.generation(number))["mined_at_step"])
-        for number in run.generation_numbers()[-LIVE_GENERATIONS:]
-    }
     # A refresh in hand logged which checkpoint it began with.
     begun = [
         e["checkpoint_step"] for e in read_events(run.events, "miner") if e["event"] == "begin"
     ]
-    gone = surplus_steps(run.checkpoint_steps(), named | set(begun[-1:]), keep=keep)
+    named = _newest_mined(run) | _live_mined(run) | set(begun[-1:])
+    gone = surplus_steps(run.checkpoint_steps(), named, keep=keep)
     for step in gone:
         shutil.rmtree(run.checkpoint(step))
     return gone
+
+
+def _newest_mined(run: RunDir) -> set[int]:
+    """Return the checkpoints of the newest generations; damaged ones are passed over."""
+    steps = set()
+    for number in run.generation_numbers()[-LIVE_GENERATIONS:]:
+        with contextlib.suppress(OSError, ValueError):  # the queue records it and why
+            steps.add(int(read_generation_manifest(run.generation(number))["mined_at_step"]))
+    return steps
+
+
+def _live_mined(run: RunDir) -> set[int]:
+    """Return the checkpoints of the generations being served; newer ones may be passed over."""
+    switches = last_attempt_by_step(read_events(run.events, "queue"), "switch")
+    live = [e for e in switches if e["generation"] is not None][-LIVE_GENERATIONS:]
+    return {int(event["mined_at_step"]) for event in live}

@@ -31,6 +31,7 @@ def run(flags: Sequence[str]) -> int:
     from jobs.pipeline import faces_of, refresh_plan
     from jobs.report import draw_generation
     from jobs.runs_on_disk import last_attempt, read_run
+    from miner.journal import next_generation_number
     from miner.refresh import make_generation, mining
     from trainer.faces import RunFaces
 
@@ -46,8 +47,7 @@ def run(flags: Sequence[str]) -> int:
     faces = RunFaces(faces_of(config, where))
     try:
         with mining(where):
-            numbers = where.generation_numbers()
-            number = numbers[-1] + 1 if numbers else 0
+            number = next_generation_number(where)
             log = EventLog(where.events, "miner", attempt=last_attempt(where))
             make_generation(where, faces, refresh_plan(config), step=step, number=number, log=log)
     except LockHeld as held:

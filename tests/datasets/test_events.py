@@ -57,6 +57,44 @@ def test_readers_keep_the_last_attempt_of_a_step(tmp_path: Path) -> None:
     assert [(event["step"], event["attempt"]) for event in kept] == [(0, 1), (1, 2), (2, 2), (3, 2)]
 
 
+def test_steps_that_a_later_attempt_takes_anew_are_dropped_before_it_gets_there(
+    tmp_path: Path,
+) -> None:
+    first, second = make_log(tmp_path), make_log(tmp_path, attempt=2)
+    first.write("start", step=0)
+    for step in range(5):
+        first.write("step", step=step, loss_d2=1.0)
+    second.write("start", step=2)
+    kept = last_attempt_by_step(read_events(tmp_path, "trainer"), "step")
+    assert [event["step"] for event in kept] == [0, 1]
+    second.write("step", step=2, loss_d2=2.0)
+    second.write("checkpoint", step=3)
+    kept = last_attempt_by_step(read_events(tmp_path, "trainer"), "step")
+    assert [(event["step"], event["attempt"]) for event in kept] == [(0, 1), (1, 1), (2, 2)]
+
+
+def test_a_group_of_workers_that_came_back_within_an_attempt_takes_its_steps_anew(
+    tmp_path: Path,
+) -> None:
+    log = make_log(tmp_path)
+    log.write("start", step=0)
+    for step in (0, 1, 2):
+        log.write("step", step=step, loss_d2=1.0)
+    log.write("start", step=1)
+    log.write("step", step=1, loss_d2=2.0)
+    kept = last_attempt_by_step(read_events(tmp_path, "trainer"), "step")
+    assert [(event["step"], event["loss_d2"]) for event in kept] == [(0, 1.0), (1, 2.0)]
+
+
+def test_a_run_that_was_taken_back_shows_nothing_beyond_that_step(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    for step in (0, 1, 2):
+        log.write("step", step=step, loss_d2=1.0)
+    log.write("rewound", step=1)
+    kept = last_attempt_by_step(read_events(tmp_path, "trainer"))
+    assert [event["step"] for event in kept] == [0]
+
+
 def test_a_tail_returns_each_complete_line_once(tmp_path: Path) -> None:
     tail = EventTail(tmp_path, "trainer")
     assert tail.new() == []

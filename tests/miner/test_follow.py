@@ -141,6 +141,7 @@ class Mined:
     """Leases the rows of generation 1, over and over."""
 
     num_rows: int
+    wants_checkpoint: bool = False
 
     def lease(self, step: int) -> Lease:
         first = step * CONFIG.batch % (self.num_rows - CONFIG.batch)

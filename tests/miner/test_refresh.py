@@ -12,7 +12,7 @@ from datasets.split import Split
 from datasets.triplets import read_generation_manifest, read_table
 from miner.config import MinerConfig
 from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation
-from tests.miner.test_serve import publish
+from tests.miner.generations import publish
 from tests.trainer.stores import small_store, still, train_small
 from trainer.config import TrainerConfig
 

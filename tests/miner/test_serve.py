@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
+from datasets.events import read_events
 from datasets.run_dir import RunDir
-from datasets.triplets import TRIPLETS, Lease, publish_generation
+from datasets.triplets import CorruptGeneration, GenerationChanged, Lease, load_generation
+from miner.empty import EmptyGeneration
 from miner.journal import CorruptJournal, Journal
 from miner.queue import QueueMismatch, Switch
-from miner.serve import EmptyGeneration, QueueSettings, TripletQueue
+from miner.serve import QueueSettings, TripletQueue, Wait
+from tests.miner.generations import publish, publish_checkpoint_folder
 
 BATCH = 4
 
@@ -27,28 +30,6 @@ def settings(**changed: object) -> QueueSettings:
     return QueueSettings(**(values | changed))  # type: ignore[arg-type]
 
 
-def publish(run: RunDir, number: int, *, mined_at_step: int, rows: int = 40) -> None:
-    table = pa.table(
-        {
-            "anchor": range(rows),
-            "positive": range(rows),
-            "negative": range(rows),
-            "d2_ap": [0.1] * rows,
-            "d2_an": [0.2] * rows,
-            "kind": ["semi_hard"] * rows,
-        }
-    ).cast(TRIPLETS)
-    publish_generation(
-        run.generation(number),
-        table,
-        pa.table({"reason": pa.array([], pa.string())}),
-        number=number,
-        mined_at_step=mined_at_step,
-        facts={"snapshot": 1},
-        timing={},
-    )
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     return RunDir(tmp_path / "run")
@@ -56,21 +37,21 @@ def run(tmp_path: Path) -> RunDir:
 
 def test_before_the_first_generation_an_ask_waits_and_grants_nothing(run: RunDir) -> None:
     queue = TripletQueue(run, settings(), attempt=1)
-    assert queue.ask(0) is None
+    assert queue.ask(0) == Wait("no generation")
     publish(run, 0, mined_at_step=0)
     lease = queue.ask(0)
-    assert lease is not None and lease.generation == 0
+    assert isinstance(lease, Lease) and lease.generation == 0
 
 
 def test_random_triplets_serve_until_the_first_generation(run: RunDir) -> None:
     queue = TripletQueue(run, settings(random_until_mined=True), attempt=1)
     first = queue.ask(0)
-    assert first is not None and first.generation is None and first.num_rows == BATCH
+    assert isinstance(first, Lease) and first.generation is None and first.num_rows == BATCH
     publish(run, 0, mined_at_step=0)
     granted = queue.ask(1)  # granted together with step 0
-    assert granted is not None and granted.generation is None
+    assert isinstance(granted, Lease) and granted.generation is None
     taken_over = queue.ask(2)
-    assert taken_over is not None and taken_over.generation == 0
+    assert isinstance(taken_over, Lease) and taken_over.generation == 0
 
 
 def test_a_generation_takes_over_after_the_last_granted_step(run: RunDir) -> None:
@@ -79,18 +60,18 @@ def test_a_generation_takes_over_after_the_last_granted_step(run: RunDir) -> Non
     queue.ask(0)
     publish(run, 1, mined_at_step=1)
     served = [queue.ask(step) for step in range(5)]
-    assert [lease.generation for lease in served if lease] == [0, 0, 0, 1, 1]
+    assert [lease.generation for lease in served if isinstance(lease, Lease)] == [0, 0, 0, 1, 1]
 
 
 def test_a_restarted_queue_gives_the_same_answers(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
     queue = TripletQueue(run, settings(), attempt=1)
-    before: list[Lease | None] = [queue.ask(step) for step in range(6)]
+    before: list[Lease | Wait] = [queue.ask(step) for step in range(6)]
     publish(run, 1, mined_at_step=4)
     again = TripletQueue(run, settings(), attempt=2)
     assert [again.ask(step) for step in range(6)] == before
     after = again.ask(6)
-    assert after is not None and after.generation == 1
+    assert isinstance(after, Lease) and after.generation == 1
 
 
 def test_a_torn_last_line_of_the_journal_is_dropped(run: RunDir) -> None:
@@ -101,7 +82,7 @@ def test_a_torn_last_line_of_the_journal_is_dropped(run: RunDir) -> None:
         file.write('{"record": "granted", "thr')
     again = TripletQueue(run, settings(), attempt=2)
     assert again.ask(0) == before
-    assert again.ask(2) is not None
+    assert isinstance(again.ask(2), Lease)
     records = [json.loads(line) for line in run.queue_journal.read_text().splitlines()]
     assert [record["record"] for record in records] == ["open", "switch", "granted", "granted"]
 
@@ -122,10 +103,10 @@ def test_a_small_generation_is_skipped_and_recorded(run: RunDir) -> None:
     publish(run, 1, mined_at_step=5, rows=BATCH - 1)
     queue = TripletQueue(run, settings(), attempt=1)
     lease = queue.ask(0)
-    assert lease is not None and lease.generation == 0
+    assert isinstance(lease, Lease) and lease.generation == 0
     assert '"skipped", "generation": 1' in run.queue_journal.read_text()
     again = TripletQueue(run, settings(), attempt=2)
-    assert again.ask(4) is not None
+    assert isinstance(again.ask(4), Lease)
     assert run.queue_journal.read_text().count("skipped") == 1
 
 
@@ -142,7 +123,7 @@ def test_only_the_newest_of_several_generations_is_served(run: RunDir) -> None:
         publish(run, number, mined_at_step=10 * number)
     queue = TripletQueue(run, settings(), attempt=1)
     lease = queue.ask(0)
-    assert lease is not None and lease.generation == 2
+    assert isinstance(lease, Lease) and lease.generation == 2
     assert run.queue_journal.read_text().count("skipped") == 2
 
 
@@ -152,17 +133,17 @@ def test_a_generation_of_an_older_checkpoint_does_not_take_over(run: RunDir) -> 
     queue.ask(0)
     publish(run, 1, mined_at_step=10)
     lease = queue.ask(2)
-    assert lease is not None and lease.generation == 0
+    assert isinstance(lease, Lease) and lease.generation == 0
     assert "mined at step 10" in run.queue_journal.read_text()
 
 
 def test_blocking_refresh_stops_grants_at_the_checkpoint_step(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
     queue = TripletQueue(run, settings(prefetch=4, block_every=6), attempt=1)
-    assert [queue.ask(step) is not None for step in range(7)] == [True] * 6 + [False]
+    assert [isinstance(queue.ask(step), Lease) for step in range(7)] == [True] * 6 + [False]
     publish(run, 1, mined_at_step=6)
     lease = queue.ask(6)
-    assert lease is not None and lease.generation == 1 and lease.ranges[0].start == 0
+    assert isinstance(lease, Lease) and lease.generation == 1 and lease.ranges[0].start == 0
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch", 8), ("carry_over", 0.5), ("seed", 1)])
@@ -178,3 +159,197 @@ def test_a_record_is_durable_before_the_state_changes(run: RunDir) -> None:
     journal.grant(3)
     again = Journal(run.queue_journal, batch=BATCH, carry_over=0.0, seed=0)
     assert again.state == journal.state
+
+
+def test_a_generation_that_was_replaced_is_refused(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=0)
+    queue = TripletQueue(run, settings(), attempt=1)
+    before = queue.ask(0)
+    shutil.rmtree(run.generation(0))
+    with pytest.raises(GenerationChanged, match="is gone.*--replay gen=0.*--resume-from STEP"):
+        queue.ask(0)
+    publish(run, 0, mined_at_step=0, first_face=1)
+    for asked in (queue, TripletQueue(run, settings(), attempt=2)):
+        with pytest.raises(GenerationChanged, match="holds other rows than those"):
+            asked.ask(0)
+    shutil.rmtree(run.generation(0))
+    publish(run, 0, mined_at_step=0)  # as a replay does
+    assert queue.ask(0) == before
+
+
+def test_a_lease_names_the_bytes_that_the_trainer_loads(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=0)
+    lease = TripletQueue(run, settings(), attempt=1).ask(0)
+    assert isinstance(lease, Lease)
+    digest = lease.ranges[0].digest
+    assert load_generation(run.generation(0), digest=digest).number == 0
+    assert {r.digest for rank in range(2) for r in lease.part(rank, 2)} == {digest}
+    shutil.rmtree(run.generation(0))
+    publish(run, 0, mined_at_step=0, first_face=1)
+    with pytest.raises(GenerationChanged, match="holds other rows"):
+        load_generation(run.generation(0), digest=digest)
+
+
+def test_a_step_that_was_not_granted_does_not_depend_on_a_generation_that_is_gone(
+    run: RunDir,
+) -> None:
+    publish(run, 0, mined_at_step=0)
+    queue = TripletQueue(run, settings(), attempt=1)
+    queue.ask(0)
+    shutil.rmtree(run.generation(0))
+    with pytest.raises(GenerationChanged):
+        queue.ask(2)
+    publish(run, 1, mined_at_step=2)
+    lease = queue.ask(2)
+    assert isinstance(lease, Lease) and lease.generation == 1
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "{ no json",
+        "[]",
+        '{"generation": 1}',
+        '{"schema_version": 99}',
+        '{"generation": 1, "mined_at_step": 5, "rows": 9, "snapshot": 1, "parts": []}',
+        '{"generation": 7, "mined_at_step": 5, "rows": 0, "snapshot": 1, "parts": []}',
+    ],
+)
+def test_a_damaged_generation_that_was_never_served_is_passed_over(
+    run: RunDir, manifest: str
+) -> None:
+    publish(run, 0, mined_at_step=0)
+    queue = TripletQueue(run, settings(), attempt=1)
+    queue.ask(0)
+    run.generation(1).mkdir()
+    (run.generation(1) / "manifest.json").write_text(manifest)
+    lease = queue.ask(2)
+    assert isinstance(lease, Lease) and lease.generation == 0
+    skipped = [e for e in read_events(run.events, "queue") if e["event"] == "skipped"]
+    assert [e["generation"] for e in skipped] == [1]
+    assert "it cannot be read" in skipped[0]["reason"]
+    publish(run, 2, mined_at_step=6)
+    lease = TripletQueue(run, settings(), attempt=2).ask(4)
+    assert isinstance(lease, Lease) and lease.generation == 2
+    assert run.queue_journal.read_text().count("skipped") == 1
+
+
+def test_a_damaged_first_generation_is_waited_out(run: RunDir) -> None:
+    run.generation(0).mkdir(parents=True)
+    (run.generation(0) / "manifest.json").write_text("{ no json")
+    queue = TripletQueue(run, settings(), attempt=1)
+    assert queue.ask(0) == Wait("no generation")
+    publish(run, 1, mined_at_step=0)
+    assert isinstance(queue.ask(0), Lease)
+
+
+def test_a_damaged_generation_that_was_granted_is_refused_with_its_repair(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=0)
+    queue = TripletQueue(run, settings(), attempt=1)
+    queue.ask(0)
+    (run.generation(0) / "manifest.json").write_text("{ no json")
+    for asked in (queue, TripletQueue(run, settings(), attempt=2)):
+        with pytest.raises(CorruptGeneration, match="restore it.*--replay gen=0"):
+            asked.ask(0)
+
+
+def test_generations_that_no_checkpoint_can_replay_are_deleted(run: RunDir) -> None:
+    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    for step in (0, 15, 20):
+        publish_checkpoint_folder(run, step)
+    publish(run, 4, mined_at_step=16)
+    assert isinstance(queue.ask(16), Lease)
+    # Generation 1 served steps 4 to 7, generation 2 steps 8 to 11; 3 and 4 are the live ones.
+    assert run.generation_numbers() == [3, 4]
+    deleted = [e for e in read_events(run.events, "queue") if e["event"] == "deleted"]
+    assert [e["generation"] for e in deleted] == [0, 1, 2]
+    with pytest.raises(GenerationChanged, match="it was deleted"):
+        queue.ask(3)
+
+
+def test_a_kept_checkpoint_keeps_the_generations_that_it_would_train_on(run: RunDir) -> None:
+    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    for step in (0, 7, 20):
+        publish_checkpoint_folder(run, step)
+    publish(run, 4, mined_at_step=16)
+    queue.ask(16)
+    assert run.generation_numbers() == [1, 2, 3, 4]
+
+
+def test_a_queue_killed_before_the_files_went_finishes(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    publish_checkpoint_folder(run, 20)
+    publish(run, 4, mined_at_step=16)
+    with monkeypatch.context() as patch:
+        patch.setattr("miner.serve.remove_generation", die)
+        with pytest.raises(KeyboardInterrupt):
+            queue.ask(16)
+    assert '"deleted"' in run.queue_journal.read_text()
+    assert run.generation_numbers() == [0, 1, 2, 3, 4]
+    again = TripletQueue(run, settings(keep_generations=1), attempt=2)
+    assert 0 not in run.generation_numbers()
+    assert isinstance(again.ask(16), Lease)
+    assert run.generation_numbers() == [3, 4]
+
+
+def test_files_that_cannot_be_removed_do_not_stop_the_queue(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr("miner.serve.remove_generation", refuse)
+    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    publish_checkpoint_folder(run, 20)
+    publish(run, 4, mined_at_step=16)
+    assert isinstance(queue.ask(16), Lease)
+    events = [e for e in read_events(run.events, "queue") if e["event"] == "not deleted"]
+    assert [e["reason"] for e in events] == ["read-only file system"] * 3
+
+
+def serve_generations(run: RunDir, asked: QueueSettings, *, count: int) -> TripletQueue:
+    """Serve each generation for four steps."""
+    queue = TripletQueue(run, asked, attempt=1)
+    for number in range(count):
+        publish(run, number, mined_at_step=4 * number)
+        for step in range(4 * number, 4 * number + 4):
+            lease = queue.ask(step)
+            assert isinstance(lease, Lease) and lease.generation == number
+    return queue
+
+
+def die(_: Path) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_switch_that_a_killed_queue_did_not_log_is_logged_by_the_next_one(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=0)
+    TripletQueue(run, settings(), attempt=1).ask(0)
+    before = read_events(run.events, "queue")
+    (run.events / "queue.jsonl").unlink()
+    for attempt in (2, 3):
+        TripletQueue(run, settings(), attempt=attempt)
+    after = read_events(run.events, "queue")
+    assert [e["event"] for e in after] == ["switch"]
+    assert {**after[0], "time": 0, "attempt": 0} == {**before[0], "time": 0, "attempt": 0}
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"pairs": 0}, "no anchor had a positive"),
+        ({"pairs": 90, "semi_hard": 3, "band_empty": 87}, "widen miner.margin, embed more"),
+        ({"pairs": 90, "semi_hard": 3, "beyond_search": 87}, "raise miner.neighbours"),
+        ({"pairs": 90, "semi_hard": 3, "suspect": 87}, "raise it, or clean the labels"),
+        ({"pairs": 3, "semi_hard": 3}, "lower trainer.batch"),
+    ],
+)
+def test_a_first_generation_that_is_too_small_says_why(
+    run: RunDir, counts: dict[str, int], words: str
+) -> None:
+    plan = {"embedded_faces": 12, "embedded_identities": 4}
+    publish(run, 0, mined_at_step=0, rows=BATCH - 1, stats=counts, plan=plan)
+    with pytest.raises(EmptyGeneration, match=f"embedded identities 4.*{words}.*= random"):
+        TripletQueue(run, settings(), attempt=1).ask(0)

@@ -121,6 +121,15 @@ def test_the_bound_is_nearly_reached(carry_over: float) -> None:
     assert bound - max(loop.staleness) <= 4
 
 
+@pytest.mark.parametrize(("is_carried", "bound"), [(False, 26), (True, 52)])
+def test_a_limit_that_is_waited_at_bounds_any_refresh(is_carried: bool, bound: int) -> None:
+    assert staleness_bound(20, 900, prefetch=2, is_carried=is_carried, limit=25) == bound
+
+
+def test_a_limit_that_is_never_reached_leaves_the_bound_as_it_is() -> None:
+    assert staleness_bound(20, 5, prefetch=2, limit=500) == staleness_bound(20, 5, prefetch=2)
+
+
 def test_refresh_length_counts_the_steps_that_training_made_meanwhile() -> None:
     trainer = [{"event": "checkpoint", "step": 0, "time": 0.0}]
     trainer += [{"event": "step", "step": s, "time": 1.0 + s} for s in range(10)]
@@ -159,6 +168,18 @@ def test_a_refresh_that_the_end_of_training_cut_off_did_not_fail() -> None:
     miner = [begin | {"attempt": 1}, begin | {"attempt": 2}]
     assert num_failed_refreshes(miner) == 0
     assert longest_refresh_steps(trainer, miner) == 8
+
+
+def test_a_refresh_whose_generation_was_never_served_lasts_until_the_next_one() -> None:
+    trainer = [{"event": "checkpoint", "step": s, "time": float(s)} for s in (0, 10, 20)]
+    trainer += [{"event": "step", "step": s, "time": s + 0.5} for s in range(30)]
+    miner = [
+        {"event": "published", "generation": n, "checkpoint_step": 10 * n, "time": 10.0 * n + 3}
+        for n in range(3)
+    ]
+    queue = [{"event": "switch", "generation": 0}, {"event": "skipped", "generation": 1}]
+    assert longest_refresh_steps(trainer, miner) == 3
+    assert longest_refresh_steps(trainer, miner, queue) == 13
 
 
 def test_a_refresh_that_says_why_it_failed_counts_once() -> None:

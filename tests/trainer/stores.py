@@ -103,6 +103,8 @@ def publish_rows(
 class RandomSource:
     """Leases random triplets for every step; records what was asked."""
 
+    wants_checkpoint = False
+
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.asked: list[int] = []

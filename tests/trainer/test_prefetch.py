@@ -49,3 +49,41 @@ def test_a_batch_that_does_not_come_is_named() -> None:
         with Prefetch(lambda _: never.wait(30), range(1), depth=1, timeout_s=0.01) as items:
             next(iter(items))
     never.set()
+
+
+def test_the_consumer_is_called_while_it_waits_and_in_its_own_thread() -> None:
+    wanted = threading.Event()
+    callers: set[threading.Thread] = set()
+
+    def while_waiting() -> None:
+        callers.add(threading.current_thread())
+        wanted.set()
+
+    def make(step: int) -> int:
+        assert wanted.wait(timeout=10)
+        return step
+
+    with Prefetch(
+        make, range(2), depth=1, timeout_s=10, while_waiting=while_waiting, poll_s=0.001
+    ) as items:
+        assert list(items) == [0, 1]
+    assert callers == {threading.current_thread()}
+
+
+def test_what_fails_while_waiting_ends_the_wait() -> None:
+    never = threading.Event()
+
+    def while_waiting() -> None:
+        raise FloatingPointError("weights are no numbers")
+
+    with pytest.raises(FloatingPointError, match="no numbers"):
+        with Prefetch(
+            lambda _: never.wait(30),
+            range(1),
+            depth=1,
+            timeout_s=10,
+            while_waiting=while_waiting,
+            poll_s=0.001,
+        ) as items:
+            next(iter(items))
+    never.set()

@@ -1,0 +1,175 @@
+"""Take a run back to a checkpoint: what lies beyond it moves to `abandoned/`.
+
+    rewind(RunDir(Path("runs/lfw")), 400)      # then: facequarry run --resume
+
+A kill at any moment leaves a run that either goes on as before or refuses rows that are gone;
+rewinding again finishes. So checkpoints go first, the newest first: training resumes from what is
+there, and its old answers still stand. Generations follow, and the journal, which names them, last.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.events import EventLog, read_events
+from datasets.lock import WriterLock
+from datasets.publish import staged_file
+from datasets.run_dir import RunDir
+from datasets.triplets import read_generation_manifest
+from miner.journal import flush_folder, read_records
+from trainer.checkpoint import verify_checkpoint
+
+_LOCK_TIMEOUT_S = 5.0
+_LOGS = ("trainer", "queue")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rewound:
+    """What a run gave up to go back to a step.
+
+    Attributes:
+        step: the checkpoint that training goes on from.
+        checkpoint_steps: checkpoints that were moved, ascending.
+        generations: generations that were moved, ascending.
+        evaluations: names of the evaluations that were moved.
+        granted_steps: steps that were granted beyond `step`.
+        abandoned: the folder that holds all of it; None where there was nothing.
+    """
+
+    step: int
+    checkpoint_steps: tuple[int, ...]
+    generations: tuple[int, ...]
+    evaluations: tuple[str, ...]
+    granted_steps: int
+    abandoned: Path | None
+
+
+def rewind(run: RunDir, step: int) -> Rewound:
+    """Take a run back to its checkpoint of `step`; call it while holding the driver's lock.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it is damaged; names those there are.
+        CorruptJournal: the queue's journal cannot be cut.
+        LockHeld: a miner is at work.
+    """
+    with WriterLock(run.miner_lock, timeout_s=_LOCK_TIMEOUT_S):
+        _check_target(run, step)
+        records = read_records(run.queue_journal)
+        kept = kept_records(records, step)
+        checkpoints = [s for s in run.checkpoint_steps() if s > step]
+        generations = _generations_beyond(run, records, step)
+        evaluations = [path.name for path in _evaluations_beyond(run, step)]
+        abandoned = None
+        if checkpoints or generations or evaluations or kept != records:
+            abandoned = run.root / "abandoned" / f"beyond-step={step:09d}-{uuid.uuid4().hex[:8]}"
+            if records:
+                _publish(abandoned / run.queue_journal.name, records)
+            for folder in (
+                *(run.checkpoint(s) for s in reversed(checkpoints)),
+                *(run.generation(number) for number in reversed(generations)),
+                *_evaluations_beyond(run, step),
+            ):
+                _move(folder, abandoned / folder.parent.name / folder.name)
+            if kept != records:
+                _publish(run.queue_journal, kept, replace=True)
+        for stage in _LOGS:
+            _log(run, stage, step, abandoned)
+    return Rewound(
+        step=step,
+        checkpoint_steps=tuple(checkpoints),
+        generations=tuple(generations),
+        evaluations=tuple(evaluations),
+        granted_steps=max(0, _granted_through(records) - max(step - 1, _granted_through(kept))),
+        abandoned=abandoned,
+    )
+
+
+def kept_records(records: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    """Return the journal as it was before an answer for `step` was granted.
+
+    Generations that are served from `step` on are left out, so that the queue takes the newest of
+    those that stay; those that were deleted stay named.
+
+    Args:
+        records: the whole journal.
+        step: the first step that will be asked for anew.
+    """
+    kept: list[dict[str, Any]] = []
+    is_before = True
+    for record in records:
+        match record["record"]:
+            case "granted" if record["through_step"] >= step:
+                if is_before and step > 0 and _granted_through(kept) < step - 1:
+                    kept.append({"record": "granted", "through_step": step - 1})
+                is_before = False
+            case "switch" if record["first_step"] >= step:
+                pass
+            case "deleted":
+                kept.append(record)
+            case _:
+                if is_before:
+                    kept.append(record)
+    return kept
+
+
+def _granted_through(records: Sequence[dict[str, Any]]) -> int:
+    return max((r["through_step"] for r in records if r["record"] == "granted"), default=-1)
+
+
+def _check_target(run: RunDir, step: int) -> None:
+    steps = run.checkpoint_steps()
+    there_are = ", ".join(map(str, steps)) or "none"
+    if step not in steps:
+        raise ValueError(f"{run.root} has no checkpoint of step {step}; there are {there_are}")
+    try:
+        verify_checkpoint(run.checkpoint(step))
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint of step {step} cannot be gone back to: {error}; there are {there_are}"
+        ) from error
+
+
+def _generations_beyond(run: RunDir, records: Sequence[dict[str, Any]], step: int) -> list[int]:
+    """Return the published generations that were mined at a later step, ascending."""
+    mined_at = {r["generation"]: r["mined_at_step"] for r in records if r["record"] == "switch"}
+    beyond = []
+    for number in run.generation_numbers():
+        try:
+            mined_at_step = read_generation_manifest(run.generation(number))["mined_at_step"]
+        except ValueError:
+            # Damaged: the journal knows, or it was never served and nobody will miss it.
+            mined_at_step = mined_at.get(number, step + 1)
+        if mined_at_step > step:
+            beyond.append(number)
+    return beyond
+
+
+def _evaluations_beyond(run: RunDir, step: int) -> list[Path]:
+    """Return the folders of the evaluations of later checkpoints, of any part."""
+    folders = sorted(run.evaluations.glob("step=*")) if run.evaluations.is_dir() else []
+    digits = [folder.name.removeprefix("step=").split("-")[0] for folder in folders]
+    return [f for f, d in zip(folders, digits, strict=True) if d.isdigit() and int(d) > step]
+
+
+def _move(folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    flush_folder(folder.parent)
+
+
+def _publish(path: Path, records: Sequence[dict[str, Any]], *, replace: bool = False) -> None:
+    with staged_file(path, replace=replace) as staging:
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        staging.write_text(lines, encoding="utf-8")
+
+
+def _log(run: RunDir, stage: str, step: int, abandoned: Path | None) -> None:
+    """Let readers of a stage's events drop what lies beyond the step."""
+    attempt = max((e["attempt"] for e in read_events(run.events, stage)), default=1)
+    where = None if abandoned is None else str(abandoned.relative_to(run.root))
+    EventLog(run.events, stage, attempt=attempt).write("rewound", step=step, abandoned=where)

@@ -1,0 +1,59 @@
+"""Published generations for tests of the queue: rows on disk, or a manifest alone."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from datasets.publish import write_json
+from datasets.run_dir import RunDir
+from datasets.triplets import TRIPLETS, publish_generation
+
+
+def publish(
+    run: RunDir,
+    number: int,
+    *,
+    mined_at_step: int,
+    rows: int = 40,
+    first_face: int = 0,
+    **facts: object,
+) -> None:
+    """Publish a generation of `rows` triplets, each of one face from `first_face` on."""
+    faces = range(first_face, first_face + rows)
+    table = pa.table(
+        {
+            "anchor": faces,
+            "positive": faces,
+            "negative": faces,
+            "d2_ap": [0.1] * rows,
+            "d2_an": [0.2] * rows,
+            "kind": ["semi_hard"] * rows,
+        }
+    ).cast(TRIPLETS)
+    publish_generation(
+        run.generation(number),
+        table,
+        pa.table({"reason": pa.array([], pa.string())}),
+        number=number,
+        mined_at_step=mined_at_step,
+        facts={"snapshot": 1, **facts},
+        timing={},
+    )
+
+
+def publish_manifest(run: RunDir, number: int, *, mined_at_step: int, rows: int) -> None:
+    """Publish what the queue reads of a generation; there are no rows behind it."""
+    part = {"file": "part-00000.parquet", "rows": rows, "sha256": f"{number}"}
+    manifest = {
+        "generation": number,
+        "mined_at_step": mined_at_step,
+        "rows": rows,
+        "snapshot": 1,
+        "parts": [part],
+    }
+    write_json(run.generation(number) / "manifest.json", manifest)
+
+
+def publish_checkpoint_folder(run: RunDir, step: int) -> None:
+    """Publish a checkpoint's name: a manifest, no weights."""
+    write_json(run.checkpoint(step) / "manifest.json", {"step": step})

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from datasets.events import EventLog, last_attempt_by_step, read_events
+from datasets.lock import LockHeld, WriterLock
+from datasets.run_dir import RunDir
+from datasets.triplets import GenerationChanged, Lease
+from miner.journal import next_generation_number
+from miner.rewind import Rewound, rewind
+from miner.serve import QueueSettings, TripletQueue
+from tests.miner.generations import publish
+from trainer.checkpoint import publish_checkpoint
+
+EVERY, STEPS = 4, 20
+SETTINGS = QueueSettings(
+    batch=4,
+    carry_over=0.5,
+    seed=0,
+    prefetch=3,
+    random_until_mined=False,
+    block_every=None,
+)
+
+
+def checkpoint(run: RunDir, step: int) -> None:
+    model = nn.Linear(2, 2)
+    nn.init.constant_(model.weight, step)
+    publish_checkpoint(
+        run,
+        step,
+        model,
+        backbone="compact",
+        embedding_dim=2,
+        crop_px=32,
+        trainer_state={"optimizer": torch.tensor(step)},
+    )
+
+
+def train(run: RunDir, *, first: int, last: int, attempt: int) -> list[Lease]:
+    """Take the steps from `first` to `last`; each checkpoint is mined two steps later."""
+    queue = TripletQueue(run, SETTINGS, attempt=attempt)
+    log = EventLog(run.events, "trainer", attempt=attempt)
+    log.write("start", step=first)
+    leases = []
+    for step in range(first, last):
+        if step % EVERY == 0 and step not in run.checkpoint_steps():
+            checkpoint(run, step)
+        if step in (0, *range(EVERY + 2, last, EVERY)):
+            mined_at_step = step // EVERY * EVERY
+            number = next_generation_number(run)
+            publish(run, number, mined_at_step=mined_at_step, first_face=100 * number)
+        lease = queue.ask(step)
+        assert isinstance(lease, Lease)
+        leases.append(lease)
+        log.write("step", step=step)
+    return leases
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "run")
+    train(run, first=0, last=STEPS, attempt=1)
+    for step in (0, 8, 16):
+        folder = run.evaluation(step, "held_out" if step < 16 else "tuning")
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text("{}")
+    return run
+
+
+def everything(run: RunDir) -> dict[str, bytes]:
+    """Return what a resumed run reads, by name."""
+    folders = (run.checkpoints, run.generations, run.evaluations)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files.append(run.queue_journal)
+    return {str(path.relative_to(run.root)): path.read_bytes() for path in sorted(files)}
+
+
+def test_what_lies_beyond_the_step_is_moved_and_nothing_else(run: RunDir) -> None:
+    before = everything(run)
+    rewound = rewind(run, 8)
+    assert (rewound.checkpoint_steps, rewound.generations) == ((12, 16), (3, 4))
+    assert rewound.evaluations == ("step=000000016-tuning",)
+    assert run.checkpoint_steps() == [0, 4, 8]
+    assert run.generation_numbers() == [0, 1, 2]
+    assert rewound.abandoned is not None
+    after = everything(run)
+    for name, raw in before.items():
+        at = rewound.abandoned / name
+        assert (
+            at.read_bytes() if name not in after else after[name]
+        ) == raw or name == "queue.jsonl"
+    assert (rewound.abandoned / "queue.jsonl").read_bytes() == before["queue.jsonl"]
+
+
+def test_training_goes_on_from_there_with_the_same_rows_up_to_it(run: RunDir) -> None:
+    queue = TripletQueue(run, SETTINGS, attempt=1)
+    before = [queue.ask(step) for step in range(8)]
+    rewind(run, 8)
+    again = TripletQueue(run, SETTINGS, attempt=2)
+    assert [again.ask(step) for step in range(8)] == before
+    leases = train(run, first=8, last=STEPS, attempt=2)
+    assert leases[0].generation == 2  # mined at step 8, so it is kept, and takes over at once
+    assert [lease.step for lease in leases] == list(range(8, STEPS))
+    assert next_generation_number(run) == run.generation_numbers()[-1] + 1
+
+
+def test_readers_of_events_no_longer_show_the_abandoned_steps(run: RunDir) -> None:
+    rewind(run, 8)
+
+    def shown() -> list[tuple[int, int]]:
+        steps = last_attempt_by_step(read_events(run.events, "trainer"), "step")
+        return [(event["step"], event["attempt"]) for event in steps]
+
+    assert shown() == [(step, 1) for step in range(8)]
+    switches = last_attempt_by_step(read_events(run.events, "queue"), "switch")
+    assert [event["generation"] for event in switches] == [0, 1]
+    train(run, first=8, last=10, attempt=2)
+    assert shown() == [(step, 1) for step in range(8)] + [(8, 2), (9, 2)]
+
+
+def test_going_back_to_step_0_leaves_what_was_mined_there(run: RunDir) -> None:
+    rewound = rewind(run, 0)
+    assert run.checkpoint_steps() == [0]
+    assert run.generation_numbers() == [0]
+    assert rewound.granted_steps == STEPS + 1
+    leases = train(run, first=0, last=STEPS, attempt=2)
+    assert leases[0].ranges[0].start == 0
+
+
+def test_a_second_time_there_is_nothing_to_move(run: RunDir) -> None:
+    rewind(run, 8)
+    before = everything(run)
+    again = rewind(run, 8)
+    assert (again.checkpoint_steps, again.generations, again.granted_steps) == ((), (), 0)
+    assert again.abandoned is None
+    assert everything(run) == before
+
+
+@pytest.mark.parametrize("step", [5, 400])
+def test_a_step_without_a_checkpoint_is_refused_with_those_there_are(
+    run: RunDir, step: int
+) -> None:
+    before = everything(run)
+    with pytest.raises(ValueError, match=f"no checkpoint of step {step}; there are 0, 4, 8, 12"):
+        rewind(run, step)
+    assert everything(run) == before
+
+
+def test_a_damaged_checkpoint_is_refused(run: RunDir) -> None:
+    (run.checkpoint(8) / "trainer.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="step 8 cannot be gone back to: .*; there are 0, 4, 8"):
+        rewind(run, 8)
+
+
+def test_a_run_that_is_being_mined_is_refused(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miner.rewind._LOCK_TIMEOUT_S", 0.0)
+    with WriterLock(run.miner_lock), pytest.raises(LockHeld):
+        rewind(run, 8)
+
+
+def test_a_damaged_generation_that_was_never_served_is_moved_too(run: RunDir) -> None:
+    run.generation(5).mkdir()
+    (run.generation(5) / "manifest.json").write_text("{ no json")
+    assert 5 in rewind(run, 16).generations
+
+
+def test_what_was_deleted_stays_deleted(run: RunDir) -> None:
+    with run.queue_journal.open("a") as file:
+        file.write(json.dumps({"record": "deleted", "generation": 0}) + "\n")
+    rewind(run, 8)
+    assert '"deleted"' in run.queue_journal.read_text()
+    assert next_generation_number(run) == 3
+
+
+class Killed(BaseException):
+    """No handler in the code under test may take it for an error of its own."""
+
+
+def count_file_operations(
+    monkeypatch: pytest.MonkeyPatch, dies_at: int, work: Callable[[], Rewound]
+) -> int:
+    """Do the work, dying before the file operation number `dies_at`; return how many there were."""
+    done = 0
+
+    def counted(operation: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **named: object) -> object:
+            nonlocal done
+            if done == dies_at:
+                raise Killed
+            done += 1
+            return operation(*args, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "replace", "link", "mkdir"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        patch.setattr(Path, "write_text", counted(Path.write_text))
+        work()
+    return done
+
+
+def test_a_kill_at_any_file_operation_is_finished_by_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = RunDir(tmp_path / "whole")
+    answers = train(whole, first=0, last=STEPS, attempt=1)
+    journal = whole.queue_journal.read_bytes()
+    num_operations = count_file_operations(monkeypatch, -1, lambda: rewind(whole, 8))
+    assert num_operations > 8
+    for dies_at in range(num_operations):
+        run = RunDir(tmp_path / f"killed-{dies_at}")
+        train(run, first=0, last=STEPS, attempt=1)
+        with pytest.raises(Killed):
+            count_file_operations(monkeypatch, dies_at, lambda run=run: rewind(run, 8))  # type: ignore[misc]
+        if run.queue_journal.read_bytes() == journal:  # it is cut last
+            refuses_or_answers_as_before(run, answers)
+        rewind(run, 8)
+        assert names(run) == names(whole)
+        assert run.queue_journal.read_bytes() == whole.queue_journal.read_bytes()
+        leases = train(run, first=8, last=STEPS, attempt=2)
+        assert len(leases) == STEPS - 8
+
+
+def refuses_or_answers_as_before(run: RunDir, answers: list[Lease]) -> None:
+    """Ask for every step that a half-rewound run would train on."""
+    queue = TripletQueue(run, SETTINGS, attempt=1)
+    for step in range(run.checkpoint_steps()[-1], STEPS):
+        try:
+            assert queue.ask(step) == answers[step]
+        except GenerationChanged as error:
+            assert "--resume-from STEP" in str(error)
+
+
+def names(run: RunDir) -> list[str]:
+    folders = (run.checkpoints, run.generations, run.evaluations)
+    return sorted(str(p.relative_to(run.root)) for folder in folders for p in folder.rglob("*"))
