@@ -35,6 +35,8 @@ FIELDS: dict[str, str] = {
     "trainer/faces_per_triplet": "distinct faces embedded per triplet (3.0 when none is shared)",
     "trainer/staleness_steps": "step minus mined_at_step of the oldest row consumed in the step",
     "trainer/generation": "generation that the step's main rows came from; null for random ones",
+    "trainer/grad_norm": "L2 norm of the step's gradient, averaged over the ranks",
+    "trainer/learning_rate": "learning rate of the step",
     "trainer/repeats": "rows of the step that this generation had served before",
     "trainer/wait_s": "seconds the step waited for its batch",
     "trainer/step_s": "seconds the step took, waiting included",

@@ -130,15 +130,23 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         CheckpointMismatch: a parameter is missing, unknown or of another shape; the first is named.
     """
-    weights = load_file(folder / WEIGHTS_FILE)
+    fit_weights(model, load_file(folder / WEIGHTS_FILE), origin=folder)
+
+
+def fit_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], *, origin: Path) -> None:
+    """Give `model` these weights, which must be of its parameters and statistics, name by name.
+
+    Raises:
+        CheckpointMismatch: a parameter is missing, unknown or of another shape; the first is named.
+    """
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights or name not in own or weights[name].shape != own[name].shape:
             found = tuple(weights[name].shape) if name in weights else "absent"
             wanted = tuple(own[name].shape) if name in own else "no such parameter"
             raise CheckpointMismatch(
-                f"{folder} does not fit the configured backbone: {name} is {found}, expected "
-                f"{wanted}; use the run file that made the checkpoint, or a new run name"
+                f"{origin} does not fit the configured backbone: {name} is {found}, expected "
+                f"{wanted}; use the backbone and embedding_dim that made these weights"
             )
     model.load_state_dict(weights)
 
@@ -196,8 +204,25 @@ def abandon_unverified(run: RunDir) -> list[int]:
     verified = newest_verified_step(run)
     gone = [step for step in run.checkpoint_steps() if verified is None or step > verified]
     for step in gone:
-        folder = run.checkpoint(step)
-        aside = run.root / "abandoned" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(exist_ok=True)
-        folder.rename(aside)
+        _abandon(run, step)
     return gone
+
+
+def verified_or_abandoned(run: RunDir, step: int) -> bool:
+    """Say whether `step` has a checkpoint that verifies; one that does not is set aside."""
+    if not run.checkpoint(step).exists():
+        return False
+    try:
+        verify_checkpoint(run.checkpoint(step))
+    except (ValueError, FileNotFoundError) as error:
+        logger.warning("checkpoint %d is set aside in abandoned/: %s", step, error)
+        _abandon(run, step)
+        return False
+    return True
+
+
+def _abandon(run: RunDir, step: int) -> None:
+    folder = run.checkpoint(step)
+    aside = run.root / "abandoned" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
+    aside.parent.mkdir(exist_ok=True)
+    folder.rename(aside)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
-Backbone = Literal["compact"]
+Backbone = Literal["compact", "iresnet18", "iresnet34", "iresnet50"]
+Optimizer = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["constant", "cosine", "milestones"]
 Selection = Literal["mined", "random", "online_semi_hard"]
-BACKBONES: tuple[Backbone, ...] = ("compact",)
+BACKBONES: tuple[Backbone, ...] = ("compact", "iresnet18", "iresnet34", "iresnet50")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,9 +20,13 @@ class TrainerConfig:
     """One training run: network, batch, optimizer, checkpoints."""
 
     backbone: Backbone = "compact"
-    """Network from (B, 3, H, W) faces to (B, D) unit rows."""
+    """Network from (B, 3, H, W) faces to (B, D) unit rows; the iresnets are published for crops of
+    112 px and 512 dimensions and take others."""
     embedding_dim: int = 64
     """D, the length of an embedding."""
+    init_from: Path | None = None
+    """Weights that a new run starts from: a checkpoint's folder, or a .safetensors, .pt or .pth
+    file; None starts from random ones."""
     selection: Selection = "mined"
     """Where triplets come from: mined generations, drawn at random from (seed, step), or the
     semi-hard ones that each step finds among its own faces."""
@@ -32,12 +41,31 @@ class TrainerConfig:
     """Training processes (ranks); each takes one CPU, or one GPU where `use_gpu` is set."""
     use_gpu: bool = False
     """Train on GPUs, with bf16 and channels_last; NCCL between the ranks."""
+    optimizer: Optimizer = "adamw"
+    """What turns gradients into steps: Adam with decoupled weight decay, Adam, or plain descent
+    with `momentum`."""
     learning_rate: float = 1e-3
-    """Adam's learning rate."""
+    """Full learning rate, before `schedule` and `warmup_steps`."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay (AdamW)."""
+    """Weight decay: decoupled for `adamw`, part of the gradient for `adam` and `sgd`."""
+    momentum: float = 0.9
+    """Momentum of `sgd`, from 0 up to but not including 1."""
+    schedule: Schedule = "constant"
+    """Learning rate over the steps: as it is, half a cosine down to 0 at `steps`, or falling at
+    `milestones`."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate grows to its full value."""
+    milestones: tuple[int, ...] = ()
+    """Steps, ascending, at which `milestones` multiplies the learning rate."""
+    milestone_factor: float = 0.1
+    """What the learning rate is multiplied by at each milestone, above 0 and at most 1."""
     flip: bool = True
     """Mirror each face left to right with probability 1/2."""
+    jitter_px: int = 0
+    """Shift each face by up to this many pixels in x and y, its edge drawn out; 0 shifts none."""
+    freeze_batch_norm: bool = False
+    """Normalise by the running statistics in training too, and leave them as they are; a run that
+    starts from random weights keeps those of its first faces."""
     checkpoint_every: int = 50
     """N, steps between published checkpoints; each one starts a refresh."""
     keep_checkpoints: int = 3
@@ -61,20 +89,15 @@ class TrainerConfig:
             "prefetch": 1,
             "threads": 1,
             "max_failures": 0,
+            "warmup_steps": 0,
+            "jitter_px": 0,
         }
         for name, low in at_least.items():
             if getattr(self, name) < low:
                 raise ValueError(
                     f"trainer.{name} is {getattr(self, name)}, it must be {low} or more"
                 )
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(
-                f"trainer.learning_rate is {self.learning_rate}, it must be positive and finite"
-            )
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(
-                f"trainer.weight_decay is {self.weight_decay}, it must be 0 or more and finite"
-            )
+        self._check_optimizer()
         if self.batch % self.workers:
             raise ValueError(
                 f"trainer.batch is {self.batch} and trainer.workers is {self.workers}: "
@@ -88,4 +111,26 @@ class TrainerConfig:
                 f"trainer.batch is {self.batch}, so a step has {3 * self.batch} faces: fewer than "
                 f"two identities of trainer.faces_per_identity {self.faces_per_identity} for each "
                 f"of {self.workers} workers"
+            )
+
+    def _check_optimizer(self) -> None:
+        ranges = {
+            "learning_rate": (0 < self.learning_rate < math.inf, "positive and finite"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more and finite"),
+            "momentum": (0 <= self.momentum < 1, "0 or more and below 1"),
+            "milestone_factor": (0 < self.milestone_factor <= 1, "above 0 and at most 1"),
+            "warmup_steps": (self.warmup_steps < self.steps, f"below trainer.steps {self.steps}"),
+        }
+        for name, (is_good, words) in ranges.items():
+            if not is_good:
+                raise ValueError(f"trainer.{name} is {getattr(self, name)}, it must be {words}")
+        if any(low >= high for low, high in pairwise((0, *self.milestones))):
+            raise ValueError(
+                f"trainer.milestones are {list(self.milestones)}, they must be steps above 0, "
+                "ascending"
+            )
+        if bool(self.milestones) != (self.schedule == "milestones"):
+            raise ValueError(
+                f"trainer.schedule is {self.schedule} and trainer.milestones are "
+                f"{list(self.milestones)}: milestones belong to the schedule of that name"
             )

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 
 from datasets.run_dir import RunDir
 from datasets.triplets import TripletSource
+from trainer.augment import augment
 from trainer.backbones import build_backbone
+from trainer.batch_norm import calibrate, training_mode
 from trainer.batches import Batch, RandomTriplets, RowReader, assemble, assemble_faces
 from trainer.checkpoint import (
     abandon_unverified,
@@ -23,15 +22,19 @@ from trainer.checkpoint import (
     load_weights,
     newest_verified_step,
     publish_checkpoint,
+    verified_or_abandoned,
 )
 from trainer.config import TrainerConfig
 from trainer.embed import to_input
 from trainer.faces import RunFaces
+from trainer.finite import check_finite, gradient_norm, is_finite_step, non_finite_step
+from trainer.initial_weights import load_initial_weights
 from trainer.losses import triplet_loss
 from trainer.online import IdentityBatches, semi_hard_in_batch
+from trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from trainer.prefetch import Prefetch
 from trainer.retention import prune_checkpoints
-from trainer.step_log import StepLog
+from trainer.step_log import StepLog, over_ranks
 from trainer.world import World
 
 CALIBRATION_TRIPLETS = 128
@@ -68,8 +71,10 @@ def train(
 
     Raises:
         TimeoutError: no batch came within `batch_timeout_s`.
-        FloatingPointError: the loss stopped being a number; the newest checkpoint is from before.
-        CheckpointMismatch: the newest checkpoint belongs to another backbone.
+        FloatingPointError: the loss, an embedding or a gradient stopped being a number; that step
+            was not taken, and the newest checkpoint is from before.
+        CheckpointMismatch: the newest checkpoint, or `init_from`, belongs to another backbone.
+        ValueError, FileNotFoundError: `init_from` cannot be loaded.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(seed)
@@ -77,9 +82,7 @@ def train(
     layout = torch.channels_last if on_gpu else torch.contiguous_format
     model = build_backbone(config.backbone, config.embedding_dim)
     model = model.to(device=torch.device(world.device), memory_format=layout)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    optimizer = build_optimizer(config, model)
 
     def publish(step: int) -> None:
         check_finite(model, step)
@@ -97,15 +100,18 @@ def train(
             deleted = prune_checkpoints(run, keep=config.keep_checkpoints)
             log.checkpoint(step, seconds=time.perf_counter() - started, deleted_steps=deleted)
 
-    step = newest_step(run, world)
-    if step is None:
-        step = 0
-        first_faces = np.unique(random.rows(0, CALIBRATION_TRIPLETS))
-        calibrate(model, to_input(faces.store.decode(first_faces), world.device))
-        publish(step)
-    else:
-        load_weights(model, run.checkpoint(step))
-        optimizer.load_state_dict(load_trainer_state(run.checkpoint(step))["optimizer"])
+    newest, has_first = usable_checkpoints(run, world)
+    if not has_first:
+        if config.init_from is None:
+            first_faces = np.unique(random.rows(0, CALIBRATION_TRIPLETS))
+            calibrate(model, to_input(faces.store.decode(first_faces), world.device))
+        else:
+            load_initial_weights(model, config.init_from)
+        publish(0)
+    if newest is not None:
+        load_weights(model, run.checkpoint(newest))
+        optimizer.load_state_dict(load_trainer_state(run.checkpoint(newest))["optimizer"])
+    step = newest or 0
     log.start(step, world_size=world.size)
 
     reader = RowReader(run, random, faces)
@@ -121,7 +127,7 @@ def train(
         if world.rank == 0 and source.wants_checkpoint and step not in run.checkpoint_steps():
             publish(step)
 
-    replicas = world.wrap(model.train())
+    replicas = world.wrap(training_mode(model, freeze_statistics=config.freeze_batch_norm))
     ended = time.perf_counter()
     with Prefetch(
         make,
@@ -133,26 +139,28 @@ def train(
         for batch in batches:
             began, arrived = ended, time.perf_counter()
             images = to_input(batch.images, world.device)
-            if config.flip:
-                images = flip_some(images, batch.face_indices, seed=(seed, step))
+            images = augment(
+                images,
+                batch.face_indices,
+                flip=config.flip,
+                jitter_px=config.jitter_px,
+                seed=(seed, step),
+            )
             with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=on_gpu):
                 embeddings = replicas(images)
             triplets = triplets_of(batch, embeddings, margin=margin)
             result = triplet_loss(embeddings, triplets, margin=margin)
             optimizer.zero_grad(set_to_none=True)
             result.loss.backward()
+            figures = over_ranks(world, result, embeddings, triplets, gradient_norm(model))
+            if not is_finite_step(figures):  # the same on every rank: all of them stop here
+                raise non_finite_step(batch, embeddings, figures)
+            rate = learning_rate(config, step)
+            set_learning_rate(optimizer, rate)
             optimizer.step()
 
-            figures = world.mean(
-                log.figures(result, num_faces=len(images), num_triplets=len(triplets))
-            )
-            if not math.isfinite(float(figures[0])):
-                raise FloatingPointError(
-                    f"the loss of step {step} is {float(figures[0])}; the checkpoints before it "
-                    "are kept; start a new run with a lower trainer.learning-rate"
-                )
             step_s = time.perf_counter() - began
-            log.step(batch, figures, wait_s=arrived - began, step_s=step_s)
+            log.step(batch, figures, learning_rate=rate, wait_s=arrived - began, step_s=step_s)
             step += 1
             if step % config.checkpoint_every == 0 or step == config.steps:
                 publish(step)
@@ -169,57 +177,17 @@ def triplets_of(batch: Batch, embeddings: torch.Tensor, *, margin: float) -> tor
     return semi_hard_in_batch(embeddings, identities, margin=margin)
 
 
-def newest_step(run: RunDir, world: World) -> int | None:
-    """Return the step to go on from, which rank 0 picks; None where the run has no checkpoint."""
-    found = None
+def usable_checkpoints(run: RunDir, world: World) -> tuple[int | None, bool]:
+    """Return the step to go on from, None where there is none, and whether step 0 is there.
+
+    Rank 0 looks, and sets aside what does not verify. Step 0 is what results are compared with at
+    the end: a damaged one is made again now, from the seed, rather than missed after the training.
+    """
+    newest, has_first = None, False
     if world.rank == 0:
         abandon_unverified(run)
-        found = newest_verified_step(run)
-    step = world.from_rank_0(-1 if found is None else found)
-    return None if step < 0 else step
-
-
-def check_finite(model: nn.Module, step: int) -> None:
-    """Refuse to publish weights that are no numbers: every resume and refresh would fail on them.
-
-    Raises:
-        FloatingPointError: a parameter or statistic is NaN or infinite; the first is named.
-    """
-    for name, tensor in model.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise FloatingPointError(
-                f"{name} is not finite at step {step}; the checkpoints before it are kept; start "
-                "a new run with a lower trainer.learning-rate"
-            )
-
-
-def calibrate(model: nn.Module, faces: torch.Tensor) -> None:
-    """Set every batch normalisation's running statistics from (B, 3, H, W) faces.
-
-    A fresh network's statistics are 0 and 1, which no face has: the checkpoint of step 0, which
-    the first refresh mines and results are compared with, would not be the untrained network.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momentums = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0  # the running statistics become those of this batch
-    with torch.no_grad():
-        model.train()(faces)
-    for norm, momentum in zip(norms, momentums, strict=True):
-        norm.momentum = momentum
-
-
-def flip_some(
-    faces: torch.Tensor, face_indices: npt.NDArray[np.int64], *, seed: tuple[int, int]
-) -> torch.Tensor:
-    """Mirror each of the (B, 3, H, W) faces left to right with probability 1/2.
-
-    A pure function of (run seed, step) and each face's face_index: a resumed run repeats it, and
-    it does not matter which rank a face lies on.
-    """
-    key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    # One multiplicative mix a face: the high bit of an odd multiple of a keyed counter.
-    mixed = (face_indices.astype(np.uint64) ^ key) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    flipped = torch.from_numpy((mixed >> np.uint64(63)).astype(bool)).to(faces.device)
-    return torch.where(flipped[:, None, None, None], faces.flip(3), faces)
+        newest = newest_verified_step(run)
+        has_first = verified_or_abandoned(run, 0)
+    newest = world.from_rank_0(-1 if newest is None else newest)
+    has_first = bool(world.from_rank_0(int(has_first)))
+    return (None if newest < 0 else newest), has_first

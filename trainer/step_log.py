@@ -16,8 +16,9 @@ _AVERAGED = (
     "in_band_share",
     "now_hard_share",
     "now_easy_share",
+    "grad_norm",
 )
-_SUMMED = ("num_triplets", "num_faces")
+_SUMMED = ("num_triplets", "num_faces", "num_not_finite")
 
 
 class StepLog:
@@ -33,37 +34,35 @@ class StepLog:
         self._world = world
         self._events: EventLog | None = None
         if world.rank == 0:
-            # Imported here: TensorBoard costs every other rank a second at start for nothing.
-            from torch.utils.tensorboard import SummaryWriter
-
             self._events = EventLog(run.events, "trainer", attempt=attempt)
-            self._board = SummaryWriter(str(run.tensorboard))
-
-    def figures(self, result: TripletLoss, *, num_faces: int, num_triplets: int) -> torch.Tensor:
-        """Return this rank's figures as one tensor, to be averaged over the ranks."""
-        return torch.stack(
-            [
-                result.loss.detach(),
-                result.active_share,
-                result.in_band_share,
-                result.now_hard_share,
-                result.now_easy_share,
-                *torch.tensor([float(num_triplets), float(num_faces)]).to(result.loss.device),
-            ]
-        )
+            self._folder = run.tensorboard
 
     def start(self, step: int, *, world_size: int) -> None:
         """Log that training goes on from `step`."""
         if self._events:
-            self._events.write("start", step=step, resumed_step=step, world_size=world_size)
+            # Imported here: TensorBoard costs every other rank a second at start for nothing.
+            from torch.utils.tensorboard import SummaryWriter
 
-    def step(self, batch: Batch, figures: torch.Tensor, *, wait_s: float, step_s: float) -> None:
-        """Log one completed step."""
+            self._events.write("start", step=step, resumed_step=step, world_size=world_size)
+            # What an earlier attempt wrote of the steps to come is not shown beside ours.
+            self._board = SummaryWriter(str(self._folder), purge_step=step)
+
+    def step(
+        self,
+        batch: Batch,
+        figures: dict[str, float],
+        *,
+        learning_rate: float,
+        wait_s: float,
+        step_s: float,
+    ) -> None:
+        """Log one completed step, from its figures `over_ranks`."""
         if not self._events:
             return
-        means = dict(zip(_AVERAGED + _SUMMED, figures.tolist(), strict=True))
-        num_triplets, num_faces = (round(means.pop(name) * self._world.size) for name in _SUMMED)
-        values: dict[str, float] = means | {
+        values = {name: figures[name] for name in _AVERAGED}
+        num_triplets, num_faces = (round(figures[name]) for name in ("num_triplets", "num_faces"))
+        values |= {
+            "learning_rate": learning_rate,
             "num_triplets": num_triplets,
             "wait_s": wait_s,
             "step_s": step_s,
@@ -89,3 +88,30 @@ class StepLog:
         """Flush TensorBoard's file."""
         if self._events:
             self._board.close()
+
+
+def over_ranks(
+    world: World,
+    result: TripletLoss,
+    embeddings: torch.Tensor,
+    triplets: torch.Tensor,
+    grad_norm: torch.Tensor,
+) -> dict[str, float]:
+    """Return a step's figures over all ranks by name: means, and sums of what is counted.
+
+    Every rank calls it and gets the same. `num_not_finite` counts embeddings.
+    """
+    is_finite = torch.isfinite(embeddings.detach()).all(dim=1)
+    counts = torch.tensor([float(len(triplets)), float(len(embeddings))]).to(embeddings.device)
+    mine = [
+        result.loss.detach(),
+        result.active_share,
+        result.in_band_share,
+        result.now_hard_share,
+        result.now_easy_share,
+        grad_norm,
+        *counts,
+        (~is_finite).sum().float(),
+    ]
+    figures = dict(zip(_AVERAGED + _SUMMED, world.mean(torch.stack(mine)).tolist(), strict=True))
+    return figures | {name: figures[name] * world.size for name in _SUMMED}

@@ -19,6 +19,7 @@ from trainer.checkpoint import (
     load_weights,
     newest_verified_step,
     publish_checkpoint,
+    verified_or_abandoned,
 )
 from trainer.retention import prune_checkpoints, surplus_steps
 
@@ -115,9 +116,14 @@ def test_an_unknown_backbone_is_refused() -> None:
         build_backbone("resnet", 8)
 
 
-def test_the_backbone_returns_unit_rows() -> None:
-    rows = build_backbone("compact", 8).eval()(torch.rand(3, 3, 48, 48))
-    torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
+def test_a_checkpoint_that_is_asked_for_is_verified_or_set_aside(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert not verified_or_abandoned(run, 0)
+    publish(run, 0)
+    assert verified_or_abandoned(run, 0)
+    (run.checkpoint(0) / "trainer.pt").write_bytes(b"torn")
+    assert not verified_or_abandoned(run, 0)
+    assert run.checkpoint_steps() == [] and len(list((tmp_path / "abandoned").iterdir())) == 1
 
 
 def test_retention_keeps_the_newest_step_zero_and_what_mining_names() -> None:

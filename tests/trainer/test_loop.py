@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,10 +10,8 @@ from datasets.events import last_attempt_by_step, read_events
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from tests.trainer.stores import RandomSource, random_triplets, small_store, still, train_small
-from trainer.backbones import build_backbone
 from trainer.checkpoint import CheckpointMismatch
 from trainer.config import TrainerConfig
-from trainer.loop import check_finite, flip_some
 
 CONFIG = TrainerConfig(
     embedding_dim=8, steps=12, batch=16, checkpoint_every=4, keep_checkpoints=9, threads=1
@@ -98,24 +95,3 @@ def test_a_loss_that_is_no_number_stops_the_run(store: FaceStore, tmp_path: Path
     with pytest.raises(FloatingPointError, match="start a new run with a lower"):
         run_training(store, tmp_path, changed(learning_rate=1e30))
     assert RunDir(tmp_path).checkpoint_steps() == [0]
-
-
-def test_weights_that_are_no_numbers_are_not_published() -> None:
-    model = build_backbone("compact", 8)
-    check_finite(model, step=9)
-    dict(model.named_parameters())["head.bias"].data[3] = float("nan")
-    with pytest.raises(FloatingPointError, match="head.bias is not finite at step 9"):
-        check_finite(model, step=9)
-
-
-def test_flips_repeat_for_a_seed_and_mirror_some_faces() -> None:
-    faces = torch.rand(64, 3, 4, 4)
-    numbers = np.arange(64)
-    flipped = flip_some(faces, numbers, seed=(0, 5))
-    assert torch.equal(flipped, flip_some(faces, numbers, seed=(0, 5)))
-    assert not torch.equal(flipped, flip_some(faces, numbers, seed=(0, 6)))
-    # A face is flipped or not wherever it lies.
-    assert torch.equal(flipped[40:], flip_some(faces[40:], numbers[40:], seed=(0, 5)))
-    is_flipped = (flipped != faces).flatten(1).any(dim=1)
-    assert 10 < int(is_flipped.sum()) < 54
-    assert torch.equal(flipped[is_flipped], faces[is_flipped].flip(3))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
 from trainer.backbones.compact import Compact
+from trainer.backbones.iresnet import BLOCKS, IResNet
 
-_BACKBONES: dict[str, Callable[[int], nn.Module]] = {"compact": Compact}
+_BACKBONES: dict[str, Callable[[int], nn.Module]] = {
+    "compact": Compact,
+    **{name: partial(IResNet, blocks) for name, blocks in BLOCKS.items()},
+}
 
 
 def build_backbone(name: str, embedding_dim: int) -> nn.Module:

@@ -1,0 +1,118 @@
+"""Two gloo ranks against one process: the same weights, where a face does not see its batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
+
+from datasets.events import read_events
+from datasets.run_dir import RunDir
+from datasets.triplets import Lease, RowRange, TripletSource
+from tests.trainer.stores import (
+    IDENTITIES,
+    RandomSource,
+    publish,
+    publish_rows,
+    random_triplets,
+    train_small,
+)
+from trainer.config import TrainerConfig
+from trainer.faces import FacesAt, RunFaces
+from trainer.world import World
+
+CONFIG = TrainerConfig(
+    embedding_dim=8,
+    steps=6,
+    batch=8,
+    workers=2,
+    optimizer="sgd",
+    learning_rate=0.05,
+    warmup_steps=2,
+    jitter_px=2,
+    freeze_batch_norm=True,
+    checkpoint_every=6,
+)
+CASES = {
+    "random": CONFIG,
+    "mined": replace(CONFIG, selection="mined"),
+    "found": replace(CONFIG, selection="online_semi_hard"),
+}
+
+
+@dataclass(frozen=True)
+class MinedSource:
+    """Leases the rows of generation 0 in order, and a carried one of generation 1."""
+
+    def lease(self, step: int) -> Lease:
+        first = 7 * step
+        return Lease(step, 0, (RowRange(0, first, first + 7), RowRange(1, step, step + 1)))
+
+
+def train_case(case: str, folder: Path, at: FacesAt, world: World) -> None:
+    run = RunDir(folder / f"{case}-{world.size}")
+    source: TripletSource = MinedSource() if case == "mined" else RandomSource(CONFIG.batch)
+    train_small(run, RunFaces(at), CASES[case], source=source, world=world)
+
+
+def train_rank(rank: int, folder: Path, at: FacesAt) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2
+    )
+    for case in CASES:
+        train_case(case, folder, at, World(rank=rank, size=2))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    at = publish(folder, IDENTITIES)
+    rows = random_triplets(at.open())
+    for size in (1, 2):
+        for number in (0, 1):
+            run = RunDir(folder / f"mined-{size}")
+            publish_rows(run, number, rows.rows(900 + number, 60))
+    spawn(train_rank, args=(folder, at), nprocs=2)
+    for case in CASES:
+        train_case(case, folder, at, World())
+    return folder
+
+
+@pytest.mark.parametrize("case", ["random", "mined"])
+def test_two_ranks_equal_one_process(trained: Path, case: str) -> None:
+    one, two, start = (
+        load_file(RunDir(trained / f"{case}-{size}").checkpoint(step) / "model.safetensors")
+        for size, step in ((1, 6), (2, 6), (1, 0))
+    )
+    assert not torch.equal(one["head.weight"], start["head.weight"])
+    for name, value in one.items():
+        # The ranks' gradients are added in another order, six times over.
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-6)
+        if "running" in name:
+            assert torch.equal(value, start[name])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_figures_are_those_of_all_ranks(trained: Path, case: str) -> None:
+    one, two = (
+        [
+            event
+            for event in read_events(RunDir(trained / f"{case}-{size}").events, "trainer")
+            if event["event"] == "step"
+        ]
+        for size in (1, 2)
+    )
+    if case == "found":  # a rank looks among its own faces, so it finds fewer
+        assert sum(e["num_triplets"] for e in two) < sum(e["num_triplets"] for e in one)
+        return
+    for name in ("loss_d2", "active_share", "in_band_share", "now_hard_share", "grad_norm"):
+        assert np.allclose([e[name] for e in one], [e[name] for e in two], atol=1e-4), name
+    assert [e["num_triplets"] for e in two] == [8] * 6
+    assert [e["generation"] for e in two] == [None if case == "random" else 0] * 6

@@ -1,0 +1,75 @@
+"""Weights that a new run starts from: a checkpoint of another run, or a published weight file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from trainer.backbones import build_backbone
+from trainer.checkpoint import WEIGHTS_FILE, fit_weights, verify_checkpoint
+from trainer.config import TrainerConfig
+
+# Counts batches, changes no embedding, and older weight files lack it.
+_COUNTER = "num_batches_tracked"
+
+
+def check_initial_weights(config: TrainerConfig) -> None:
+    """Check that `init_from`, if given, fits the backbone: cheap enough before a cluster starts.
+
+    Raises:
+        CheckpointMismatch, ValueError, FileNotFoundError: as `load_initial_weights`.
+    """
+    if config.init_from is not None:
+        model = build_backbone(config.backbone, config.embedding_dim)
+        load_initial_weights(model, config.init_from)
+
+
+def load_initial_weights(model: nn.Module, path: Path) -> None:
+    """Load weights into a backbone.
+
+    Args:
+        model: a fresh backbone.
+        path: a checkpoint's folder, a `.safetensors` file, or a `.pt` or `.pth` file of tensors by
+            name (loaded without running any code of the file).
+
+    Raises:
+        FileNotFoundError: there is nothing at this path.
+        CorruptCheckpoint: the checkpoint's bytes are not what its manifest says.
+        ValueError: the file holds no tensors by name.
+        CheckpointMismatch: a parameter is missing, unknown or of another shape; the first is named.
+    """
+    weights = _read(path)
+    for name, own in model.state_dict().items():
+        if name.endswith(_COUNTER):
+            weights.setdefault(name, own)
+    fit_weights(model, weights, origin=path)
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if path.is_dir():
+        verify_checkpoint(path)
+        return load_file(path / WEIGHTS_FILE)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weights at trainer.init_from {path}; expected a checkpoint's folder or a "
+            ".safetensors, .pt or .pth file"
+        )
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise ValueError(f"{path} is no .safetensors, .pt or .pth file; convert it to one of these")
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else _load_tensors(path)
+    except Exception as error:  # torch's reader fails on foreign bytes in any way they lead it
+        raise ValueError(f"{path} holds no weights that can be loaded: {error}") from error
+
+
+def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    loaded: object = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
+    ):
+        raise ValueError("it is no state_dict() of a model, tensors by name")
+    return dict(loaded)
