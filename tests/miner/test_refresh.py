@@ -11,7 +11,8 @@ from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.triplets import read_generation_manifest, read_table
 from miner.config import MinerConfig
-from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation
+from miner.generation import make_generation
+from miner.refresh import MiningFailed, Refresher, RefreshPlan
 from tests.miner.test_serve import publish
 from tests.trainer.stores import small_store, still, train_small
 from trainer.config import TrainerConfig
