@@ -31,7 +31,8 @@ from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.triplets import Lease
 from miner.config import MinerConfig
-from miner.refresh import RefreshPlan, make_generation
+from miner.generation import make_generation
+from miner.refresh import RefreshPlan
 from miner.serve import QueueSettings, TripletQueue
 from trainer.backbones import build_backbone
 from trainer.batches import RandomTriplets, RowReader, assemble
@@ -71,6 +72,8 @@ class Turn:
 
 class QueueHere:
     """The queue without its actor: the journal's arithmetic and its files."""
+
+    wants_checkpoint = False
 
     def __init__(self, run: RunDir) -> None:
         settings = QueueSettings(

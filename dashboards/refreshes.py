@@ -12,8 +12,8 @@ from datasets.events import last_attempt_by_step
 Events = Sequence[Mapping[str, Any]]
 Outcome = Literal["published", "failed", "running", "cut off"]
 
-STAGES = ("embed", "mine", "publish")
-COUNTS = ("rows", "pairs", "semi_hard", "band_empty", "beyond_search", "suspect")
+STAGES = ("load", "open", "embed", "mine", "pack", "publish")
+COUNTS = ("rows", "pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +26,11 @@ class Refresh:
     began_s: float
     ended_s: float
     seconds: dict[str, float]
-    """By stage: `embed`, `mine`, `publish`; empty where nothing was published."""
+    """By stage, those of `STAGES` that were logged; empty where nothing was published."""
     counts: dict[str, int]
     """`rows` and the counts of pairs; empty where nothing was published."""
     reason: str
-    """Why it failed, or why the queue passed its generation over."""
+    """Why it failed or gave no rows, or why the queue passed its generation over."""
     first_step: int | None
     """First step served from its generation; None where none was, or not yet."""
 
@@ -44,6 +44,9 @@ def read_refreshes(
     miner: Events, queue: Events, clock: RunClock, *, is_live: bool
 ) -> tuple[Refresh, ...]:
     """Pair each begin with its end.
+
+    A failure without a begin, such as a lock that another miner holds, is a refresh where it says
+    which generation did not come about; where nothing was due it kept nothing from happening.
 
     Args:
         miner: events in the order written.
@@ -87,6 +90,8 @@ def read_refreshes(
                 refreshes.append(unfinished(begun, is_last=False))
             begun = event
         elif event["event"] in ("published", "failed"):
+            if begun is None and not {"generation", "checkpoint_step"} <= event.keys():
+                continue
             refreshes.append(made(begun or event, event, event["event"]))
             begun = None
     if begun is not None:

@@ -88,6 +88,20 @@ class WriterLock:
             finally:
                 os.close(descriptor)
 
+    def is_in_place(self) -> bool:
+        """Say whether this object holds the lock, and its file is still the one of that name."""
+        return self._descriptor is not None and _is_at(self._descriptor, self._path)
+
+    def touch(self, time_s: float) -> None:
+        """Date the file that is held, wherever it lies by now: what a heartbeat does.
+
+        Raises:
+            OSError: the file cannot be dated, or the lock is not held.
+        """
+        if self._descriptor is None:
+            raise OSError(f"{self._path} is not held")
+        os.utime(self._descriptor, (time_s, time_s))
+
     def _wait(self, descriptor: int) -> None:
         deadline = self._clock() + self._timeout_s
         while True:

@@ -13,11 +13,13 @@ import ray
 import torch
 
 from datasets.events import EventLog
+from datasets.fence import FencedLock, LockLost
 from datasets.lock import LockHeld
 from datasets.run_dir import RunDir
 from datasets.triplets import Lease
 from miner.client import NoAnswer, PatientSource
-from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation, mining
+from miner.generation import make_generation
+from miner.refresh import MiningFailed, Refresher, RefreshPlan, mining
 from miner.serve import QueueSettings, TripletQueue, Wait
 from trainer.faces import FacesAt, RunFaces
 
@@ -89,10 +91,14 @@ class MinerActor:
         self._run = run
         self._log = EventLog(run.events, "miner", attempt=attempt)
         self._stopped = threading.Event()
+        self._lock: FencedLock | None = None
+        self._published = 0
         run_faces = RunFaces(faces)
 
         def refresh(step: int, number: int) -> None:
-            make_generation(run, run_faces, plan, step=step, number=number, log=self._log)
+            make_generation(
+                run, run_faces, plan, step=step, number=number, log=self._log, lock=self._lock
+            )
 
         self._refresher = Refresher(
             run, refresh, last_step=last_step, max_failures=max_failures, log=self._log
@@ -104,25 +110,24 @@ class MinerActor:
         Raises:
             MiningFailed: no first generation came about.
         """
-        published = 0
         while not self._stopped.is_set():
             try:
-                with mining(self._run, timeout_s=_LOCK_TIMEOUT_S):
-                    published += self._refresh_until_stopped()
+                with mining(self._run, timeout_s=_LOCK_TIMEOUT_S) as self._lock:
+                    self._refresh_until_stopped()
             except LockHeld as held:  # `facequarry mine`, or a miner that is still dying
-                self._log.write("failed", reason=str(held))
-        return published
+                self._log.write("failed", reason=str(held), **self._refresher.in_hand())
+            except LockLost:  # logged where it was found out; the new holder may be gone by now
+                continue
+        return self._published
 
-    def _refresh_until_stopped(self) -> int:
-        published = 0
+    def _refresh_until_stopped(self) -> None:
         while not self._stopped.is_set():
             if self._refresher.turn():
-                published += 1
-            else:
+                self._published += 1
+            elif not self._refresher.is_due_at_once():
                 # A refresh that failed is tried again after a while that doubles.
                 pause_s = _POLL_S * 2 ** min(self._refresher.failures, _MOST_DOUBLINGS)
                 self._stopped.wait(pause_s)
-        return published
 
     def stop(self) -> None:
         """End `work` after the refresh in hand."""

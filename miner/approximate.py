@@ -1,14 +1,16 @@
 """The FAISS engine: each anchor's K nearest rows are looked at, K doubling while it can help.
 
 Distances that FAISS returns only say where the rows it did not return begin; every candidate is
-measured again by the defined d2. With a flat index that makes answers proofs, and once K covers
-the gallery they are the exact engine's. With any other index an answer is what was found.
+measured again by the defined d2. With a flat index, or inverted lists that are all visited, that
+makes answers proofs, and once K covers the gallery they are the exact engine's. With any other
+index an answer is what was found.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -44,7 +46,7 @@ class IndexSearch:
     Raises:
         ImportError: FAISS is not installed.
         ValueError: FAISS refuses the factory string, cannot train the index with so few rows, or
-            nprobe is set for an index that has no inverted lists.
+            nprobe does not fit the index.
     """
 
     def __init__(self, rows: Rows, config: MinerConfig, workers: Workers) -> None:
@@ -59,12 +61,7 @@ class IndexSearch:
         except BaseException:
             self.__exit__(None, None, None)
             raise
-        # Subclasses of IndexFlat keep compressed or refined copies, whose distances prove nothing.
-        flat = type(self._faiss.downcast_index(self._index)).__name__ in (
-            "IndexFlat",
-            "IndexFlatL2",
-        )
-        self.exhaustive = flat
+        self.exhaustive = _looks_at_all(self._faiss, self._index)
         self._error = index_error(rows.x.shape[1], float(rows.norms2.max()))
         self.largest_k = 0
 
@@ -155,25 +152,83 @@ def import_faiss() -> ModuleType:
         ) from error
 
 
+def check_index(config: MinerConfig, dimension: int) -> None:
+    """Refuse an index that FAISS would refuse for any gallery; takes milliseconds.
+
+    What depends on the number of rows, such as more inverted lists than rows, shows at mining.
+
+    Args:
+        config: nothing is checked where its engine never takes an index.
+        dimension: D of the embeddings.
+
+    Raises:
+        ImportError: FAISS is needed and not installed.
+        ValueError: FAISS refuses the factory string, or nprobe does not fit the index.
+    """
+    if config.engine == "exact" or (config.engine == "auto" and config.faiss_index == "Flat"):
+        return
+    _empty_index(import_faiss(), dimension, config)
+
+
+def _empty_index(faiss: Any, dimension: int, config: MinerConfig) -> Any:
+    name = config.faiss_index
+    with _in_our_words(config, dimension):
+        index = faiss.index_factory(dimension, name, faiss.METRIC_L2)
+        lists = faiss.try_extract_index_ivf(index)
+    if "IDMap" in name:
+        raise ValueError(f"faiss_index = {name!r} numbers rows by itself; leave out IDMap")
+    if lists is not None and lists.nlist < 1:
+        raise ValueError(f"faiss_index = {name!r} has no inverted list; give it one or more")
+    if config.nprobe is not None:
+        if lists is None:
+            raise ValueError(f"nprobe is set, but {name} has no inverted lists; leave it out")
+        if config.nprobe > lists.nlist:
+            raise ValueError(
+                f"nprobe is {config.nprobe}, but {name} has {lists.nlist} inverted lists; give "
+                f"{lists.nlist} or fewer"
+            )
+        lists.nprobe = config.nprobe
+    return index
+
+
 def _build_index(faiss: Any, x: Float32Array, config: MinerConfig) -> Any:
-    try:
-        index = faiss.index_factory(x.shape[1], config.faiss_index, faiss.METRIC_L2)
-        if config.nprobe is not None:
-            lists = faiss.try_extract_index_ivf(index)
-            if lists is None:
-                raise ValueError(f"nprobe is set, but {config.faiss_index} has no inverted lists")
-            lists.nprobe = config.nprobe
+    index = _empty_index(faiss, x.shape[1], config)
+    with _in_our_words(config, x.shape[1], len(x)):
         if not index.is_trained:
             index.train(x)
         index.add(x)
+    return index
+
+
+@contextlib.contextmanager
+def _in_our_words(
+    config: MinerConfig, dimension: int, num_rows: int | None = None
+) -> Iterator[None]:
+    """Turn what FAISS raises into a ValueError that names the setting."""
+    try:
+        yield
     except RuntimeError as error:
         # FAISS prefixes its sentences with the C++ function and source file.
         reason = str(error).splitlines()[0].split("Error: ")[-1]
+        rows = "rows" if num_rows is None else f"{num_rows} rows"
         raise ValueError(
-            f"FAISS refuses faiss_index = {config.faiss_index!r} for {len(x)} rows of "
-            f"{x.shape[1]} values: {reason}"
+            f"FAISS refuses faiss_index = {config.faiss_index!r} for {rows} of {dimension} "
+            f"values: {reason}"
         ) from error
-    return index
+
+
+def _looks_at_all(faiss: Any, index: Any) -> bool:
+    """Say whether every row is compared with every anchor, at its uncompressed value."""
+    index = faiss.downcast_index(index)
+    # By exact type: subclasses keep compressed or refined copies, whose distances prove nothing.
+    match type(index).__name__:
+        case "IndexFlat" | "IndexFlatL2":
+            return True
+        case "IndexIVFFlat":
+            # A coarse quantiser that skips lists itself may leave some out at any nprobe.
+            is_flat = type(faiss.downcast_index(index.quantizer)).__name__.startswith("IndexFlat")
+            return bool(is_flat and index.nprobe >= index.nlist)
+    return False
 
 
 def _subset(query: Query, chosen: Int64Array, position: Int64Array) -> Query:

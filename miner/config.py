@@ -9,6 +9,7 @@ Engine = Literal["auto", "exact", "faiss"]
 Positives = Literal["all", "random", "hardest"]
 Negatives = Literal["nearest", "random", "hardest"]
 Rung = Literal["easy", "hard", "random"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,10 @@ class MinerConfig:
     distinct_negative_identities: bool = False
     """Let the negatives of one pair come from different identities."""
 
+    max_uses_as_negative: int | None = None
+    """Most rows of a generation that may name one face as negative; those with the smallest hashes
+    stay, the others are dropped and counted (`over_max_uses`). None has no limit."""
+
     fallback: tuple[Rung, ...] = ()
     """Rungs that a pair without a negative in its band tries in order; none drops the pair."""
 
@@ -64,6 +69,10 @@ class MinerConfig:
     positive_cap: float | None = None
     """Pairs farther apart than this are set aside as likely mislabelled (d2); None keeps them."""
 
+    device: Device = "auto"
+    """Where a refresh embeds the faces; auto takes a GPU that the miner has. Mining itself is done
+    on the CPU."""
+
     threads: int | None = None
     """CPU threads for the search; None takes what torch uses. Never changes results."""
 
@@ -71,6 +80,7 @@ class MinerConfig:
         _check_word("engine", self.engine, get_args(Engine))
         _check_word("positives", self.positives, get_args(Positives))
         _check_word("negatives", self.negatives, get_args(Negatives))
+        _check_word("device", self.device, get_args(Device))
         for rung in self.fallback:
             _check_word("fallback", rung, get_args(Rung))
         if not 0 < self.margin < 4:

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from miner.kernels import Int64Array, Rows
 from miner.pairs import RECALL, choose_anchors, pair_up
 from miner.rows import check_rows
 from miner.search import Search, Workers
-from miner.select import KINDS, REASONS, Selector, Suspects, Triplets
+from miner.select import KINDS, REASONS, Selector, Suspects, Triplets, cap_uses, num_pairs
 from miner.stats import MiningStats
 
 BAND_ANCHORS = 512
@@ -107,15 +107,21 @@ def mine(
             selector.select(pair_up(rows, chunk, config, seed, workers))
             for chunk in _bands(anchors)
         ]
+        found = _concatenate(Triplets, [part[0] for part in parts])
+        suspects = _concatenate(Suspects, [part[1] for part in parts])
+        triplets = found
+        if config.max_uses_as_negative is not None:
+            triplets = cap_uses(rows.ids, found, config.max_uses_as_negative, seed)
+            selector.counts.over_max_uses = found.anchor.size - triplets.anchor.size
+            selector.counts.pairs_without_rows += num_pairs(found) - num_pairs(triplets)
         mined = time.perf_counter()
         recall_pairs, recall = _recall(rows, engine, config, seed, workers)
         seconds = {
             "prepare": prepared - began,
-            "mine": mined - prepared,
+            "search": selector.search_s,
+            "select": mined - prepared - selector.search_s,
             "recall": time.perf_counter() - mined,
         }
-    triplets = _concatenate(Triplets, [part[0] for part in parts])
-    suspects = _concatenate(Suspects, [part[1] for part in parts])
     stats = _stats(rows, anchors, engine, config, selector, triplets, recall_pairs, recall, seconds)
     _log.info(
         "%s mined %d rows | %d anchors | %d pairs | semi-hard %.1f %% | %.1f s",
@@ -124,7 +130,7 @@ def mine(
         stats.num_anchors,
         stats.pairs,
         100 * stats.semi_hard / max(1, stats.pairs),
-        seconds["mine"],
+        sum(seconds.values()),
     )
     return Mined(
         table=_triplet_table(rows.ids, triplets),
@@ -133,7 +139,9 @@ def mine(
     )
 
 
-def choose_engine(config: MinerConfig, num_rows: int, num_anchors: int) -> str:
+def choose_engine(
+    config: MinerConfig, num_rows: int, num_anchors: int
+) -> Literal["exact", "faiss"]:
     """Return exact or faiss: what `config.engine` says, or what `auto` takes.
 
     A flat FAISS index looks at every row as the exact engine does and keeps K of them as well: it
@@ -220,6 +228,7 @@ def _stats(
         rows_by_kind={kind: int(count) for kind, count in zip(KINDS, by_kind, strict=True)},
         pairs_by_rung={str(rung): count for rung, count in counts.rung.items()},
         pairs_without_rows=counts.pairs_without_rows,
+        over_max_uses=counts.over_max_uses,
         d2_ap_histogram=counts.d2_ap.tolist(),
         nearest_d2_an_histogram=counts.nearest_d2_an.tolist(),
         largest_k=None if index is None else index.largest_k,

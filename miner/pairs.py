@@ -12,7 +12,7 @@ from miner.kernels import Float32Array, Int64Array, Rows, d2_of_pairs, fold_each
 from miner.search import Workers
 
 # What a hash is drawn for; keeps draws for different purposes independent.
-ANCHOR, POSITIVE, NEGATIVE, RECALL = 0, 1, 2, 3
+ANCHOR, POSITIVE, NEGATIVE, RECALL, USE = 0, 1, 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)

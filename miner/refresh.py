@@ -1,7 +1,7 @@
-"""A refresh: embed with the newest checkpoint, mine, publish the next generation; and when.
+"""When a refresh is due, what every refresh of a run is told, and who may mine.
 
-`make_generation` is one refresh; `Refresher` decides when one is due. Plain Python: the Ray actor
-that runs it beside training is in `actors.py`, and `facequarry mine` calls it directly.
+`miner.generation` is one refresh; `Refresher` decides when one is due. Plain Python: the Ray actor
+that runs it beside training is in `actors.py`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,25 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datasets.events import EventLog
+from datasets.events import EventLog, EventTail
 from datasets.faces import FaceStore
-from datasets.lock import WriterLock
+from datasets.fence import FencedLock, LockLost
 from datasets.publish import sweep_staging
 from datasets.run_dir import RunDir
 from datasets.split import Split
-from datasets.triplets import mined_snapshot, publish_generation, read_generation_manifest
+from datasets.triplets import read_generation_manifest
 from miner.config import MinerConfig
 from miner.journal import next_generation_number
-from miner.pack import pack
+from miner.recipe import Recipe, asked_of, resolve_device, snapshot_digest
 from miner.refresh_config import Snapshots
-from trainer.checkpoint import load_model
-from trainer.embed import embed
-from trainer.faces import RunFaces
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,8 @@ class RefreshPlan:
         if self.config.anchors is not None or self.rows_needed is None:
             return self.config
         counts = np.unique(identities, return_counts=True)[1]
+        if counts.max() < 2:
+            return self.config  # nothing to mine, which mining says
         positives = np.minimum(counts - 1, self.config.positives_per_anchor or counts.max())
         # Rows that an anchor gives, over the faces that have a positive at all.
         per_anchor = np.average(positives, weights=counts * (counts > 1))
@@ -69,104 +70,51 @@ class RefreshPlan:
         wanted = math.ceil(self.rows_needed / per_anchor)
         return self.config if wanted >= len(identities) else replace(self.config, anchors=wanted)
 
+    def recipe(self, store: FaceStore, checkpoint: Mapping[str, Any], *, number: int) -> Recipe:
+        """Return all that determines the next generation.
 
-def make_generation(
-    run: RunDir,
-    faces: RunFaces,
-    plan: RefreshPlan,
-    *,
-    step: int,
-    number: int,
-    log: EventLog,
-    clock: Callable[[], float] = time.time,
-) -> int:
-    """Mine the checkpoint of `step` and publish generation `number`; return its rows.
+        Args:
+            store: the faces to mine.
+            checkpoint: manifest of the checkpoint to mine with.
+            number: the generation's.
 
-    Raises:
-        FileNotFoundError: the checkpoint is not there (any more), or a snapshot that the
-            generations before were mined from.
-        CorruptCheckpoint, CheckpointMismatch: its weights cannot be used.
-        AlreadyPublished: another miner published this number.
-    """
-    from miner import mine  # heavy: numba compiles on first use
+        Raises:
+            ValueError: no identity falls into the training part, or there is no such device.
+        """
+        from miner.mining import choose_engine  # heavy: numba
 
-    began = clock()
-    log.write("begin", checkpoint_step=step, generation=number)
-    model, checkpoint = load_model(run.checkpoint(step))
-    store = _store_to_mine(run, faces, plan)
-    face_indices = plan.split.faces(store, "train")
-    identities = store.identity_index[face_indices]
-    embeddings = embed(model, store, face_indices)
-    embedded = clock()
-
-    config = plan.resolved(identities)
-    seed = plan.seed * 1_000_003 + number  # other anchors and other random negatives each time
-    mined = mine(embeddings, identities, config=config, seed=seed, row_ids=face_indices)
-    mined_time = clock()
-
-    anchors = mined.table["anchor"].to_numpy()
-    table = pack(mined.table, store.identity_index[anchors], seed=seed)
-    stats = mined.stats.to_dict()
-    publish_generation(
-        run.generation(number),
-        table,
-        mined.suspects,
-        number=number,
-        mined_at_step=step,
-        facts={
-            "weight_sha256": checkpoint["weight_sha256"],
-            "snapshot": store.manifest.number,
-            "plan": {
-                "engine": mined.stats.engine,
-                "embedded_faces": mined.stats.num_embedded,
-                "embedded_identities": mined.stats.num_identities,
-                "anchors": mined.stats.num_anchors,
-                "largest_k": mined.stats.largest_k,
-                "seed": seed,
-            },
-            # Threads never change results, so they are no part of what determines them.
-            "config": {k: v for k, v in asdict(config).items() if k != "threads"},
-            "stats": stats,
-        },
-        timing={"embed_s": embedded - began, "mine_s": mined_time - embedded},
-    )
-    ended = clock()
-    new_identities = np.unique(identities[identities >= faces.first.num_identities])
-    counts = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect")
-    log.write(
-        "published",
-        checkpoint_step=step,
-        generation=number,
-        snapshot=store.manifest.number,
-        faces=len(face_indices),
-        new_identities=len(new_identities),
-        rows=table.num_rows,
-        embed_s=embedded - began,
-        mine_s=mined_time - embedded,
-        publish_s=ended - mined_time,
-        refresh_s=ended - began,
-        **{name: stats[name] for name in counts},
-    )
-    return int(table.num_rows)
-
-
-def _store_to_mine(run: RunDir, faces: RunFaces, plan: RefreshPlan) -> FaceStore:
-    """Return the faces of the newest snapshot, never an older one than was mined before."""
-    if plan.snapshots == "pinned":
-        return faces.store
-    return faces.reach_newest(at_least=mined_snapshot(run) or 0)
+        identities = store.identity_index[self.split.faces(store, "train")]
+        config = self.resolved(identities)
+        num_able = int(np.sum((counts := np.unique(identities, return_counts=True)[1])[counts > 1]))
+        num_anchors = min(config.anchors or num_able, num_able)
+        return Recipe(
+            number=number,
+            step=int(checkpoint["step"]),
+            weight_sha256=checkpoint["weight_sha256"],
+            snapshot=store.manifest.number,
+            snapshot_sha256=snapshot_digest(store.manifest),
+            split=self.split,
+            config=replace(
+                config,
+                engine=choose_engine(config, len(identities), num_anchors),
+                device=resolve_device(config.device),
+            ),
+            # Other anchors and other random negatives each time.
+            seed=self.seed * 1_000_003 + number,
+            asked=asked_of(self.config, self.rows_needed),
+        )
 
 
 @contextlib.contextmanager
-def mining(run: RunDir, *, timeout_s: float = 0.0) -> Iterator[None]:
+def mining(run: RunDir, *, timeout_s: float = 0.0) -> Iterator[FencedLock]:
     """Be the one miner of a run for the block, and sweep what a killed one left.
 
     Raises:
         LockHeld: another miner kept the lock for `timeout_s`.
     """
-    with WriterLock(run.miner_lock, timeout_s=timeout_s):
+    with FencedLock(run.miner_lock, timeout_s=timeout_s) as lock:
         sweep_staging(run.generations)
-        yield
+        yield lock
 
 
 class MiningFailed(RuntimeError):
@@ -186,6 +134,7 @@ class Refresher:
         max_failures: failures in a row after which `turn` raises MiningFailed if there is no
             generation yet. With one, training goes on and so does trying.
         log: takes the failures.
+        clock: seconds since the epoch, as files are dated.
     """
 
     def __init__(
@@ -196,6 +145,7 @@ class Refresher:
         last_step: int,
         max_failures: int,
         log: EventLog,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._run = run
         self._refresh = refresh
@@ -203,50 +153,94 @@ class Refresher:
         self._max_failures = max_failures
         self._log = log
         self._failures = 0
+        self._failed_step: int | None = None
         self._mined_at: dict[int, int] = {}
+        self._published_steps: set[int] = set()
+        self._trainer = EventTail(run.events, "trainer")
+        self._idle = _Unchanged((run.checkpoints, run.generations), clock)
 
     @property
     def failures(self) -> int:
         """Refreshes that failed in a row."""
         return self._failures
 
+    def in_hand(self) -> dict[str, int]:
+        """Return what a refresh would take now, as fields of an event; empty if none is due."""
+        step = self.due()
+        return (
+            {}
+            if step is None
+            else {"checkpoint_step": step, "generation": next_generation_number(self._run)}
+        )
+
+    def is_due_at_once(self) -> bool:
+        """Say whether a newer checkpoint is there than the one whose refresh failed last."""
+        step = self.due()
+        return self._failed_step is not None and step not in (None, self._failed_step)
+
     def due(self) -> int | None:
         """Return the checkpoint step to mine now; None when the newest one is mined."""
-        steps = [step for step in self._run.checkpoint_steps() if step < self._last_step]
-        if not steps:
+        if self._idle.is_proven():
             return None
+        steps = [step for step in self._run.checkpoint_steps() if step < self._last_step]
         mined = self._mined_at_step()
-        return steps[-1] if mined is None or steps[-1] > mined else None
+        if steps and (mined is None or steps[-1] > mined):
+            return steps[-1]
+        self._idle.prove()
+        return None
 
     def turn(self) -> bool:
         """Refresh once if one is due; return whether a generation was published.
 
         Raises:
-            MiningFailed: too many failures in a row, and no generation to train on.
+            MiningFailed: too many failures in a row, or one that cannot go away, and no generation
+                to train on.
+            LockLost: another miner took over.
         """
         step: int | None = None
+        number: int | None = None
         try:
             step = self.due()
             if step is None:
                 return False
             mined = self._mined_at_step()
-            self._refresh(step, next_generation_number(self._run))
+            number = next_generation_number(self._run)
+            self._refresh(step, number)
         except Exception as error:  # any failure is retried: training goes on meanwhile
-            self._failures += 1
-            reason = f"{type(error).__name__}: {error}"
-            logger.warning("refresh of checkpoint %s failed: %s", step, reason, exc_info=True)
-            self._log.write("failed", checkpoint_step=step, reason=reason)
-            if self._failures >= self._max_failures and not self._mined_at:
-                raise MiningFailed(
-                    f"{self._failures} refreshes failed in a row, the last one at checkpoint "
-                    f"{step}: {reason}"
-                ) from error
+            self._fail(step, number, error)
             return False
-        passed = [s for s in self._run.checkpoint_steps() if (mined or 0) < s < step]
-        self._failures = 0
+        self._failures, self._failed_step = 0, None
+        passed = [s for s in self._steps_ever() if (-1 if mined is None else mined) < s < step]
         if passed:
-            self._log.write("skipped", checkpoint_step=step, skipped_checkpoints=len(passed))
+            self._log.write(
+                "skipped",
+                checkpoint_step=step,
+                generation=number,
+                skipped_checkpoints=len(passed),
+            )
         return True
+
+    def _fail(self, step: int | None, number: int | None, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        logger.warning("refresh of checkpoint %s failed: %s", step, reason, exc_info=True)
+        known = {"checkpoint_step": step, "generation": number}
+        self._log.write(
+            "failed", reason=reason, **{k: v for k, v in known.items() if v is not None}
+        )
+        if isinstance(error, LockLost):
+            raise error
+        self._failed_step = step
+        if step is not None and step not in self._run.checkpoint_steps():
+            return  # pruned while it was loading: the newest one is next
+        self._failures += 1
+        # Mining is a function of what it is given: what was wrong with that is wrong next time.
+        # Subclasses speak of one checkpoint or shard that is damaged, which another may mend.
+        is_final = type(error) in (ValueError, ImportError)
+        if (is_final or self._failures >= self._max_failures) and not self._mined_at:
+            times = "cannot succeed" if is_final else f"failed {self._failures} times in a row"
+            raise MiningFailed(
+                f"the first refresh {times}, at checkpoint {step}: {reason}"
+            ) from error
 
     def _mined_at_step(self) -> int | None:
         """Return the newest checkpoint step that was mined; None before the first."""
@@ -254,3 +248,41 @@ class Refresher:
             manifest = read_generation_manifest(self._run.generation(number))
             self._mined_at[number] = int(manifest["mined_at_step"])
         return max(self._mined_at.values(), default=None)
+
+    def _steps_ever(self) -> set[int]:
+        """Return the steps of all checkpoints published so far, pruned ones included."""
+        self._published_steps.update(self._run.checkpoint_steps())
+        self._published_steps.update(
+            event["step"] for event in self._trainer.new() if event["event"] == "checkpoint"
+        )
+        return self._published_steps
+
+
+class _Unchanged:
+    """Proof that folders hold what they held when they were last looked through.
+
+    A folder's date moves when a name in it does, but only as often as the file system's clock: a
+    date of the last second proves nothing yet.
+    """
+
+    def __init__(self, folders: tuple[Path, ...], clock: Callable[[], float]) -> None:
+        self._folders = folders
+        self._clock = clock
+        self._dates: tuple[int | None, ...] = ()
+        self._proven: tuple[int | None, ...] | None = None
+
+    def is_proven(self) -> bool:
+        """Say so; if not, the caller looks through the folders and says `prove`."""
+        self._dates = self._read()
+        newest = max((date for date in self._dates if date is not None), default=None)
+        is_old = newest is not None and self._clock() - newest / 1e9 > 1
+        return is_old and self._dates == self._proven
+
+    def prove(self) -> None:
+        """Note that there was nothing to do in the folders as they were at `is_proven`."""
+        self._proven = self._dates
+
+    def _read(self) -> tuple[int | None, ...]:
+        return tuple(
+            folder.stat().st_mtime_ns if folder.is_dir() else None for folder in self._folders
+        )

@@ -6,6 +6,7 @@ d2_an <= d2_ap, with the edge of `miner.distance` (FaceNet, Schroff et al. 2015,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from miner.config import MinerConfig, Rung
 from miner.distance import band, edge, lowest
 from miner.kernels import FARTHEST, HASH, NEAREST, Float32Array, Int64Array, Query, Rows
-from miner.pairs import NEGATIVE, Pairs, hash_state
+from miner.pairs import NEGATIVE, USE, Pairs, hash_state
 from miner.search import Found, Search, Workers, make_query, search_hashes
 from miner.stats import HISTOGRAM_BINS, histogram
 
@@ -68,6 +69,7 @@ class Counts:
     suspect: int = 0
     suspect_negatives: int = 0
     pairs_without_rows: int = 0
+    over_max_uses: int = 0
     rung: dict[Rung, int] = field(default_factory=dict)
     d2_ap: Int64Array = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
     nearest_d2_an: Int64Array = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
@@ -94,6 +96,8 @@ class Selector:
         self._workers = workers
         self._floor = lowest(config.duplicate_floor)
         self.counts = Counts(rung=dict.fromkeys(config.fallback, 0))
+        self.search_s = 0.0
+        """Seconds spent in the engine so far."""
 
     def select(self, all_pairs: Pairs) -> tuple[Triplets, Suspects]:
         """Mine one band of anchors."""
@@ -114,16 +118,20 @@ class Selector:
             every = np.arange(pairs.slot.size)
             served = [self._rows_of(pairs, in_band, every), *self._fall_back(pairs, ~found_any)]
         triplets = _sorted(self._rows.ids, served)
-        # A row's pair is its anchor and positive: count the pairs that have one.
-        served_pairs = np.unique(np.stack([triplets.anchor, triplets.positive]), axis=1).shape[1]
-        counts.pairs_without_rows += pairs.slot.size - served_pairs
+        counts.pairs_without_rows += pairs.slot.size - num_pairs(triplets)
         return triplets, self._suspects(all_pairs, duplicates)
 
     def has_semi_hard(self, all_pairs: Pairs) -> NDArray[np.bool_]:
         """Return, for each pair that is not suspect, whether a negative in its band is found."""
         pairs = _take(all_pairs, np.flatnonzero(~all_pairs.is_suspect))
         query = self._band_query(pairs, wanted=1, order=NEAREST)
-        return self._search.search(pairs.anchors, [query])[0].best.num > 0
+        return self._find(pairs.anchors, [query])[0].best.num > 0
+
+    def _find(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
+        began = time.perf_counter()
+        found = self._search.search(anchors, queries)
+        self.search_s += time.perf_counter() - began
+        return found
 
     def _ask(self, pairs: Pairs) -> tuple[Found, Found, Found | None]:
         """Ask for each pair's band, each anchor's nearest negatives, and its duplicates."""
@@ -146,7 +154,7 @@ class Selector:
             ),
         ]
         if config.duplicate_floor is None:
-            in_band, nearest = self._search.search(pairs.anchors, queries)
+            in_band, nearest = self._find(pairs.anchors, queries)
             return in_band, nearest, None
         below = np.nextafter(self._floor, np.float32(-np.inf))
         queries.append(
@@ -159,7 +167,7 @@ class Selector:
                 counted=True,
             )
         )
-        in_band, nearest, duplicates = self._search.search(pairs.anchors, queries)
+        in_band, nearest, duplicates = self._find(pairs.anchors, queries)
         return in_band, nearest, duplicates
 
     def _band_query(self, pairs: Pairs, *, wanted: int, order: int) -> Query:
@@ -221,7 +229,7 @@ class Selector:
         # Only the anchors that are still unserved are searched again.
         asked, slot = np.unique(query.slot, return_inverse=True)
         query = query._replace(slot=slot.astype(np.int64))
-        return self._search.search(pairs.anchors[asked], [query])[0]
+        return self._find(pairs.anchors[asked], [query])[0]
 
     def _rows_of(
         self, pairs: Pairs, found: Found, answer: Int64Array, *, is_random: bool = False
@@ -261,6 +269,37 @@ class Selector:
         reason = np.zeros(face_a.size, np.int32)
         reason[over.size :] = REASONS.index("under_duplicate_floor")
         return Suspects(reason=reason, face_a=face_a, face_b=face_b, d2=d2)
+
+
+def num_pairs(triplets: Triplets) -> int:
+    """Return how many ordered anchor-positive pairs have a row."""
+    return int(np.unique(np.stack([triplets.anchor, triplets.positive]), axis=1).shape[1])
+
+
+def cap_uses(ids: Int64Array, triplets: Triplets, most: int, seed: int) -> Triplets:
+    """Keep at most `most` rows that name one face as their negative; the order stays.
+
+    Those with the smallest hash(seed, anchor, positive, negative) stay: a function of the rows
+    alone, whatever engine found them and in whatever bands.
+
+    Args:
+        ids: (N,) what the gallery rows are called.
+        triplets: of the whole pass.
+        most: rows per negative.
+        seed: any integer.
+    """
+    anchor, positive, negative = (
+        ids[rows] for rows in (triplets.anchor, triplets.positive, triplets.negative)
+    )
+    state = hash_state(seed, USE, anchor, positive, negative)
+    order = np.lexsort((positive, anchor, state, negative))
+    grouped = negative[order]
+    # Rank within the negative: the place in the order, counted from the negative's first place.
+    rank = np.arange(order.size) - np.searchsorted(grouped, grouped)
+    keep = np.sort(order[rank < most])
+    return Triplets(
+        **{field.name: getattr(triplets, field.name)[keep] for field in fields(Triplets)}
+    )
 
 
 def _take(pairs: Pairs, which: Int64Array) -> Pairs:

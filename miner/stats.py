@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -59,13 +60,17 @@ class MiningStats:
     """Triplets in the table."""
 
     rows_by_kind: dict[str, int]
-    """Triplets by kind: semi_hard, hard, easy, random."""
+    """Triplets by kind: semi_hard, hard, easy, random; they add up to `rows`."""
 
     pairs_by_rung: dict[str, int]
-    """Pairs that each fallback rung served, in the order in which they were tried."""
+    """Pairs that each fallback rung served, in the order in which they were tried; rows that
+    over_max_uses dropped afterwards included."""
 
     pairs_without_rows: int
     """Pairs that are not suspect and yet have no row in the table."""
+
+    over_max_uses: int
+    """Rows dropped because their negative had served max_uses_as_negative others."""
 
     d2_ap_histogram: list[int]
     """Pairs by d2_ap, suspects included: 80 bins of 0.05 over 0..4, the last one open above."""
@@ -90,6 +95,27 @@ class MiningStats:
         values = asdict(self)
         del values["seconds"]
         return values
+
+
+def why_no_rows(stats: Mapping[str, Any]) -> str:
+    """Say from the counts of a pass without a row where its pairs went.
+
+    Args:
+        stats: `MiningStats.to_dict()`, as a generation's manifest holds it.
+    """
+    reasons = (
+        ("band_empty", "have no negative in their band (raise margin, or set fallback)"),
+        (
+            "beyond_search",
+            "have a band beyond the rows searched (raise neighbours_limit or nprobe)",
+        ),
+        ("suspect", "are over positive_cap (raise it)"),
+        ("semi_hard", "have one, and lost it to max_uses_as_negative (raise it)"),
+    )
+    parts = [f"{stats[name]} {text}" for name, text in reasons if stats[name]]
+    skipped = stats["suspect_negatives"]
+    floor = f"; {skipped} negatives are under duplicate_floor" if skipped else ""
+    return f"no triplet: of {stats['pairs']} pairs {', '.join(parts) or 'none'}{floor}"
 
 
 def histogram(d2: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -56,6 +56,7 @@ def configs(draw: st.DrawFn) -> MinerConfig:
     rungs = st.lists(st.sampled_from(["easy", "hard", "random"]), unique=True)
     options: dict[str, Any] = {
         "margin": draw(st.sampled_from([1e-6, 0.01, 0.2, 1.0, 3.999])),
+        "max_uses_as_negative": draw(st.none() | st.integers(1, 4)),
         "anchors": draw(st.none() | st.integers(1, 6)),
         "positives": positives,
         "positives_per_anchor": None if positives == "all" else draw(st.none() | st.integers(1, 3)),
@@ -65,7 +66,7 @@ def configs(draw: st.DrawFn) -> MinerConfig:
         "fallback": () if negatives == "hardest" else tuple(draw(rungs)),
         "duplicate_floor": draw(st.none() | st.sampled_from([1e-9, 0.05, 1.0])),
         "positive_cap": draw(st.none() | st.sampled_from([0.3, 1.0, 3.0])),
-        "threads": draw(st.integers(1, 2)),
+        "threads": draw(st.integers(1, 3)),
     }
     return MinerConfig(**options)
 
@@ -83,3 +84,15 @@ def assert_equals(mined: Mined, expected: Expected) -> None:
     stats = mined.stats.to_dict()
     assert {name: stats[name] for name in expected.counts} == expected.counts
     assert stats["beyond_search"] == 0
+    assert_adds_up(mined)
+
+
+def assert_adds_up(mined: Mined) -> None:
+    """Check what holds for the counts of every pass, whatever its engine saw."""
+    stats = mined.stats
+    outcomes = (stats.semi_hard, stats.band_empty, stats.beyond_search, stats.suspect)
+    assert stats.pairs == sum(outcomes) == sum(stats.d2_ap_histogram)
+    assert stats.rows == sum(stats.rows_by_kind.values()) == mined.table.num_rows
+    columns = mined.table.select(["anchor", "positive"]).to_pydict().values()
+    num_pairs = len(set(zip(*columns, strict=True)))
+    assert stats.pairs == stats.suspect + stats.pairs_without_rows + num_pairs

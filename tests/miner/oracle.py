@@ -151,6 +151,15 @@ def mine_slowly(
                 kind = "random" if rung == "random" else kind
                 rows.append(Row(a, p, n, d2_ap, d2(a, n), kind))
 
+    everything = rows
+    if config.max_uses_as_negative is not None:
+        rows = []
+        for row in everything:
+            rivals = [r for r in everything if r.negative == row.negative]
+            rivals.sort(key=lambda r: (seeded_hash(seed, 4, *r[:3]), r))
+            if row in rivals[: config.max_uses_as_negative]:
+                rows.append(row)
+    counts["over_max_uses"] = len(everything) - len(rows)
     counts["rows"] = len(rows)
     counts["rows_by_kind"] = {kind: sum(row.kind == kind for row in rows) for kind in KINDS}
     counts["pairs_by_rung"] = rungs

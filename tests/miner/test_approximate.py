@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from typing import Any
 
 import faiss
 import numpy as np
@@ -12,11 +13,28 @@ from numpy.typing import NDArray
 
 import miner.mining
 from miner import MinerConfig, mine
+from miner.approximate import check_index
 from miner.mining import choose_engine
-from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
+from tests.miner.inputs import (
+    assert_adds_up,
+    assert_equals,
+    configs,
+    galleries,
+    on_circle,
+    separated,
+)
 from tests.miner.oracle import mine_slowly
 
 Gallery = tuple[NDArray[np.float32], list[int]]
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"faiss_index": "Flatt"}, "FAISS refuses faiss_index = 'Flatt'"),
+    ({"faiss_index": ""}, "FAISS refuses faiss_index = ''"),
+    ({"faiss_index": "IVF4,PQ3"}, "FAISS refuses faiss_index = 'IVF4,PQ3' for rows of 8 values"),
+    ({"faiss_index": "IVF0,Flat"}, "'IVF0,Flat' has no inverted list"),
+    ({"faiss_index": "IDMap,Flat"}, "'IDMap,Flat' numbers rows by itself; leave out IDMap"),
+    ({"nprobe": 4}, "nprobe is set, but Flat has no inverted lists"),
+    ({"faiss_index": "IVF4,Flat", "nprobe": 5}, "nprobe is 5, but IVF4,Flat has 4 inverted lists"),
+]
 ENGINE_FIELDS = {"engine", "index", "largest_k", "recall_pairs", "recall_vs_exact"}
 
 
@@ -29,16 +47,32 @@ def test_flat_index_up_to_the_whole_gallery_follows_the_definitions(
     assert_equals(mine(*gallery, config=config), mine_slowly(*gallery, config, 0))
 
 
+@settings(deadline=None, max_examples=60)
+@given(galleries(), configs(), st.integers(1, 3), st.integers(1, 20))
+def test_inverted_lists_that_are_all_visited_follow_the_definitions(
+    gallery: Gallery, config: MinerConfig, lists: int, neighbours: int
+) -> None:
+    config = dataclasses.replace(
+        config,
+        engine="faiss",
+        faiss_index=f"IVF{lists},Flat",
+        nprobe=lists,
+        neighbours=neighbours,
+    )
+    assert_equals(mine(*gallery, config=config), mine_slowly(*gallery, config, 0))
+
+
 @settings(deadline=None, max_examples=100)
 @given(galleries(), configs(), st.integers(1, 6))
 def test_flat_index_claims_nothing_it_did_not_see(
     gallery: Gallery, config: MinerConfig, limit: int
 ) -> None:
     config = dataclasses.replace(config, engine="faiss", neighbours=1, neighbours_limit=limit)
-    found = mine(*gallery, config=config).stats
+    mined = mine(*gallery, config=config)
+    assert_adds_up(mined)
+    found = mined.stats
     exact = mine_slowly(*gallery, config, 0).counts
     assert found.pairs == exact["pairs"]
-    assert found.pairs == (found.semi_hard + found.band_empty + found.beyond_search + found.suspect)
     assert found.semi_hard <= exact["semi_hard"]
     assert found.band_empty <= exact["band_empty"]
     assert found.suspect == exact["suspect"]
@@ -112,17 +146,41 @@ def test_nprobe_widens_the_search_of_an_ivf_index() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"faiss_index": "Flatt"}, "FAISS refuses faiss_index = 'Flatt'"),
-        ({"faiss_index": ""}, "FAISS refuses faiss_index = ''"),
         ({"faiss_index": "IVF4096,Flat"}, "FAISS refuses faiss_index = 'IVF4096,Flat' for 40 rows"),
-        ({"faiss_index": "IDMap,Flat"}, "FAISS refuses faiss_index = 'IDMap,Flat'"),
-        ({"nprobe": 4}, "nprobe is set, but Flat has no inverted lists"),
+        ({"faiss_index": "PCA16,Flat"}, "FAISS refuses faiss_index = 'PCA16,Flat' for 40 rows"),
+        *REFUSED,
     ],
 )
-def test_refused_index_is_a_value_error(options: dict[str, str], sentence: str) -> None:
+def test_refused_index_is_a_value_error(options: dict[str, Any], sentence: str) -> None:
     x, identities = separated(10, 4, 8, 0.5)
     with pytest.raises(ValueError, match=sentence):
-        mine(x, identities, config=MinerConfig(engine="faiss", **options))  # type: ignore[arg-type]
+        mine(x, identities, config=MinerConfig(engine="faiss", **options))
+
+
+@pytest.mark.parametrize(("options", "sentence"), REFUSED)
+@pytest.mark.parametrize("engine", ["faiss", "auto"])
+def test_an_index_that_can_never_be_built_is_refused_without_rows(
+    options: dict[str, Any], sentence: str, engine: Any
+) -> None:
+    config = MinerConfig(engine=engine, **options)
+    if engine == "auto" and config.faiss_index == "Flat":
+        check_index(config, 8)  # auto never takes it
+    else:
+        with pytest.raises(ValueError, match=sentence):
+            check_index(config, 8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engine": "faiss"},
+        {"engine": "faiss", "faiss_index": "IVF64,Flat", "nprobe": 64},
+        {"engine": "auto", "faiss_index": "OPQ4,IVF16,PQ4"},
+        {"engine": "exact", "faiss_index": "Flatt"},
+    ],
+)
+def test_a_possible_index_passes_the_check(options: dict[str, Any]) -> None:
+    check_index(MinerConfig(**options), 8)
 
 
 def test_faiss_threads_are_given_back() -> None:
@@ -137,6 +195,8 @@ def test_missing_faiss_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     x, identities = separated(10, 4, 8, 0.5)
     with pytest.raises(ImportError, match="engine = faiss needs FAISS, which is not installed"):
         mine(x, identities, config=MinerConfig(engine="faiss"))
+    with pytest.raises(ImportError, match="engine = faiss needs FAISS, which is not installed"):
+        check_index(MinerConfig(engine="faiss"), 8)
     assert mine(x, identities).stats.engine == "exact"
 
 

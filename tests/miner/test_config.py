@@ -25,6 +25,8 @@ from miner import MinerConfig
         ({"positives_per_anchor": 4}, "needs positives = random or hardest"),
         ({"positives_per_anchor": 0, "positives": "random"}, "positives_per_anchor must be at"),
         ({"negatives_per_pair": 0}, "negatives_per_pair must be at least 1, got 0"),
+        ({"max_uses_as_negative": 0}, "max_uses_as_negative must be at least 1, got 0"),
+        ({"device": "gpu"}, "device must be one of auto, cpu, cuda, got 'gpu'"),
         ({"anchors": 0}, "anchors must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"nprobe": 0}, "nprobe must be at least 1"),

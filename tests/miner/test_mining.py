@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 import miner.exact
 import miner.mining
 from miner import MinerConfig, mine
+from miner.stats import why_no_rows
 from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
 from tests.miner.oracle import mine_slowly
 
@@ -42,7 +45,7 @@ def test_row_ids_stand_for_row_numbers_everywhere(
 
 
 @pytest.mark.parametrize("negatives", ["nearest", "random", "hardest"])
-@pytest.mark.parametrize(("band", "columns", "threads"), [(1, 1, 1), (3, 3, 2), (64, 1000, 2)])
+@pytest.mark.parametrize(("band", "columns", "threads"), [(1, 1, 1), (3, 3, 2), (64, 1000, 3)])
 def test_tiles_and_threads_do_not_show(
     monkeypatch: pytest.MonkeyPatch, negatives: str, band: int, columns: int, threads: int
 ) -> None:
@@ -54,6 +57,7 @@ def test_tiles_and_threads_do_not_show(
         "fallback": fallback,
         "duplicate_floor": 0.2,
         "positive_cap": 1.5,
+        "max_uses_as_negative": 3,
     }
     usual = mine(x, identities, config=MinerConfig(**options, threads=1))  # type: ignore[arg-type]
     monkeypatch.setattr(miner.mining, "BAND_ANCHORS", band)
@@ -84,6 +88,36 @@ def test_collapsed_gallery_is_mined_and_its_suspects_are_bounded() -> None:
     assert mined.stats.suspect_negatives == 40 * 38
     assert 0 < mined.suspects.num_rows <= 40 * 8
     assert sum(mined.stats.nearest_d2_an_histogram) == 0
+
+
+def test_no_face_serves_more_often_than_it_may() -> None:
+    x, identities = separated(20, 6, 16, 1.0)
+    free = mine(x, identities, config=MinerConfig(negatives_per_pair=2))
+    capped = mine(x, identities, config=MinerConfig(negatives_per_pair=2, max_uses_as_negative=4))
+    uses = np.bincount(free.table["negative"].to_numpy(), minlength=len(x))
+    assert uses.max() > 4
+    assert np.array_equal(
+        np.bincount(capped.table["negative"].to_numpy(), minlength=len(x)), np.minimum(uses, 4)
+    )
+    assert capped.stats.over_max_uses == free.table.num_rows - capped.table.num_rows
+    assert capped.stats.semi_hard == free.stats.semi_hard
+    left = set(zip(*capped.table.to_pydict().values(), strict=True))
+    assert left < set(zip(*free.table.to_pydict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "of 4 pairs 4 have no negative in their band .raise margin"),
+        ({"positive_cap": 1e-5}, "of 4 pairs 4 are over positive_cap"),
+        ({"engine": "faiss", "neighbours": 1, "neighbours_limit": 2}, "beyond the rows searched"),
+        ({"duplicate_floor": 3.9999}, "; 6 negatives are under duplicate_floor"),
+    ],
+)
+def test_no_triplet_is_explained_by_the_counts(options: dict[str, Any], sentence: str) -> None:
+    stats = mine(on_circle([0, 1, 180, 182]), [0, 0, 1, 1], config=MinerConfig(**options)).stats
+    assert stats.rows == 0
+    assert re.search(sentence, why_no_rows(stats.to_dict()))
 
 
 def test_large_gallery_serves_only_negatives_in_their_band() -> None:
@@ -125,7 +159,7 @@ def test_stats_are_plain_json_without_seconds() -> None:
     values = mined.stats.to_dict()
     assert json.loads(json.dumps(values)) == values
     assert "seconds" not in values
-    assert set(mined.stats.seconds) == {"prepare", "mine", "recall"}
+    assert set(mined.stats.seconds) == {"prepare", "search", "select", "recall"}
 
 
 def test_same_pairs_are_semi_hard_as_in_pytorch_metric_learning() -> None:

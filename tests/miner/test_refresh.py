@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from datasets.events import EventLog, read_events
+from datasets.fence import LockLost
 from datasets.run_dir import RunDir
 from datasets.split import Split
-from datasets.triplets import read_generation_manifest, read_table
 from miner.config import MinerConfig
-from miner.refresh import MiningFailed, Refresher, RefreshPlan, make_generation
+from miner.refresh import MiningFailed, Refresher, RefreshPlan
 from tests.miner.generations import publish
-from tests.trainer.stores import small_store, still, train_small
-from trainer.config import TrainerConfig
+from trainer.checkpoint import CorruptCheckpoint
 
 
 class FakeRun:
@@ -23,10 +26,17 @@ class FakeRun:
     def __init__(self, root: Path, max_failures: int = 2) -> None:
         self.run = RunDir(root)
         self.fails = False
+        self.error: Exception = OSError("disk full")
+        self.now = time.time() + 3600  # an hour after anything that the test writes
         self.mined: list[tuple[int, int]] = []
         self.log = EventLog(self.run.events, "miner", attempt=1)
         self.refresher = Refresher(
-            self.run, self.refresh, last_step=100, max_failures=max_failures, log=self.log
+            self.run,
+            self.refresh,
+            last_step=100,
+            max_failures=max_failures,
+            log=self.log,
+            clock=lambda: self.now,
         )
 
     def checkpoint(self, step: int) -> None:
@@ -34,9 +44,16 @@ class FakeRun:
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text("{}")
 
+    def prune(self, *steps: int) -> None:
+        for step in steps:
+            shutil.rmtree(self.run.checkpoint(step))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [e for e in read_events(self.run.events, "miner") if e["event"] == name]
+
     def refresh(self, step: int, number: int) -> None:
         if self.fails:
-            raise OSError("disk full")
+            raise self.error
         self.mined.append((step, number))
         publish(self.run, number, mined_at_step=step)
 
@@ -67,6 +84,66 @@ def test_a_busy_miner_takes_the_newest_and_counts_the_others(fake: FakeRun) -> N
     fake.refresher.turn()
     assert fake.mined[-1] == (30, 1)
     assert read_events(fake.run.events, "miner")[-1]["skipped_checkpoints"] == 2
+
+
+def test_skipped_checkpoints_count_when_they_were_pruned_meanwhile(fake: FakeRun) -> None:
+    trainer = EventLog(fake.run.events, "trainer", attempt=1)
+    for step in (0, 10, 20, 30):
+        fake.checkpoint(step)
+        trainer.write("checkpoint", step=step, checkpoint_s=0.1)
+        if step == 0:
+            fake.refresher.turn()
+    fake.prune(10, 20)
+    fake.refresher.turn()
+    fake.checkpoint(40)
+    fake.refresher.turn()
+    skipped = [(e["checkpoint_step"], e["skipped_checkpoints"]) for e in fake.events("skipped")]
+    assert skipped == [(30, 2)]
+
+
+def test_checkpoint_0_counts_as_skipped_where_the_first_refresh_takes_a_later_one(
+    fake: FakeRun,
+) -> None:
+    for step in (0, 10, 20):
+        fake.checkpoint(step)
+    fake.refresher.turn()
+    assert fake.events("skipped")[0]["skipped_checkpoints"] == 2
+
+
+def test_folders_are_looked_through_again_only_when_they_change(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    steps_of = RunDir.checkpoint_steps
+
+    def look(run: RunDir) -> list[int]:
+        looks.append(run)
+        return steps_of(run)
+
+    monkeypatch.setattr(RunDir, "checkpoint_steps", look)
+    fake.checkpoint(0)
+    fake.refresher.turn()
+    assert fake.refresher.due() is None
+    looks.clear()
+    for _ in range(5):
+        assert fake.refresher.due() is None
+    assert not looks
+    fake.checkpoint(10)
+    assert fake.refresher.due() == 10
+
+
+def test_a_change_in_the_same_tick_of_the_file_system_is_seen(fake: FakeRun) -> None:
+    fake.checkpoint(0)
+    fake.refresher.turn()
+    fake.checkpoint(10)
+    fake.now = time.time()
+    dates = os.stat(fake.run.checkpoints)
+    os.rename(fake.run.checkpoint(10), fake.run.root / "elsewhere")
+    os.utime(fake.run.checkpoints, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    assert fake.refresher.due() is None
+    os.rename(fake.run.root / "elsewhere", fake.run.checkpoint(10))
+    os.utime(fake.run.checkpoints, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    assert fake.refresher.due() == 10
 
 
 def test_the_last_checkpoint_is_not_mined(fake: FakeRun) -> None:
@@ -111,6 +188,80 @@ def test_no_first_generation_gives_up_with_the_reason(fake: FakeRun) -> None:
         fake.refresher.turn()
 
 
+@pytest.mark.parametrize("error", [ValueError("no identity has two faces"), ImportError("FAISS")])
+def test_an_error_that_cannot_go_away_ends_the_first_refresh_at_once(
+    tmp_path: Path, error: Exception
+) -> None:
+    fake = FakeRun(tmp_path, max_failures=5)
+    fake.checkpoint(0)
+    fake.fails, fake.error = True, error
+    with pytest.raises(MiningFailed, match=f"the first refresh cannot succeed, .*: {error}"):
+        fake.refresher.turn()
+
+
+def test_a_damaged_checkpoint_may_be_followed_by_a_good_one(tmp_path: Path) -> None:
+    fake = FakeRun(tmp_path, max_failures=5)
+    fake.checkpoint(0)
+    fake.fails, fake.error = True, CorruptCheckpoint("bytes changed")  # a ValueError too
+    assert not fake.refresher.turn()
+    assert not fake.refresher.is_due_at_once()
+    fake.checkpoint(10)
+    assert fake.refresher.is_due_at_once()
+    fake.fails = False
+    assert fake.refresher.turn()
+    assert not fake.refresher.is_due_at_once()
+
+
+def test_with_a_generation_no_error_ends_mining(fake: FakeRun) -> None:
+    fake.checkpoint(0)
+    fake.refresher.turn()
+    fake.checkpoint(10)
+    fake.fails, fake.error = True, ValueError("no identity has two faces")
+    for _ in range(4):
+        assert not fake.refresher.turn()
+
+
+def test_a_checkpoint_that_was_pruned_while_it_loaded_is_no_failure(fake: FakeRun) -> None:
+    fake.checkpoint(0)
+    published = fake.refresh
+
+    def prune_first(step: int, number: int) -> None:
+        if step == 0:
+            fake.checkpoint(10)
+            fake.prune(0)
+            raise FileNotFoundError("no checkpoint")
+        published(step, number)
+
+    refresher = Refresher(
+        fake.run, prune_first, last_step=100, max_failures=1, log=fake.log, clock=lambda: fake.now
+    )
+    assert not refresher.turn()
+    assert refresher.failures == 0
+    assert refresher.is_due_at_once()
+    assert refresher.turn()
+    assert fake.mined == [(10, 0)]
+
+
+def test_failures_name_their_checkpoint_and_generation(fake: FakeRun) -> None:
+    fake.checkpoint(0)
+    fake.refresher.turn()
+    fake.checkpoint(10)
+    assert fake.refresher.in_hand() == {"checkpoint_step": 10, "generation": 1}
+    fake.fails = True
+    fake.refresher.turn()
+    (failed,) = fake.events("failed")
+    assert (failed["checkpoint_step"], failed["generation"]) == (10, 1)
+
+
+def test_a_lost_lock_ends_refreshing_until_it_is_taken_again(fake: FakeRun) -> None:
+    fake.checkpoint(0)
+    fake.fails, fake.error = True, LockLost("taken over")
+    with pytest.raises(LockLost):
+        fake.refresher.turn()
+    assert fake.events("failed")[0]["reason"] == "LockLost: taken over"
+    assert fake.refresher.failures == 0
+
+
 def test_anchors_are_budgeted_by_what_training_consumes() -> None:
     plan = RefreshPlan(
         config=MinerConfig(positives="random", positives_per_anchor=4, negatives_per_pair=2),
@@ -133,38 +284,14 @@ def test_the_budget_counts_the_positives_that_there_are() -> None:
     assert plan.resolved(pairs_and_singles).anchors == 1000
 
 
+def test_nothing_to_mine_is_left_for_mining_to_say() -> None:
+    plan = RefreshPlan(config=MinerConfig(), split=Split(), rows_needed=10, seed=0)
+    assert plan.resolved(np.arange(9)).anchors is None
+
+
 def test_an_older_generation_mined_by_hand_is_not_mined_again_and_again(fake: FakeRun) -> None:
     for step in (0, 50):
         fake.checkpoint(step)
         fake.refresher.turn()
     publish(fake.run, 2, mined_at_step=0)
     assert fake.refresher.due() is None
-
-
-def test_the_same_refresh_publishes_the_same_bytes(tmp_path: Path) -> None:
-    store = small_store(tmp_path)
-    run = RunDir(tmp_path / "run")
-    config = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
-    train_small(run, still(store), config)
-    plan = RefreshPlan(
-        config=MinerConfig(negatives="random", threads=1),
-        split=Split(train=0.6, tuning=0.0),
-        rows_needed=None,
-        seed=0,
-        snapshots="pinned",
-    )
-    log = EventLog(run.events, "miner", attempt=1)
-    parts = []
-    for root in (run, RunDir(tmp_path / "again")):
-        if root is not run:
-            root.checkpoints.parent.mkdir()
-            root.checkpoints.symlink_to(run.checkpoints)
-        rows = make_generation(root, still(store), plan, step=4, number=0, log=log)
-        manifest = read_generation_manifest(root.generation(0))
-        del manifest["timing"]
-        parts.append((manifest, [p.read_bytes() for p in root.generation(0).glob("*.parquet")]))
-        assert rows == read_table(root.generation(0)).num_rows > 0
-    assert parts[0] == parts[1]
-    names = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect")
-    published = read_events(run.events, "miner")[1]
-    assert all(published[name] == parts[0][0]["stats"][name] for name in names)

@@ -33,6 +33,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
 class Mined:
     """Leases the same rows of generation 3 for every step."""
 
+    wants_checkpoint = False
+
     def lease(self, step: int) -> Lease:
         return Lease(step, 3, (RowRange(3, 0, 4),))
 

@@ -50,6 +50,8 @@ CASES = {
 class MinedSource:
     """Leases the rows of generation 0 in order, and a carried one of generation 1."""
 
+    wants_checkpoint: bool = False
+
     def lease(self, step: int) -> Lease:
         first = 7 * step
         return Lease(step, 0, (RowRange(0, first, first + 7), RowRange(1, step, step + 1)))

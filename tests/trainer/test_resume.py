@@ -19,8 +19,9 @@ from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.triplets import Lease, TripletSource
 from miner.config import MinerConfig
-from miner.refresh import RefreshPlan, make_generation
-from miner.serve import QueueSettings, TripletQueue
+from miner.generation import make_generation
+from miner.refresh import RefreshPlan
+from miner.serve import QueueSettings, TripletQueue, Wait
 from tests.trainer.stores import (
     RandomSource,
     publish_rows,
@@ -63,6 +64,7 @@ class Stopping:
 
     source: TripletSource
     stop_at: int
+    wants_checkpoint: bool = False
 
     def lease(self, step: int) -> Lease:
         if step == self.stop_at:
@@ -77,6 +79,7 @@ class Queued:
     run: RunDir
     store: FaceStore
     queue: TripletQueue = field(init=False)
+    wants_checkpoint: bool = False
 
     def __post_init__(self) -> None:
         self.queue = TripletQueue(self.run, settings(None), attempt=1)
@@ -86,7 +89,7 @@ class Queued:
         if step == 6:
             self._publish(1)
         lease = self.queue.ask(step)
-        assert lease is not None
+        assert isinstance(lease, Lease)
         return lease
 
     def _publish(self, number: int) -> None:
@@ -101,20 +104,21 @@ class Blocking:
     run: RunDir
     store: FaceStore
     queue: TripletQueue = field(init=False)
+    wants_checkpoint: bool = False
 
     def __post_init__(self) -> None:
         self.queue = TripletQueue(self.run, settings(EVERY), attempt=1)
 
     def lease(self, step: int) -> Lease:
         lease = self.queue.ask(step)
-        if lease is None:
+        if isinstance(lease, Wait):
             at = step // EVERY * EVERY
             wait_for((self.run.checkpoint(at) / "manifest.json").is_file)
             log = EventLog(self.run.events, "miner", attempt=1)
             number = len(self.run.generation_numbers())
             make_generation(self.run, still(self.store), PLAN, step=at, number=number, log=log)
             lease = self.queue.ask(step)
-        assert lease is not None
+        assert isinstance(lease, Lease)
         return lease
 
 

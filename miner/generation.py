@@ -1,0 +1,209 @@
+"""Make one generation: load, open, embed, mine, pack, write; then publish, or compare.
+
+`mine_into` is the one way from a recipe to files. `make_generation` publishes what it wrote,
+`miner.replay` compares it. Plain Python: the Ray actor that runs it beside training is in
+`actors.py`, and `facequarry mine` calls it directly.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from datasets.events import EventLog
+from datasets.faces import FaceStore
+from datasets.fence import FencedLock
+from datasets.generation_files import write_generation
+from datasets.publish import staged_folder
+from datasets.run_dir import RunDir
+from datasets.triplets import mined_snapshot
+from miner.pack import pack
+from miner.recipe import Recipe
+from miner.refresh import RefreshPlan
+from miner.stats import why_no_rows
+from trainer.checkpoint import load_model
+from trainer.embed import embed
+from trainer.faces import RunFaces
+
+STAGES = ("load", "open", "embed", "mine", "pack", "publish")
+"""What the seconds of a refresh are split into; `mine` is split further in the manifest."""
+
+_COUNTS = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
+
+logger = logging.getLogger(__name__)
+
+
+class Stopwatch:
+    """Seconds by stage: each `lap` ends a stage that began where the one before ended."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = self._clock()
+        self.seconds[f"{stage}_s"] = now - self._last
+        self._last = now
+
+    @property
+    def total_s(self) -> float:
+        """Seconds up to the last lap."""
+        return self._last - self._began
+
+
+def make_generation(
+    run: RunDir,
+    faces: RunFaces,
+    plan: RefreshPlan,
+    *,
+    step: int,
+    number: int,
+    log: EventLog,
+    lock: FencedLock | None = None,
+    clock: Callable[[], float] = time.time,
+) -> int:
+    """Mine the checkpoint of `step` and publish generation `number`; return its rows.
+
+    Args:
+        run: the run directory.
+        faces: of the run.
+        plan: what every refresh of the run is told.
+        step: of the checkpoint.
+        number: the generation's.
+        log: takes its begin and its end.
+        lock: the miner's; looked at first, and again right before the generation is published.
+            None where nobody else can mine.
+        clock: seconds since the epoch.
+
+    Raises:
+        FileNotFoundError: the checkpoint is not there (any more), or a snapshot that the
+            generations before were mined from.
+        CorruptCheckpoint, CheckpointMismatch: its weights cannot be used.
+        LockLost: another miner took over meanwhile; nothing was published.
+        AlreadyPublished: another miner published this number.
+    """
+    if lock is not None:
+        lock.check()
+    watch = Stopwatch(clock)
+    log.write("begin", checkpoint_step=step, generation=number)
+    model, checkpoint = load_model(run.checkpoint(step))
+    watch.lap("load")
+    store = _store_to_mine(run, faces, plan)
+    recipe = plan.recipe(store, checkpoint, number=number)
+    watch.lap("open")
+    with staged_folder(run.generation(number)) as staging:
+        token = None if lock is None else lock.token
+        manifest = mine_into(staging, recipe, model, store, watch=watch, token=token)
+        if lock is not None:
+            lock.check()
+    watch.lap("publish")
+    rows, stats = int(manifest["rows"]), manifest["stats"]
+    found: dict[str, Any] = {name: stats[name] for name in _COUNTS}
+    if not rows:
+        found["reason"] = why_no_rows(stats)
+        logger.warning("generation %d has no rows: %s", number, found["reason"])
+    log.write(
+        "published",
+        checkpoint_step=step,
+        generation=number,
+        snapshot=recipe.snapshot,
+        faces=stats["num_embedded"],
+        new_identities=_num_new_identities(store, faces, plan),
+        rows=rows,
+        anchors=stats["num_anchors"],
+        refresh_s=watch.total_s,
+        **(found | watch.seconds),
+    )
+    return rows
+
+
+def mine_into(
+    folder: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    store: FaceStore,
+    *,
+    watch: Stopwatch,
+    token: int | None = None,
+) -> dict[str, Any]:
+    """Mine what the recipe says and write it as a generation; return its manifest.
+
+    Args:
+        folder: it exists, is empty and is not published.
+        recipe: what to mine.
+        model: the backbone with the recipe's weights.
+        store: the recipe's snapshot.
+        watch: takes the seconds of embed, mine and pack.
+        token: the fencing token of the lock that is held.
+
+    Raises:
+        ValueError: there is nothing to mine, or the engine refuses its index.
+        ImportError: the engine is not installed.
+    """
+    from miner import mine  # heavy: numba compiles on first use
+
+    face_indices = recipe.split.faces(store, "train")
+    identities = store.identity_index[face_indices]
+    device = recipe.config.device
+    # A GPU library may otherwise choose another algorithm each time, and other roundings with it.
+    with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+        embeddings = embed(model.to(device), store, face_indices, device=device)
+    watch.lap("embed")
+    mined = mine(
+        embeddings, identities, config=recipe.config, seed=recipe.seed, row_ids=face_indices
+    )
+    watch.lap("mine")
+    anchors = mined.table["anchor"].to_numpy()
+    table = pack(mined.table, store.identity_index[anchors], seed=recipe.seed)
+    watch.lap("pack")
+    return write_generation(
+        folder,
+        table,
+        mined.suspects,
+        number=recipe.number,
+        mined_at_step=recipe.step,
+        facts=recipe.facts(mined.stats),
+        timing=watch.seconds
+        | {f"{stage}_s": seconds for stage, seconds in mined.stats.seconds.items()}
+        | {"token": token, "made_with": made_with(recipe)},
+    )
+
+
+def made_with(recipe: Recipe) -> dict[str, object]:
+    """Return what may round or write otherwise elsewhere: libraries, processor and threads."""
+    faiss = None
+    if recipe.config.engine == "faiss":
+        from miner.approximate import import_faiss
+
+        faiss = import_faiss().__version__
+    cuda = recipe.config.device == "cuda"
+    return {
+        "torch": torch.__version__,
+        "pyarrow": pa.__version__,
+        "faiss": faiss,
+        "device": torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability(),
+        "embed_threads": torch.get_num_threads(),
+    }
+
+
+def _store_to_mine(run: RunDir, faces: RunFaces, plan: RefreshPlan) -> FaceStore:
+    """Return the faces of the newest snapshot, never an older one than was mined before."""
+    if plan.snapshots == "pinned":
+        return faces.store
+    return faces.reach_newest(at_least=mined_snapshot(run) or 0)
+
+
+def _num_new_identities(store: FaceStore, faces: RunFaces, plan: RefreshPlan) -> int:
+    """Return how many identities are mined that the run's first snapshot does not have."""
+    identities = store.identity_index[plan.split.faces(store, "train")]
+    return len(np.unique(identities[identities >= faces.first.num_identities]))

@@ -1,0 +1,158 @@
+"""`facequarry mine` on a run that was made without Ray."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datasets.publish import SCHEMA_VERSION, write_json
+from datasets.run_dir import RunDir
+from jobs.cli import main
+from jobs.config import RunConfig, to_tree
+from jobs.runs_on_disk import open_run, read_run
+from miner.config import MinerConfig
+from tests.miner.small_run import PLAN
+from tests.trainer.stores import IDENTITIES, publish, train_small
+from trainer.config import TrainerConfig
+from trainer.faces import RunFaces
+
+TRAINER = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run with checkpoints 0 and 4, and generations 0 and 1 of them."""
+    folder = tmp_path_factory.mktemp("trained")
+    at = publish(folder, IDENTITIES)
+    config = RunConfig(
+        name="run",
+        runs=folder,
+        faces=at.root,
+        split=PLAN.split,
+        trainer=TRAINER,
+        miner=MinerConfig(threads=1),
+    )
+    run, _ = open_run(config, at.open().manifest, resume=False)
+    train_small(run, RunFaces(at), TRAINER)
+    for step in ("0", "4"):
+        assert main(["mine", "--run", str(run.root), "--step", step]) == 0
+    return run
+
+
+@pytest.fixture
+def run(trained: RunDir, tmp_path: Path) -> RunDir:
+    shutil.copytree(trained.root, tmp_path / "run")
+    return RunDir(tmp_path / "run")
+
+
+def refused(run: RunDir, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """Return the one sentence with which bad input is refused."""
+    assert main(["mine", "--run", str(run.root), *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def configure(run: RunDir, config: MinerConfig) -> None:
+    """Give a run another miner's configuration."""
+    tree = to_tree(replace(read_run(run), miner=config))
+    write_json(run.config, {"schema_version": SCHEMA_VERSION, **tree}, replace=True)
+
+
+@pytest.mark.parametrize("word", ["gen=1", "1", "gen=000001"])
+def test_a_replay_that_is_the_same_says_so(
+    run: RunDir, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    assert main(["mine", "--run", str(run.root), "--replay", word]) == 0
+    assert "generation 1 is the same byte for byte: " in capsys.readouterr().out
+    assert run.generation_numbers() == [0, 1]
+
+
+def test_a_replay_restores_damaged_parts(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    part = run.generation(1) / "part-00000.parquet"
+    before = part.read_bytes()
+    part.unlink()
+    assert main(["mine", "--run", str(run.root), "--replay", "1"]) == 0
+    assert "restored part-00000.parquet: " in capsys.readouterr().out
+    assert part.read_bytes() == before
+
+
+def test_a_replay_that_differs_fails_and_says_where_it_lies(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run.generation(1) / "manifest.json"
+    path.write_text(path.read_text().replace('"negatives": "nearest"', '"negatives": "hardest"'))
+    assert main(["mine", "--run", str(run.root), "--replay", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "came out differently: part-00000.parquet has sha256 " in out
+    assert f"the replay lies in {run.root / 'replays' / 'gen=000001'}" in out
+
+
+def test_a_generation_whose_checkpoint_was_pruned_is_refused(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(run.checkpoint(0))
+    assert "generations that can be: 1" in refused(run, capsys, "--replay", "0")
+
+
+def test_a_generation_that_is_not_there_is_refused(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(run.generation(0))
+    assert "published generations: 1" in refused(run, capsys, "--replay", "0")
+
+
+@pytest.mark.parametrize("word", ["gen=", "last", "-1", "gen=1.5"])
+def test_a_word_that_is_no_generation_is_refused(
+    run: RunDir, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    assert "expected a generation such as gen=3 or 3" in refused(run, capsys, f"--replay={word}")
+
+
+def test_a_replay_takes_no_step(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "leave out --step" in refused(run, capsys, "--replay", "1", "--step", "4")
+
+
+def test_a_step_without_a_checkpoint_is_refused(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = refused(run, capsys, "--step", "3")
+    assert "no checkpoint of step 3; there are 0, 4" in sentence
+
+
+def test_a_run_without_a_checkpoint_is_refused(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(run.checkpoints)
+    assert "has no checkpoint yet; start it with facequarry run" in refused(run, capsys)
+
+
+def test_a_run_of_a_newer_schema_is_refused(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = run.config.read_text()
+    run.config.write_text(text.replace('"schema_version": 1', '"schema_version": 9'))
+    assert "install a newer facequarry" in refused(run, capsys)
+
+
+def test_an_index_that_cannot_be_built_is_refused_before_anything_is_embedded(
+    run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embed(*args: object, **kwargs: object) -> None:
+        raise AssertionError("embedded")
+
+    monkeypatch.setattr("miner.generation.embed", embed)
+    configure(run, MinerConfig(engine="faiss", faiss_index="IVF4,Flat", nprobe=9))
+    assert "nprobe is 9, but IVF4,Flat has 4 inverted lists" in refused(run, capsys)
+
+
+def test_rows_over_the_limit_of_uses_are_shown(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(run, MinerConfig(max_uses_as_negative=1, threads=1))
+    assert main(["mine", "--run", str(run.root)]) == 0
+    assert "rows over max uses as negative" in capsys.readouterr().out
