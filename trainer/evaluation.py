@@ -126,16 +126,17 @@ def metrics_of(result: Evaluation) -> dict[str, Any]:
 
 def _draw_losses(run: RunDir, step: int, path: Path) -> bool:
     """Draw the losses of the steps that made the checkpoint; false where none was logged."""
+    # Steps count from 0: the checkpoint of step 60 is made of steps 0 to 59.
     logged = read_events(run.events, "trainer")
     steps = last_attempt_by_step([event for event in logged if event["event"] == "step"])
-    until = [event for event in steps if event["step"] <= step and event["loss_d2"] is not None]
+    until = [event for event in steps if event["step"] < step and event["loss_d2"] is not None]
     if not until:
         return False
     switches = [e["first_step"] for e in read_events(run.events, "queue") if "first_step" in e]
     loss_curve(
         [event["step"] for event in until],
         [event["loss_d2"] for event in until],
-        [first for first in switches if first <= step],
+        [first for first in switches if first < step],
         path,
     )
     return True

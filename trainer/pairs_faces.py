@@ -22,7 +22,7 @@ from datasets.split import Part
 from trainer.pairs import BoolArray, IntArray
 from trainer.pairs_file import NamedPairs, PhotoName
 
-TRAINING = "people trained on"
+TRAINED = "with people trained on"
 _SHOWN_NAMES = 3
 
 
@@ -83,7 +83,7 @@ def leave_out(
             f"the model was trained on; --held-out-only keeps the other {len(pairs) - num_trained}"
         )
     elsewhere = ~is_trained & ((left != part) | (right != part)) if part else ~is_trained & False
-    dropped = {TRAINING: num_trained, f"people outside the {part} part": int(elsewhere.sum())}
+    dropped = {TRAINED: num_trained, f"with people outside the {part} part": int(elsewhere.sum())}
     kept = pairs.only(~is_trained & ~elsewhere)
     _check_both_kinds(kept.is_same, pairs, dropped)
     return kept, {reason: count for reason, count in dropped.items() if count}

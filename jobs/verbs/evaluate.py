@@ -118,7 +118,7 @@ def _evaluate_pairs(
         file=file.name,
         sha256=sha256_file(file),
         num_pairs=len(named),
-        left_out=left_out | {f"photos rejected: {r}": n for r, n in pairs.rejected.items()},
+        left_out=left_out | {f"with a photo rejected as {r}": n for r, n in pairs.rejected.items()},
         has_folds=pairs.fold_of is not None,
         num_in_several_folds=kept.num_in_several_folds,
         num_tuning=faces.num_touching(pairs.left, pairs.right, "tuning"),
