@@ -17,7 +17,7 @@ from jobs.config import RunConfig
 from jobs.pipeline import faces_of
 from jobs.runs_on_disk import open_run
 from tests.datasets.photos import WHOLE, publish_plainly
-from tests.trainer.pairs_files import all_pairs, write_pairs, write_people
+from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people
 from tests.trainer.stores import still, train_small
 from trainer.config import TrainerConfig
 
@@ -107,7 +107,7 @@ def test_a_rejected_photo_is_counted(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, *_ = STRANGERS
-    rows = [(first, 1, 3), (second, 1, 2), (first, 1, second, 1), (first, 2, second, 1)]
+    rows: Rows = [(first, 1, 3), (second, 1, 2), (first, 1, second, 1), (first, 2, second, 1)]
     path = write_pairs(tmp_path / "some.txt", "2", rows)
     assert evaluate(made, "--pairs", path, "--faces", made / "other") == 0
     printed = capsys.readouterr().out

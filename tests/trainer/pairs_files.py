@@ -9,11 +9,10 @@ from tests.datasets.photos import write_photo
 
 Matched = tuple[str, int, int]
 Mismatched = tuple[str, int, str, int]
+Rows = list[Matched | Mismatched]
 
 
-def write_pairs(
-    path: Path, header: str, pairs: Sequence[Matched | Mismatched], *, newline: str = "\n"
-) -> Path:
+def write_pairs(path: Path, header: str, pairs: Rows, *, newline: str = "\n") -> Path:
     lines = [header, *("\t".join(map(str, pair)) for pair in pairs)]
     path.write_bytes(newline.join([*lines, ""]).encode())
     return path
@@ -28,8 +27,8 @@ def write_people(folder: Path, photos: dict[str, int]) -> Path:
     return folder
 
 
-def all_pairs(names: Sequence[str]) -> list[Matched | Mismatched]:
+def all_pairs(names: Sequence[str]) -> Rows:
     """Return a matched pair of each name, and each name's first photo against the next one's."""
-    matched: list[Matched | Mismatched] = [(name, 1, 2) for name in names]
+    matched: Rows = [(name, 1, 2) for name in names]
     others = [*names[1:], names[0]]
     return matched + [(name, 1, other, 1) for name, other in zip(names, others, strict=True)]

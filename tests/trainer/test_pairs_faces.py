@@ -9,7 +9,7 @@ import pytest
 from datasets.faces import FaceStore
 from datasets.split import Part
 from tests.datasets.photos import publish_plainly
-from tests.trainer.pairs_files import all_pairs, write_pairs, write_people
+from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people
 from trainer.pairs_faces import (
     TRAINED,
     TrainingPairs,
@@ -66,7 +66,7 @@ def test_faces_are_found_by_person_and_number(
 def test_pairs_of_rejected_photos_are_counted_by_reason(
     store: FaceStore, rejected: dict[str, str], tmp_path: Path
 ) -> None:
-    rows = [("Bo", 1, 3), ("Ann", 1, 2), ("Bo", 3, "Ann", 1), ("Bo", 1, "Ann", 1)]
+    rows: Rows = [("Bo", 1, 3), ("Ann", 1, 2), ("Bo", 3, "Ann", 1), ("Bo", 1, "Ann", 1)]
     named = read_pairs_file(write_pairs(tmp_path / "pairs.txt", "2", rows))
     pairs = find_faces(named, store, rejected)
     assert rejected == {"Bo/Bo_0003": "empty_file"}
@@ -77,7 +77,7 @@ def test_pairs_of_rejected_photos_are_counted_by_reason(
 def test_absent_people_and_photos_are_named(
     store: FaceStore, rejected: dict[str, str], tmp_path: Path
 ) -> None:
-    rows = [("Zoe", 1, 2), ("Ann", 1, 4), ("Ann", 1, "Bo", 1), ("Ann", 9, "Zoe", 1)]
+    rows: Rows = [("Zoe", 1, 2), ("Ann", 1, 4), ("Ann", 1, "Bo", 1), ("Ann", 9, "Zoe", 1)]
     named = read_pairs_file(write_pairs(tmp_path / "pairs.txt", "2", rows))
     sentence = (
         r"names 4 photos that were never ingested, 1 people .*: Zoe/Zoe_0001 \(no such person\), "

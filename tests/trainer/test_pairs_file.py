@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainer.pairs_files import Matched, Mismatched, write_pairs
+from tests.trainer.pairs_files import Rows, write_pairs
 from trainer.pairs_file import PhotoName, read_pairs_file
 
 
@@ -23,8 +23,8 @@ def test_one_set_is_matched_then_mismatched(tmp_path: Path) -> None:
     assert pairs.right[0].stem == "Ann_Lee/Ann_Lee_0012"
 
 
-def ten_folds(size: int) -> list[Matched | Mismatched]:
-    pairs: list[Matched | Mismatched] = []
+def ten_folds(size: int) -> Rows:
+    pairs: Rows = []
     for fold in range(10):
         pairs += [(f"m{fold}", number, number + 1) for number in range(size)]
         pairs += [(f"m{fold}", number, f"n{fold}", number) for number in range(size)]
@@ -68,7 +68,7 @@ def test_crlf_blank_lines_and_a_byte_order_mark_are_taken(tmp_path: Path) -> Non
 def test_names_of_any_script_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
-    rows: list[Matched | Mismatched] = [(name, 1, 2) for name in names]
+    rows: Rows = [(name, 1, 2) for name in names]
     rows += [(name, 1, names[position - 1], 1) for position, name in enumerate(names)]
     path = write_pairs(tmp_path_factory.mktemp("names") / "pairs.txt", f"{len(names)}", rows)
     pairs = read_pairs_file(path)
