@@ -1,65 +1,56 @@
-"""Evaluate a checkpoint on identities that were not trained on: figures and pictures."""
+"""Evaluate a checkpoint on people it was not trained on: pairs that are drawn, or a file's.
+
+facequarry evaluate --run runs/lfw
+facequarry evaluate --run runs/lfw --pairs pairs.txt --held-out-only
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from datasets.faces import FaceStore
-from datasets.publish import SCHEMA_VERSION, write_json
-from datasets.run_dir import METRICS, RunDir
+from datasets.run_dir import RunDir
 from trainer.checkpoint import load_model
 from trainer.embed import embed
-from trainer.pairs import pair_d2, verification_pairs
-from trainer.plots import SplitD2, d2_histograms, roc
-from trainer.verification import Retrieval, Verification, retrieval, roc_points, verify
+from trainer.evaluation import Evaluation, PairsSource, metrics_of, publish_evaluation
+from trainer.folds import identity_folds
+from trainer.pairs import BoolArray, IntArray, pair_d2, verification_pairs
+from trainer.pairs_faces import FacePairs
+from trainer.verification import Retrieval, retrieval, verify
+
+__all__ = [
+    "AlignmentMismatch",
+    "CropMismatch",
+    "Evaluation",
+    "PairsSource",
+    "check_made_alike",
+    "evaluate",
+    "evaluate_pairs",
+    "metrics_of",
+]
 
 # Different pairs are plenty and TAR at a small FAR needs many: 10 / FAR of them.
 _DIFFERENT_PER_SAME = 20
-_HISTOGRAM_BINS = 80
 # Retrieval compares all faces with all: its time grows with the square.
 RETRIEVAL_FACES = 20_000
-_CURVE_POINTS = 400
+# What decides how a face looks in its crop; other options decide which faces there are.
+_MAKING = ("detector", "detector_options", "margin_px", "choice", "min_face_px")
+
+OnProgress = Callable[[int], None]
 
 
 class CropMismatch(ValueError):
     """A checkpoint was trained on crops of another size."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """One checkpoint's verification of one part of the identities."""
-
-    step: int
-    """The checkpoint's step."""
-    part: str
-    """Which identities: `held_out` or `tuning`."""
-    num_identities: int
-    num_faces: int
-    verification: Verification
-    retrieval: Retrieval
-    d2: npt.NDArray[np.float32]
-    """(P,) d2 of every verification pair."""
-    is_same: npt.NDArray[np.bool_]
-    """(P,) the pair shares its identity."""
-
-    @property
-    def split_d2(self) -> SplitD2:
-        """The distances by kind, as the histograms take them."""
-        return SplitD2(
-            same=self.d2[self.is_same],
-            different=self.d2[~self.is_same],
-            threshold=self.verification.threshold_d2,
-        )
-
-    @property
-    def roc(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """False and true accept rates, ascending."""
-        return roc_points(self.d2, self.is_same)
+class AlignmentMismatch(ValueError):
+    """A checkpoint was trained on crops that were aligned in another way."""
 
 
 def evaluate(
@@ -71,47 +62,164 @@ def evaluate(
     part: str,
     max_pairs: int,
     seed: int,
+    faces: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Verify pairs of faces with the checkpoint of `step` and publish figures and pictures.
+    """Verify drawn pairs of faces with the checkpoint of `step`; publish figures and pictures.
 
     Args:
         run: where the checkpoint lies and `evaluations/step=.../` is written.
         store: the faces.
         face_indices: (N,) int64, the faces of identities that were not trained on.
         step: the checkpoint's step.
-        part: what the faces are called in the figures.
+        part: what the faces are called in the figures and in the folder's name.
         max_pairs: most same-identity pairs; there are up to 20 times as many different ones.
         seed: of the pairs and folds; the same pairs for every step.
+        faces: name of the faces, where they are not the run's.
+        on_progress: told the number of faces embedded so far.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
+        CorruptCheckpoint, CheckpointMismatch: its weights are damaged, or not the backbone's.
         CropMismatch: the checkpoint saw crops of another size.
         ValueError: fewer than two identities, or none with two faces.
     """
+    model = _load(run, step, store)
+    pairs = verification_pairs(
+        store.identity_index[face_indices],
+        max_pairs=max_pairs,
+        seed=seed,
+        different_per_same=_DIFFERENT_PER_SAME,
+    )
+    rows = _Rows(pairs.left, pairs.right, pairs.is_same)
+    embeddings = embed(model, store, face_indices, on_progress=on_progress)
+    result = _measure(
+        embeddings,
+        store.identity_index[face_indices],
+        rows,
+        None,
+        seed=seed,
+        about={"step": step, "part": part, "faces": faces},
+    )
+    publish_evaluation(run, result)
+    return result
+
+
+def evaluate_pairs(
+    run: RunDir,
+    store: FaceStore,
+    pairs: FacePairs,
+    source: PairsSource,
+    *,
+    step: int,
+    part: str,
+    seed: int,
+    faces: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Verify a file's pairs with the checkpoint of `step`; publish figures and pictures.
+
+    Retrieval searches each face that a pair has among all the others.
+
+    Args:
+        run: as for `evaluate`.
+        store: the faces.
+        pairs: of people who were not trained on; with the file's folds, or None to draw some.
+        source: where the pairs come from.
+        step: the checkpoint's step.
+        part: what the pairs are called in the folder's name, such as `pairs-pairsDevTrain`.
+        seed: of the folds, where the file has none.
+        faces: name of the faces, where they are not the run's.
+        on_progress: told the number of faces embedded so far.
+
+    Raises:
+        as `evaluate` does.
+    """
+    model = _load(run, step, store)
+    face_indices = pairs.face_indices
+    rows = _Rows(
+        np.searchsorted(face_indices, pairs.left),
+        np.searchsorted(face_indices, pairs.right),
+        pairs.is_same,
+    )
+    embeddings = embed(model, store, face_indices, on_progress=on_progress)
+    result = _measure(
+        embeddings,
+        store.identity_index[face_indices],
+        rows,
+        pairs.fold_of,
+        seed=seed,
+        about={"step": step, "part": part, "faces": faces, "pairs": source},
+    )
+    publish_evaluation(run, result)
+    return result
+
+
+def check_made_alike(trained: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Compare how the faces of training and others were made; return what differs, in words.
+
+    Args:
+        trained: `Snapshot.options` of the faces that the checkpoint was trained on.
+        found: those of the faces that it is to judge.
+
+    Raises:
+        AlignmentMismatch: the crops were aligned in another way, so they show other things.
+    """
+    if trained["alignment"] != found["alignment"]:
+        raise AlignmentMismatch(
+            f"the checkpoint was trained on faces with alignment {trained['alignment']!r}, these "
+            f"have {found['alignment']!r}; ingest with --alignment {trained['alignment']} and a "
+            "detector that can give it"
+        )
+    return [
+        f"{name} is {found.get(name)}, {trained.get(name)} for the faces trained on"
+        for name in _MAKING
+        if found.get(name) != trained.get(name)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Pairs as row numbers of the embeddings."""
+
+    left: IntArray
+    right: IntArray
+    is_same: BoolArray
+
+
+def _load(run: RunDir, step: int, store: FaceStore) -> nn.Module:
     model, manifest = load_model(run.checkpoint(step))
     if manifest["crop_px"] != store.crop_px:
         raise CropMismatch(
             f"checkpoint {step} was trained on crops of {manifest['crop_px']} px, these faces have "
             f"{store.crop_px} px; ingest with --crop-px {manifest['crop_px']}"
         )
-    identities = store.identity_index[face_indices]
-    pairs = verification_pairs(
-        identities, max_pairs=max_pairs, seed=seed, different_per_same=_DIFFERENT_PER_SAME
-    )
-    embeddings = embed(model, store, face_indices)
-    d2 = pair_d2(embeddings, pairs.left, pairs.right)
-    result = Evaluation(
-        step=step,
-        part=part,
+    return model
+
+
+def _measure(
+    embeddings: npt.NDArray[np.float32],
+    identities: npt.NDArray[np.integer],
+    rows: _Rows,
+    fold_of: IntArray | None,
+    *,
+    seed: int,
+    about: Mapping[str, Any],
+) -> Evaluation:
+    d2 = pair_d2(embeddings, rows.left, rows.right)
+    if fold_of is None:
+        fold_of = identity_folds(identities[rows.left], identities[rows.right], seed=seed)
+    if fold_of is None:  # too few people: one fold for all of them, and no accuracy
+        fold_of = np.zeros(len(d2), dtype=np.int64)
+    return Evaluation(
         num_identities=len(np.unique(identities)),
-        num_faces=len(face_indices),
-        verification=verify(d2, pairs.is_same, seed=seed),
+        num_faces=len(identities),
+        verification=verify(d2, rows.is_same, fold_of),
         retrieval=_retrieval_of_some(embeddings, identities, seed=seed),
         d2=d2,
-        is_same=pairs.is_same,
+        is_same=rows.is_same,
+        **about,
     )
-    _publish(run.evaluation(step, part), result)
-    return result
 
 
 def _retrieval_of_some(
@@ -125,32 +233,3 @@ def _retrieval_of_some(
         chosen = np.isin(identities, names[order[:enough]])
         embeddings, identities = embeddings[chosen], identities[chosen]
     return retrieval(embeddings, identities)
-
-
-def _publish(folder: Path, result: Evaluation) -> None:
-    # An evaluation is derived: the same checkpoint and faces give it again, so it may be replaced.
-    roc({f"step {result.step}": result.roc}, folder / "roc.png")
-    d2_histograms(result.split_d2, folder / "d2.png", title=f"Pairs at step {result.step}")
-    write_json(folder / METRICS, metrics_of(result), replace=True)
-
-
-def metrics_of(result: Evaluation) -> dict[str, Any]:
-    """Return what `metrics.json` holds: figures, and histograms and curve as they are drawn."""
-    edges = np.linspace(0, 4, _HISTOGRAM_BINS + 1)
-    far, tar = result.roc
-    shown = np.unique(np.linspace(0, len(far) - 1, _CURVE_POINTS).astype(int))
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "step": result.step,
-        "part": result.part,
-        "identities": result.num_identities,
-        "faces": result.num_faces,
-        "verification": result.verification.to_dict(),
-        "retrieval": result.retrieval.to_dict(),
-        "d2_histogram": {
-            "edges": edges.tolist(),
-            "same": np.histogram(result.d2[result.is_same], edges)[0].tolist(),
-            "different": np.histogram(result.d2[~result.is_same], edges)[0].tolist(),
-        },
-        "roc": {"far": far[shown].tolist(), "tar": tar[shown].tolist()},
-    }

@@ -106,6 +106,34 @@ def d2_histograms_before_after(before: SplitD2, after: SplitD2, path: Path) -> N
     publish_figure(figure, path, legend=False)
 
 
+def confusion_matrix(counts: Sequence[Sequence[int]], path: Path, *, title: str) -> None:
+    """Draw which pairs a threshold takes for one identity and which for two.
+
+    Args:
+        counts: (2, 2) pairs: same, then different identities; accepted, then rejected.
+        path: the PNG to publish.
+        title: above the picture.
+
+    Raises:
+        ValueError: another shape, a negative count, or a kind without pairs.
+    """
+    pairs = np.asarray(counts)
+    if pairs.shape != (2, 2) or pairs.min() < 0 or not pairs.sum(axis=1).all():
+        raise ValueError(f"the confusion matrix is {counts}, expected 2 x 2 counts with both kinds")
+    shares = pairs / pairs.sum(axis=1, keepdims=True)
+    figure = new_figure(6.4, 3.8)
+    axes = new_axes(figure, title, "verdict", "pairs")
+    axes.grid(visible=False)
+    # Never so dark that black text on it could not be read.
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+    axes.set_xticks([0, 1], labels=["one identity", "two identities"])
+    axes.set_yticks([0, 1], labels=["same", "different"])
+    for (row, column), count in np.ndenumerate(pairs):
+        text = f"{count:,}\n{100 * shares[row, column]:.1f} % of the row"
+        axes.text(column, row, text, ha="center", va="center", color="black", fontsize=11)
+    publish_figure(figure, path, legend=False)
+
+
 def loss_curve(steps: Counts, losses: Gappy, refresh_steps: Counts, path: Path) -> None:
     """Draw the loss of each step, its running mean, and where new triplets took over.
 

@@ -42,12 +42,16 @@ class Verification:
     """Equal error rate: where the ROC, drawn in straight lines, has FAR = 1 - TAR."""
     tar_at_far: dict[str, float | None]
     """True accept rate at each of `FARS`; None (n/a) where FAR < 10 / num_different."""
-    accuracy: float
-    """Mean over the folds, with the threshold chosen on the other folds."""
-    accuracy_std: float
+    accuracy: float | None
+    """Mean over the folds, with the threshold chosen on the other folds; None below two folds."""
+    accuracy_std: float | None
     """Standard deviation over the folds (divided by n - 1, as in the protocol)."""
     num_folds: int
-    """Folds that hold a pair."""
+    """Folds that hold pairs of both kinds: the accuracy is a mean over these."""
+    num_left_out_same: int
+    """Same pairs that the accuracy leaves out; every other figure counts them."""
+    num_left_out_different: int
+    """Different pairs that the accuracy leaves out: between two folds, or in no whole one."""
     threshold_d2: float
     """Threshold of best accuracy on all pairs, squared L2."""
     true_accepts: int
@@ -98,28 +102,26 @@ def verify(
     Args:
         d2: (P,) float32, squared L2 on unit rows, 0..4.
         is_same: (P,) bool.
-        fold_of: (P,) integer, the fold of each pair: folds that share no identity make the
-            accuracy one on unseen people. None deals the pairs out at random, each kind evenly.
+        fold_of: (2, P) integer, the folds of each pair's two identities (`trainer.folds`), or (P,)
+            where the two are one. A fold judges the pairs inside it, by a threshold chosen on the
+            pairs that have neither face in it: so the accuracy is one on unseen people. None deals
+            the pairs out at random, each kind evenly.
         num_folds: how many folds to deal out when `fold_of` is None, at least 2.
         seed: of that deal.
 
     Raises:
-        ValueError: shapes or lengths disagree, a d2 is not a finite number of at least 0, there is
-            no pair of one kind, or all pairs lie in one fold.
+        ValueError: shapes or lengths disagree, a d2 is not a finite number of at least 0, or there
+            is no pair of one kind.
     Source: LFW protocol, Huang et al. 2007, section IV (10 folds, threshold from the other nine).
     """
     d2, is_same = _checked(d2, is_same)
     if fold_of is None:
         fold_of = _random_folds(is_same, num_folds, seed)
-    if fold_of.shape != d2.shape:
-        raise ValueError(f"fold_of has shape {fold_of.shape}, expected {d2.shape} as d2 has")
-    folds = np.unique(fold_of)
-    if len(folds) < 2:
-        raise ValueError("all pairs lie in one fold; choosing a threshold takes a second one")
-    accuracies = [
-        _accuracy(d2[inside], is_same[inside], _best_threshold(d2[~inside], is_same[~inside]))
-        for inside in (fold_of == fold for fold in folds)
-    ]
+    if fold_of.shape not in (d2.shape, (2, *d2.shape)):
+        raise ValueError(
+            f"fold_of has shape {fold_of.shape}, expected {d2.shape} as d2 has, or two such rows"
+        )
+    accuracies, judged = _accuracies(d2, is_same, np.broadcast_to(fold_of, (2, *d2.shape)))
     threshold = _best_threshold(d2, is_same)
     accepted = d2 < threshold
     far, tar = roc_points(d2, is_same)
@@ -129,9 +131,11 @@ def verify(
         auc=float(roc_auc_score(is_same, -d2)),
         eer=_equal_error_rate(far, tar),
         tar_at_far={name: _tar_at(d2, is_same, rate) for name, rate in FARS.items()},
-        accuracy=float(np.mean(accuracies)),
-        accuracy_std=float(np.std(accuracies, ddof=1)),
-        num_folds=len(folds),
+        accuracy=float(np.mean(accuracies)) if accuracies else None,
+        accuracy_std=float(np.std(accuracies, ddof=1)) if accuracies else None,
+        num_folds=len(accuracies),
+        num_left_out_same=int((is_same & ~judged).sum()),
+        num_left_out_different=int((~is_same & ~judged).sum()),
         threshold_d2=threshold,
         true_accepts=int((accepted & is_same).sum()),
         false_rejects=int((~accepted & is_same).sum()),
@@ -237,6 +241,22 @@ def _random_folds(is_same: BoolArray, num_folds: int, seed: int) -> npt.NDArray[
     return fold_of
 
 
+def _accuracies(
+    d2: FloatArray, is_same: BoolArray, fold_of: npt.NDArray[np.integer]
+) -> tuple[list[float], BoolArray]:
+    """Return the accuracy of each fold with both kinds inside and outside; and what they judged."""
+    accuracies, judged = [], np.zeros(len(d2), dtype=bool)
+    for fold in np.unique(fold_of):
+        touches = fold_of == fold
+        inside, outside = touches.all(axis=0), ~touches.any(axis=0)
+        if all(len(np.unique(is_same[rows])) == 2 for rows in (inside, outside)):
+            threshold = _best_threshold(d2[outside], is_same[outside])
+            accuracies.append(_accuracy(d2[inside], is_same[inside], threshold))
+            judged |= inside
+    # One fold alone has no spread, and says little about the others.
+    return (accuracies, judged) if len(accuracies) > 1 else ([], np.zeros_like(judged))
+
+
 def _best_threshold(d2: FloatArray, is_same: BoolArray) -> float:
     order = np.argsort(d2, kind="stable")
     values, first = np.unique(d2[order], return_index=True)
@@ -251,14 +271,13 @@ def _best_threshold(d2: FloatArray, is_same: BoolArray) -> float:
     thresholds = np.concatenate([[np.float32(0)], between, [above_all]])
     # Shares right of both kinds, over one denominator: in whole numbers, equal is equal.
     different_above = num_different - (accepted - same_below)
-    right = same_below * max(num_different, 1) + different_above * max(num_same, 1)
+    right = same_below * num_different + different_above * num_same
     return float(thresholds[np.argmax(right)])
 
 
 def _accuracy(d2: FloatArray, is_same: BoolArray, threshold: float) -> float:
     right = (d2 < threshold) == is_same
-    kinds = [right[kind] for kind in (is_same, ~is_same) if kind.any()]
-    return float(np.mean([kind.mean() for kind in kinds]))
+    return float(np.mean([right[kind].mean() for kind in (is_same, ~is_same)]))
 
 
 def _equal_error_rate(far: npt.NDArray[np.float64], tar: npt.NDArray[np.float64]) -> float:

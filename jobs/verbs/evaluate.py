@@ -1,76 +1,157 @@
-"""`facequarry evaluate`: verify identities that a run never trained on."""
+"""`facequarry evaluate`: verify people that a run never trained on, drawn or from a pairs file.
+
+facequarry evaluate --run runs/lfw
+facequarry evaluate --run runs/lfw --pairs pairs.txt --faces faces/lfw-all --held-out-only
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from jobs.config import parse
+
+if TYPE_CHECKING:  # an evaluation imports torch, and --help must not
+    from datasets.run_dir import RunDir
+    from jobs.config import RunConfig
+    from jobs.evaluated_faces import EvaluatedFaces
+    from trainer.evaluate import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluate:
-    """Verify pairs of held-out faces with one of a run's checkpoints."""
+    """Verify people that a run was not trained on, with one of its checkpoints."""
 
     run: Path
     """The run's folder, such as runs/lfw."""
     step: int | None = None
     """Which checkpoint; None takes the newest."""
+    pairs: Path | None = None
+    """LFW-style pairs file: ten folds (header 10<TAB>300) or one set (header 1100), whose folds are
+    then drawn so that no person is in two. None draws pairs of the run's held-out people."""
+    faces: Path | None = None
+    """Another folder of faces than the run's, made with the same crop and alignment. Its people
+    count as held out, but for names that the run was trained on. None takes the run's."""
+    held_out_only: bool = False
+    """With --pairs: leave out, and count, the pairs of people that the run was trained on. Without
+    it a file with such pairs is refused."""
     part: Literal["held_out", "tuning"] | None = None
-    """Which identities; None takes what the run's configuration says."""
+    """Which part of the people. None takes what the run's configuration says, and with --pairs all
+    people that the run was not trained on."""
+
+    def __post_init__(self) -> None:
+        if self.held_out_only and self.pairs is None:
+            raise ValueError("--held-out-only goes with --pairs; drawn pairs are never trained on")
 
 
 def run(flags: Sequence[str]) -> int:
     """Evaluate and print the figures and the paths of the pictures."""
     args = parse(Evaluate, flags, prog="facequarry evaluate")
     from datasets.run_dir import RunDir
-    from jobs.pipeline import faces_of
+    from jobs.evaluated_faces import EvaluatedFaces
+    from jobs.evaluation_table import evaluation_table
     from jobs.runs_on_disk import read_run
-    from trainer.evaluate import evaluate
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
+    step = _step(where, args.step)
+    console = Console()
+    faces = EvaluatedFaces.open(config, where, args.faces)
+    for difference in faces.differences:
+        console.print(f"note: {difference}", soft_wrap=True, highlight=False)
+    if args.pairs is None:
+        result = _evaluate_drawn(args, config, where, step, faces)
+    else:
+        result = _evaluate_pairs(args, args.pairs, config, where, step, faces)
+    console.print(evaluation_table(where.root.name, result))
+    for path in sorted(where.evaluation(result.step, result.part).glob("*.png")):
+        console.print(f"{path.stem:<10} {path}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _evaluate_drawn(
+    args: Evaluate, config: RunConfig, where: RunDir, step: int, faces: EvaluatedFaces
+) -> Evaluation:
+    from datasets.progress import Progress
+    from trainer.evaluate import evaluate
+
+    part = args.part or ("held_out" if faces.name else config.evaluation.part)
+    face_indices = faces.of_part(part)
+    with Progress("embed", total=len(face_indices), unit="faces") as progress:
+        return evaluate(
+            where,
+            faces.store,
+            face_indices,
+            step=step,
+            part=_label(args, faces.name) if faces.name else part,
+            max_pairs=config.evaluation.max_pairs,
+            seed=config.seed,
+            faces=faces.name,
+            on_progress=progress.update,
+        )
+
+
+def _evaluate_pairs(
+    args: Evaluate,
+    file: Path,
+    config: RunConfig,
+    where: RunDir,
+    step: int,
+    faces: EvaluatedFaces,
+) -> Evaluation:
+    from datasets.progress import Progress
+    from datasets.publish import sha256_file
+    from trainer.evaluate import PairsSource, evaluate_pairs
+    from trainer.pairs_faces import find_faces, leave_out
+    from trainer.pairs_file import read_pairs_file
+
+    named = read_pairs_file(file)
+    kept, left_out = leave_out(
+        named, faces.part_of, held_out_only=args.held_out_only, part=args.part
+    )
+    pairs = find_faces(kept, faces.store, faces.rejected())
+    source = PairsSource(
+        file=file.name,
+        sha256=sha256_file(file),
+        num_pairs=len(named),
+        left_out=left_out | {f"with a photo rejected as {r}": n for r, n in pairs.rejected.items()},
+        has_folds=pairs.fold_of is not None,
+        num_in_several_folds=kept.num_in_several_folds,
+        num_tuning=faces.num_touching(pairs.left, pairs.right, "tuning"),
+    )
+    with Progress("embed", total=len(pairs.face_indices), unit="faces") as progress:
+        return evaluate_pairs(
+            where,
+            faces.store,
+            pairs,
+            source,
+            step=step,
+            part=_label(args, faces.name),
+            seed=config.seed,
+            faces=faces.name,
+            on_progress=progress.update,
+        )
+
+
+def _label(args: Evaluate, faces: str | None) -> str:
+    """Return what the evaluation's folder is called after the step."""
+    words = [f"pairs-{args.pairs.stem}"] if args.pairs else []
+    words += [f"faces-{faces}"] if faces else []
+    words += [args.part] if args.part else []
+    return "-".join(words)
+
+
+def _step(where: RunDir, step: int | None) -> int:
     steps = where.checkpoint_steps()
     if not steps:
         raise FileNotFoundError(f"{where.root} has no checkpoint yet; start it with facequarry run")
-    part = args.part or config.evaluation.part
-    store = faces_of(config, where).open()
-    result = evaluate(
-        where,
-        store,
-        config.split.faces(store, part),
-        step=steps[-1] if args.step is None else args.step,
-        part=part,
-        max_pairs=config.evaluation.max_pairs,
-        seed=config.seed,
-    )
-    figures, found = result.verification, result.retrieval
-    table = Table(
-        title=f"{where.root.name}, step {result.step}, {part.replace('_', '-')} identities",
-        show_header=False,
-        title_justify="left",
-    )
-    table.add_row("identities, faces", f"{result.num_identities}, {result.num_faces}")
-    table.add_row("same, different pairs", f"{figures.num_same}, {figures.num_different}")
-    table.add_row("AUC", f"{figures.auc:.4f}")
-    table.add_row("EER", f"{figures.eer:.4f}")
-    for far, tar in figures.tar_at_far.items():
-        table.add_row(f"TAR at FAR {far}", "n/a (too few pairs)" if tar is None else f"{tar:.4f}")
-    table.add_row("accuracy, 10 folds", f"{figures.accuracy:.4f} +- {figures.accuracy_std:.4f}")
-    table.add_row("threshold", f"d2 {figures.threshold_d2:.3f}")
-    table.add_row(
-        "confusion at it",
-        f"same: {figures.true_accepts} accepted, {figures.false_rejects} rejected; "
-        f"different: {figures.true_rejects} rejected, {figures.false_accepts} accepted",
-    )
-    table.add_row("precision@1, MAP@R", f"{found.precision_at_1:.4f}, {found.map_at_r:.4f}")
-    console = Console()
-    console.print(table)
-    for path in sorted(where.evaluation(result.step, part).glob("*.png")):
-        console.print(f"{path.stem:<10} {path}", soft_wrap=True, highlight=False)
-    return 0
+    if step is not None and step not in steps:
+        raise FileNotFoundError(
+            f"{where.root} has no checkpoint of step {step}; its steps are "
+            f"{', '.join(map(str, steps))}"
+        )
+    return steps[-1] if step is None else step

@@ -14,6 +14,7 @@ import pytest
 from trainer.figure import DPI
 from trainer.plots import (
     SplitD2,
+    confusion_matrix,
     d2_histograms,
     d2_histograms_before_after,
     loss_curve,
@@ -41,6 +42,7 @@ DRAWINGS: dict[str, tuple[Callable[[Path], None], tuple[float, float]]] = {
     "roc": (lambda path: roc({"before": CURVE, "after": CURVE}, path), (6.4, 4.6)),
     "d2_histograms": (lambda path: d2_histograms(PAIRS, path, title="Held out"), (6.4, 3.6)),
     "before_after": (lambda path: d2_histograms_before_after(PAIRS, PAIRS, path), (6.4, 5.4)),
+    "confusion": (lambda path: confusion_matrix([[9, 1], [0, 5]], path, title="t"), (6.4, 3.8)),
     "loss_curve": (lambda path: loss_curve([0, 1, 2], [0.3, None, 0.2], [1], path), (6.4, 3.8)),
     "staleness": (lambda path: staleness([0, 1, 2], [None, 1, 2], 3, path), (6.4, 3.4)),
     "mining": (lambda path: mining_histograms(COUNTS, COUNTS, BINS, 0.2, path), (6.4, 3.8)),
@@ -86,6 +88,8 @@ def test_threads_draw_side_by_side_and_alike(tmp_path: Path) -> None:
             lambda path: d2_histograms_before_after(PAIRS, SplitD2(same=[1], different=[]), path),
             "no different-identity pairs",
         ),
+        (lambda path: confusion_matrix([[0, 0], [1, 2]], path, title="t"), "both kinds"),
+        (lambda path: confusion_matrix([[1, 2]], path, title="t"), "expected 2 x 2"),
         (lambda path: loss_curve([], [], [], path), "the loss curve has shapes"),
         (lambda path: loss_curve([0], [float("nan")], [], path), "no finite loss"),
         (lambda path: staleness([0, 1], [1], 2, path), "the staleness curve has shapes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -197,7 +198,54 @@ def test_accuracy_is_not_moved_by_the_proportion_of_the_kinds() -> None:
     many = verify(d2, np.arange(21_000) < 1000)
     assert many.accuracy == pytest.approx(few.accuracy, abs=0.01)
     assert few.accuracy == pytest.approx(0.84, abs=0.02)  # Phi(1), the two normals' overlap
-    assert 0 < few.accuracy_std < 0.06
+    assert few.accuracy_std is not None and 0 < few.accuracy_std < 0.06
+
+
+@given(measured_pairs(), st.integers(0, 2**32 - 1))
+def test_accuracy_against_a_loop_over_folds(
+    measured: tuple[FloatArray, BoolArray], seed: int
+) -> None:
+    d2, is_same = measured
+    fold_of = np.random.default_rng(seed).integers(0, 3, size=(2, len(d2)))
+    rows = list(zip(d2.tolist(), is_same.tolist(), *fold_of.tolist(), strict=True))
+    accuracies, judged = [], 0
+    for fold in range(3):
+        inside = [(x, same) for x, same, left, right in rows if left == right == fold]
+        outside = [(x, same) for x, same, left, right in rows if fold not in (left, right)]
+        if all(len({same for _, same in pairs}) == 2 for pairs in (inside, outside)):
+            # Ascending, so that `max` keeps the lowest of equally good thresholds; the d2 are
+            # multiples of a half, so every cut between two of them is alike.
+            values = sorted({x for x, _ in outside})
+            cuts = [0.0, *((a + b) / 2 for a, b in zip(values, values[1:], strict=False))]
+            cuts.append(values[-1] + 1e-6)
+            best = max(cuts, key=lambda cut: balanced(outside, cut))
+            accuracies.append(float(balanced(inside, best)))
+            judged += len(inside)
+    found = verify(d2, is_same, fold_of)
+    if len(accuracies) < 2:
+        assert (found.accuracy, found.accuracy_std, found.num_folds) == (None, None, 0)
+        assert found.num_left_out_same + found.num_left_out_different == len(rows)
+        return
+    assert found.accuracy == pytest.approx(np.mean(accuracies))
+    assert found.accuracy_std == pytest.approx(np.std(accuracies, ddof=1))
+    assert found.num_folds == len(accuracies)
+    assert found.num_left_out_same + found.num_left_out_different == len(rows) - judged
+
+
+def balanced(pairs: list[tuple[float, bool]], cut: float) -> Fraction:
+    """Return the mean of the share of same pairs below and of different pairs not below."""
+    kinds = [[(x < cut) == same for x, same in pairs if same is kind] for kind in (True, False)]
+    return sum((Fraction(sum(right), len(right)) for right in kinds), Fraction()) / 2
+
+
+def test_folds_move_the_accuracy_alone() -> None:
+    rng = np.random.default_rng(0)
+    d2, is_same = rng.uniform(0, 4, 400).astype(np.float32), np.arange(400) < 100
+    first, second = (
+        verify(d2, is_same, rng.integers(0, 5, size=(2, 400))).to_dict() for _ in range(2)
+    )
+    moved = {name for name in first if first[name] != second[name]}
+    assert moved == {"accuracy", "accuracy_std", "num_left_out_same", "num_left_out_different"}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +266,8 @@ def test_degenerate_distances(
 
 def test_one_pair_of_each_kind_is_enough() -> None:
     found = verify(np.array([0.1, 3.0], dtype=np.float32), np.array([True, False]))
-    assert found.auc == 1.0 and found.num_folds == 2
+    assert found.auc == 1.0
+    assert (found.accuracy, found.num_folds) == (None, 0)  # no second fold to take a threshold from
     assert found.threshold_d2 == pytest.approx(1.55)
 
 
@@ -244,7 +293,6 @@ def test_figures_are_json() -> None:
         ([1.0], [True, False], None, "expected \\(P,\\)"),
         ([1.0, 2.0], [1, 0], None, "expected \\(P,\\)"),
         ([1.0, 2.0], [True, False], [0], "fold_of has shape"),
-        ([1.0, 2.0], [True, False], [3, 3], "all pairs lie in one fold"),
     ],
 )
 def test_verify_refuses_in_a_sentence(
