@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import io
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -94,12 +95,22 @@ class RunConfig:
             raise ValueError(f"name is {self.name!r}, expected a plain folder name")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")
+        _check_finite(to_tree(self))
+
+
+def _check_finite(tree: Mapping[str, Any], prefix: str = "") -> None:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _check_finite(value, f"{prefix}{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{prefix}{key} is {value}, it must be a finite number")
 
 
 RUN_HELP = """Ingest (if photos are named), train with mining beside it, evaluate.
 
-Two flags stand before all others: --config FILE, a run file (TOML) that the flags below override;
---resume, to go on with the run of this name at its newest checkpoint."""
+Three flags stand before all others: --config FILE, a run file (TOML) that the flags below override;
+--resume, to go on with the run of this name at its newest checkpoint; --resume-from STEP, to go on
+at the checkpoint of that step and set aside what came after it."""
 
 
 class BadFlags(ValueError):
