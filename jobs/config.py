@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import docstring_parser
 import tyro
 
 from datasets.config import IngestConfig
@@ -230,6 +231,7 @@ def parse(
         BadFlags: with tyro's sentence and the source of the flags.
         SystemExit: 0, after `--help` was printed.
     """
+    _join_doc_lines()
     report = io.StringIO()
     try:
         with contextlib.redirect_stderr(report):
@@ -244,6 +246,25 @@ def parse(
         raise BadFlags(f"{source}: {_one_sentence(report.getvalue())}") from None
     except ValueError as error:
         raise BadFlags(f"{source}: {error}") from error
+
+
+_parse_docs = docstring_parser.parse_from_object
+
+
+def _parse_joined_docs(of: object) -> docstring_parser.Docstring:
+    docs = _parse_docs(of)
+    for param in docs.params:
+        param.description = param.description and " ".join(param.description.split())
+    return docs
+
+
+def _join_doc_lines() -> None:
+    """Let `--help` wrap each field's text as one paragraph.
+
+    tyro keeps a line break before every indented line, which all but the first of a field's
+    docstring are, and offers no setting for it.
+    """
+    docstring_parser.parse_from_object = _parse_joined_docs
 
 
 def _one_sentence(report: str) -> str:

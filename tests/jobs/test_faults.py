@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from datasets.publish import write_json
 from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.triplets import Lease
+from jobs.cli import is_bad_input, main
 from jobs.config import ClusterConfig, RunConfig, to_tree
 from jobs.endings import BadRun, RunFailed
 from jobs.pipeline import cluster_and_faces, driving, train_with_mining
@@ -31,7 +33,7 @@ from miner.journal import Journal
 from miner.queue import lease_at
 from miner.refresh_config import RefreshConfig
 from tests.datasets.photos import publish_plainly, write_tree
-from tests.jobs.processes import actor_killed_when, descendants, wait_until
+from tests.jobs.processes import actor_killed_when, descendants, ray_actors, wait_until
 from trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.ray
@@ -173,7 +175,7 @@ def test_a_queue_killed_between_a_grant_and_its_answer_answers_the_same(
 
 
 def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
-    config: RunConfig, undisturbed: RunDir
+    config: RunConfig, undisturbed: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = replace(config, name="driver")
     run = RunDir(config.runs / config.name)
@@ -181,26 +183,35 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
     write_json(config.runs / "driver.json", to_tree(alone))
     command = [sys.executable, "-m", "jobs", "run", "--config", str(config.runs / "driver.json")]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
-        wait_until(lambda: is_at_step(run, EVERY + 1), f"step {EVERY + 1} of the driver")
-        ray = descendants(it.pid)
+        wait_until(lambda: events(run, "trainer", "start"), "the start of the training")
+        ray, miner = descendants(it.pid), ray_actors("MinerActor", below=it.pid)
+        wait_until(run.generation_numbers, "the first generation")
+        for pid in miner:  # without a miner training goes to the next checkpoint and waits there
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: is_at_step(run, EVERY - 1), f"step {EVERY - 1}")
         it.kill()
+        for pid in miner:
+            os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ray), "the end of its Ray")
     granted = run.queue_journal.read_bytes()
-    train(config, resume=True)
+    assert main(["train", "--run", str(run.root)]) == 0
+    assert f"to {STEPS} in" in capsys.readouterr().out
     check_nothing_lost_nothing_doubled(run, undisturbed)
     assert run.queue_journal.read_bytes().startswith(granted)
+    resumed = events(run, "trainer", "start")[-1]["resumed_step"]
+    assert resumed in (EVERY, 2 * EVERY)
     ends = [event["attempt"] for event in events(run, "driver", "end")]
     assert ends == [2]  # nobody was left to log the end of the first
 
 
-def test_what_the_work_raises_is_not_tried_again(config: RunConfig) -> None:
-    # Weights of NaN are no number at the first step, whatever is tried again.
-    exploding = replace(
-        config,
-        name="exploding",
-        trainer=replace(config.trainer, learning_rate=1e30, selection="random"),
-        refresh=RefreshConfig(),
-    )
+@pytest.fixture(scope="module")
+def exploding(config: RunConfig) -> RunConfig:
+    """A run whose loss is no number after the first step, however often it is tried."""
+    trainer = replace(config.trainer, learning_rate=1e30, selection="random")
+    return replace(config, name="exploding", trainer=trainer, refresh=RefreshConfig())
+
+
+def test_what_the_work_raises_is_not_tried_again(exploding: RunConfig) -> None:
     with pytest.raises(RunFailed, match="start a new run with a lower trainer.learning-rate"):
         train(exploding)
     run = RunDir(exploding.runs / exploding.name)
@@ -209,16 +220,11 @@ def test_what_the_work_raises_is_not_tried_again(config: RunConfig) -> None:
     assert run.checkpoint_steps() == [0]
 
 
-def test_a_checkpoint_of_another_backbone_ends_as_bad_input(config: RunConfig) -> None:
-    wide = replace(
-        config,
-        name="exploding",
-        trainer=replace(config.trainer, learning_rate=1e30, selection="random"),
-        refresh=RefreshConfig(),
-    )
-    saved = json.loads((RunDir(wide.runs / wide.name).config).read_text())
-    saved["trainer"]["embedding_dim"] = 16
-    (wide.runs / wide.name / "config.json").write_text(json.dumps(saved))
-    changed = replace(wide, trainer=replace(wide.trainer, embedding_dim=16))
-    with pytest.raises(BadRun, match="does not fit the configured backbone"):
-        train(changed, resume=True)
+def test_a_checkpoint_of_another_backbone_ends_as_bad_input(exploding: RunConfig) -> None:
+    wide = replace(exploding, name="wide", trainer=replace(exploding.trainer, embedding_dim=16))
+    run, narrow = (RunDir(wide.runs / each.name) for each in (wide, exploding))
+    shutil.copytree(narrow.root, run.root)
+    write_json(run.config, to_tree(wide), replace=True)
+    with pytest.raises(BadRun, match="does not fit the configured backbone") as caught:
+        train(wide, resume=True)
+    assert is_bad_input(caught.value)
