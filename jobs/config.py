@@ -251,8 +251,10 @@ def parse(
 _parse_docs = docstring_parser.parse_from_object
 
 
-def _parse_joined_docs(of: object) -> docstring_parser.Docstring:
-    docs = _parse_docs(of)
+def _parse_joined_docs(
+    obj: object, style: docstring_parser.DocstringStyle = docstring_parser.DocstringStyle.AUTO
+) -> docstring_parser.Docstring:
+    docs = _parse_docs(obj, style)
     for param in docs.params:
         param.description = param.description and " ".join(param.description.split())
     return docs

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-_LOOK_S = 0.01
+_LOOK_S = 0.02
+_SCAN_S = 0.2  # a look at every process of the machine is not cheap
 
 
 def descendants(root: int) -> list[int]:
@@ -40,24 +41,36 @@ def ray_actors(name: str, *, below: int) -> list[int]:
     return found
 
 
-def wait_until(holds: Callable[[], object], what: str, *, timeout_s: float = 120.0) -> None:
+def wait_until(
+    holds: Callable[[], object], what: str, *, timeout_s: float = 120.0, every_s: float = _LOOK_S
+) -> None:
     """Wait for a condition on disk; fail with what was waited for."""
     deadline, pause = time.monotonic() + timeout_s, threading.Event()
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come within {timeout_s:.0f} s"
-        pause.wait(_LOOK_S)
+        pause.wait(every_s)
 
 
 @contextlib.contextmanager
 def actor_killed_when(holds: Callable[[], object], name: str) -> Iterator[list[int]]:
-    """Kill -9 this process's Ray actors of a name once `holds` does; yields the killed pids."""
+    """Kill -9 one Ray actor of a name that starts in the block, once `holds` does.
+
+    Yields a list that the killed pid is put into.
+    """
+    of_before = set(ray_actors(name, below=os.getpid()))  # those of the last run, still dying
+    found: list[int] = []
     killed: list[int] = []
 
+    def find() -> bool:
+        found[:] = [pid for pid in ray_actors(name, below=os.getpid()) if pid not in of_before]
+        return bool(found)
+
     def kill() -> None:
+        # Looked for early: from the moment on every millisecond counts.
+        wait_until(find, f"an actor {name}", every_s=_SCAN_S)
         wait_until(holds, f"the moment to kill {name}")
-        for pid in ray_actors(name, below=os.getpid()):
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+        os.kill(found[0], signal.SIGKILL)
+        killed.append(found[0])
 
     with ThreadPoolExecutor(1) as pool:
         killing = pool.submit(kill)

@@ -132,6 +132,23 @@ def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
     assert starts in ([0, EVERY], [0, 2 * EVERY])
 
 
+def test_one_killed_rank_of_two_brings_both_back(config: RunConfig) -> None:
+    config = replace(
+        config,
+        name="ranks",
+        trainer=replace(config.trainer, workers=2),
+        cluster=replace(config.cluster, trainer_cpus=0.5),
+    )
+    run = RunDir(config.runs / config.name)
+    with actor_killed_when(lambda: is_at_step(run, EVERY + 1), "TrainWorker") as killed:
+        train(config)
+    assert killed
+    consumed = last_attempt_by_step(events(run, "trainer", "step"))
+    assert [event["step"] for event in consumed] == list(range(STEPS))
+    assert [event["restarts"] for event in events(run, "driver", "restart")] == [1]
+    assert [event["world_size"] for event in events(run, "trainer", "start")] == [2, 2]
+
+
 def test_a_killed_miner_mines_its_generation_again_under_the_same_number(
     config: RunConfig, undisturbed: RunDir
 ) -> None:
