@@ -71,6 +71,8 @@ class Progress:
             total: units in all, where it became known or changed.
             **fields: further values to show, by name; a unit belongs in the name.
         """
+        if self._looks and done < self._looks[-1][1]:
+            self._looks.clear()  # units are done again: the rate begins anew
         self._looks.append((self._clock(), done))
         self._total = self._total if total is None else total
         self._last = self._line(done, fields)
@@ -78,6 +80,14 @@ class Progress:
             self._bar.update(self._row, completed=done, total=self._total, line=self._last)
         elif self._clock() - self._shown >= self._every_s:
             self._write_line()
+
+    def say(self, sentence: str) -> None:
+        """Write a line of its own, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(sentence, markup=False, highlight=False)
+        else:
+            self._stream.write(f"{self._task}: {sentence}\n")
+            self._stream.flush()
 
     def __exit__(
         self,

@@ -1,7 +1,7 @@
 """The `facequarry` command: verbs, their flags, and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Every verb has `--help`. Only this
-module and the verbs print.
+Exit codes: 0 done, 1 failed (also: another process drives the run, so the same command may succeed
+later), 2 bad input, 130 interrupted. Every verb has `--help`. Only this module and the verbs print.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("jobs.verbs.demo", "the whole loop on rendered faces, into a fresh runs/demo-<time>/"),
     "ingest": ("jobs.verbs.ingest", "photos to faces in Parquet"),
     "run": ("jobs.verbs.run", "a whole run: ingest, train with mining beside it, evaluate"),
+    "train": ("jobs.verbs.train", "go on with a run's training, mining beside it"),
     "mine": ("jobs.verbs.mine", "mine one generation from a run's newest checkpoint"),
     "evaluate": ("jobs.verbs.evaluate", "verify held-out identities with a run's checkpoint"),
     "status": ("jobs.verbs.status", "what the runs are doing"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 
 import ray
@@ -13,10 +15,15 @@ from jobs.config import ClusterConfig, RunConfig
 from jobs.signals import take_sigterm_for_ctrl_c
 
 _GIB = 1 << 30
+_ANSWER_TIMEOUT_S = 30.0
 
 
 class DoesNotFit(ValueError):
     """The cluster can never place what the run asks for."""
+
+
+class NoCluster(ConnectionError):
+    """Nothing answers where the cluster should be."""
 
 
 @contextlib.contextmanager
@@ -24,6 +31,9 @@ def ray_cluster(config: ClusterConfig) -> Iterator[None]:
     """Use an embedded Ray for the block, or the cluster that this process belongs to.
 
     Where Ray is started already, it is used as it is and left running.
+
+    Raises:
+        NoCluster: nothing answers at `config.address`.
     """
     if ray.is_initialized():
         yield
@@ -40,6 +50,7 @@ def ray_cluster(config: ClusterConfig) -> Iterator[None]:
             logging_level=logging.ERROR,
         )
     else:
+        check_answers(config.address)
         ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
     # Ray sets a handler that ends the process on the spot: nothing would be closed or logged.
     take_sigterm_for_ctrl_c()
@@ -49,6 +60,38 @@ def ray_cluster(config: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def check_answers(address: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> None:
+    """Refuse an address where nothing listens: Ray itself would try it for minutes.
+
+    Raises:
+        NoCluster: there is no connection within `timeout_s`.
+    """
+    found = re.fullmatch(r"(?:ray://)?\[?(?P<host>[^\[\]]+?)\]?:(?P<port>\d{1,5})", address)
+    if found is None:  # `auto`, or a spelling that Ray judges
+        return
+    try:
+        socket.create_connection((found["host"], int(found["port"])), timeout=timeout_s).close()
+    except (OSError, OverflowError) as error:
+        raise NoCluster(
+            f"no Ray cluster answers at {address} ({error}); start one with: ray start --head, "
+            "or leave out --cluster.address for an embedded Ray"
+        ) from error
+
+
+def check_machine(config: RunConfig) -> None:
+    """Refuse what an embedded Ray on this machine can never place, before Ray is started.
+
+    Raises:
+        DoesNotFit: trainers and miner ask for more than the machine has.
+    """
+    if config.cluster.address is not None or ray.is_initialized():
+        return  # `check_fits` asks the cluster
+    import torch
+
+    gpus = torch.cuda.device_count() if config.trainer.use_gpu else 0
+    _check_fits(config, config.cluster.num_cpus or os.cpu_count() or 1, gpus, "this machine")
+
+
 def check_fits(config: RunConfig) -> None:
     """Refuse at once what would wait for ever.
 
@@ -56,16 +99,20 @@ def check_fits(config: RunConfig) -> None:
         DoesNotFit: trainers and miner together ask for more than the cluster has.
     """
     has = ray.cluster_resources()
+    _check_fits(config, has.get("CPU", 0), has.get("GPU", 0), "Ray")
+
+
+def _check_fits(config: RunConfig, cpus: float, gpus: float, where: str) -> None:
     mining = config.cluster.miner_cpus if config.trainer.selection == "mined" else 0.0
     training = config.trainer.workers * config.cluster.trainer_cpus
-    if training + mining > has.get("CPU", 0):
+    if training + mining > cpus:
         raise DoesNotFit(
             f"{config.trainer.workers} training workers of {config.cluster.trainer_cpus:g} CPUs "
-            f"and a miner of {mining:g} ask for {training + mining:g} CPUs, Ray has "
-            f"{has.get('CPU', 0):g}; lower --cluster.trainer-cpus or --cluster.miner-cpus"
+            f"and a miner of {mining:g} ask for {training + mining:g} CPUs, {where} has "
+            f"{cpus:g}; lower --cluster.trainer-cpus or --cluster.miner-cpus"
         )
-    if config.trainer.use_gpu and config.trainer.workers > has.get("GPU", 0):
+    if config.trainer.use_gpu and config.trainer.workers > gpus:
         raise DoesNotFit(
-            f"trainer.use-gpu needs {config.trainer.workers} GPUs, Ray has {has.get('GPU', 0):g}; "
+            f"trainer.use-gpu needs {config.trainer.workers} GPUs, {where} has {gpus:g}; "
             "leave out --trainer.use-gpu to train on CPUs"
         )

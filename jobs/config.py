@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import io
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import docstring_parser
 import tyro
 
 from datasets.config import IngestConfig
@@ -94,6 +96,7 @@ class RunConfig:
             raise ValueError(f"name is {self.name!r}, expected a plain folder name")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")
+        _check_finite(to_tree(self))
         limit = self.refresh.max_staleness_steps
         least = self.trainer.checkpoint_every + self.trainer.prefetch
         if limit is not None and limit < least:
@@ -104,10 +107,19 @@ class RunConfig:
             )
 
 
+def _check_finite(tree: Mapping[str, Any], prefix: str = "") -> None:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _check_finite(value, f"{prefix}{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{prefix}{key} is {value}, it must be a finite number")
+
+
 RUN_HELP = """Ingest (if photos are named), train with mining beside it, evaluate.
 
-Two flags stand before all others: --config FILE, a run file (TOML) that the flags below override;
---resume, to go on with the run of this name at its newest checkpoint."""
+Three flags stand before all others: --config FILE, a run file (TOML) that the flags below override;
+--resume, to go on with the run of this name at its newest checkpoint; --resume-from STEP, to go on
+at the checkpoint of that step and set aside what came after it."""
 
 
 class BadFlags(ValueError):
@@ -227,6 +239,7 @@ def parse(
         BadFlags: with tyro's sentence and the source of the flags.
         SystemExit: 0, after `--help` was printed.
     """
+    _join_doc_lines()
     report = io.StringIO()
     try:
         with contextlib.redirect_stderr(report):
@@ -241,6 +254,27 @@ def parse(
         raise BadFlags(f"{source}: {_one_sentence(report.getvalue())}") from None
     except ValueError as error:
         raise BadFlags(f"{source}: {error}") from error
+
+
+_parse_docs = docstring_parser.parse_from_object
+
+
+def _parse_joined_docs(
+    obj: object, style: docstring_parser.DocstringStyle = docstring_parser.DocstringStyle.AUTO
+) -> docstring_parser.Docstring:
+    docs = _parse_docs(obj, style)
+    for param in docs.params:
+        param.description = param.description and " ".join(param.description.split())
+    return docs
+
+
+def _join_doc_lines() -> None:
+    """Let `--help` wrap each field's text as one paragraph.
+
+    tyro keeps a line break before every indented line, which all but the first of a field's
+    docstring are, and offers no setting for it.
+    """
+    docstring_parser.parse_from_object = _parse_joined_docs
 
 
 def _one_sentence(report: str) -> str:

@@ -21,16 +21,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import ray
-from ray.train import TrainingFailedError
 
 from datasets.faces import FaceStore
 from datasets.ingest import Ingest
-from datasets.lock import WriterLock
+from datasets.lock import WriterLock, is_held
+from datasets.publish import sweep_staging
 from datasets.run_dir import RunDir
-from jobs.cluster import check_fits, ray_cluster
+from datasets.snapshots import Snapshot
+from jobs.cluster import check_fits, check_machine, ray_cluster
 from jobs.config import RunConfig
+from jobs.endings import RunFailed, ending_of
 from jobs.report import RunReport, make_report
-from jobs.runs_on_disk import absolute, attempt_of, check_run, pinned_snapshot
+from jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
 from jobs.watch import Watch, ingest_progress
 from miner.actors import MinerActor, QueueActor, QueueClient
 from miner.refresh import RefreshPlan
@@ -40,7 +42,7 @@ from trainer.evaluate import evaluate
 from trainer.faces import FacesAt, RunFaces
 from trainer.job import TrainJob
 from trainer.pairs import verification_pairs
-from trainer.ray_train import fit
+from trainer.ray_train import WorkersLost, WorkFailed, fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
 _ACTOR_TIMEOUT_S = 120.0
@@ -50,28 +52,33 @@ _LOCK_TIMEOUT_S = 0.5
 _BATCH_SLACK_S = 300.0
 
 
-class RunFailed(RuntimeError):
-    """Training or mining ended with an error; the message is its reason."""
-
-
-def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
+def run_pipeline(
+    config: RunConfig, *, resume: bool = False, resume_from: int | None = None
+) -> RunReport:
     """Run everything that `config` describes and return what came of it.
+
+    Args:
+        config: the run.
+        resume: go on with the run of this name at its newest checkpoint.
+        resume_from: go on with it at the checkpoint of this step; what came later is set aside.
 
     Raises:
         ValueError, OSError: bad input; the sentence says what to do and nothing was started.
         LockHeld: another process drives this run.
-        RunFailed: training or mining failed.
+        RunFailed, BadRun: training or mining failed.
     """
     config = absolute(config)
-    run = check_run(config, resume=resume)
+    resume = resume or resume_from is not None
+    run = check_run(config, resume=resume, resume_from=resume_from)
+    check_free(run)
+    check_machine(config)
     # Until the run is opened nothing of it is written.
     with cluster_and_faces(config, run) as faces:
         store = faces.open()  # the run's first snapshot, whatever is ingested from now on
         held_out = check_split(config, store)
-        with (
-            WriterLock(run.driver_lock, timeout_s=_LOCK_TIMEOUT_S),
-            attempt_of(config, store.manifest, resume=resume) as (attempt, ending),
-        ):
+        with driving(
+            config, run, store.manifest, resume=resume, resume_from=resume_from
+        ) as attempt:
             train_with_mining(config, run, faces, attempt)
             before, after = (
                 evaluate(
@@ -86,12 +93,59 @@ def run_pipeline(config: RunConfig, *, resume: bool = False) -> RunReport:
                 for step in (0, config.trainer.steps)
             )
             report = make_report(config, run, RunFaces(faces, store), before, after)
-            ending |= {
-                "auc": after.verification.auc,
-                "staleness_bound_steps": report.staleness_bound_steps,
-                "max_staleness_steps": report.max_staleness_steps,
-            }
+            attempt.ending.update(
+                auc=after.verification.auc,
+                staleness_bound_steps=report.staleness_bound_steps,
+                max_staleness_steps=report.max_staleness_steps,
+            )
     return report
+
+
+def train_on(config: RunConfig, *, resume_from: int | None = None) -> RunDir:
+    """Go on with the training of a run that exists: no ingest before it, no evaluation after it.
+
+    Raises:
+        as `run_pipeline` does.
+    """
+    config = absolute(config)
+    run = check_run(config, resume=True, resume_from=resume_from)
+    check_free(run)
+    check_machine(config)
+    with cluster_and_faces(config, run, ingest=False) as faces:
+        store = faces.open()
+        check_split(config, store)
+        with driving(config, run, store.manifest, resume=True, resume_from=resume_from) as attempt:
+            train_with_mining(config, run, faces, attempt)
+    return run
+
+
+def check_free(run: RunDir) -> None:
+    """Refuse, before anything is started, a run that another process drives.
+
+    Raises:
+        LockHeld: one does.
+    """
+    if is_held(run.driver_lock):
+        with WriterLock(run.driver_lock, timeout_s=_LOCK_TIMEOUT_S):
+            pass  # `facequarry status` had it for an instant
+
+
+@contextlib.contextmanager
+def driving(
+    config: RunConfig, run: RunDir, faces: Snapshot, *, resume: bool, resume_from: int | None
+) -> Iterator[Attempt]:
+    """Be the one driver of a run for the block, from the checkpoint that was asked for.
+
+    Raises:
+        LockHeld: another process drives this run.
+    """
+    with WriterLock(run.driver_lock, timeout_s=_LOCK_TIMEOUT_S):
+        if resume_from is not None:
+            from miner.rewind import rewind  # type: ignore[import-not-found, unused-ignore]
+
+            rewind(run, resume_from)
+        with attempt_of(config, faces, resume=resume) as attempt:
+            yield attempt
 
 
 def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
@@ -110,14 +164,14 @@ def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
 
 
 @contextlib.contextmanager
-def cluster_and_faces(config: RunConfig, run: RunDir) -> Iterator[FacesAt]:
+def cluster_and_faces(config: RunConfig, run: RunDir, *, ingest: bool = True) -> Iterator[FacesAt]:
     """Start Ray, ingest the run's photos if it names any, and say where its faces are.
 
     Raises:
         ValueError, OSError: photos or faces cannot be used; Ray was not started.
     """
     with contextlib.ExitStack() as stack:
-        if config.photos is None:
+        if config.photos is None or not ingest:
             pinned_snapshot(config, run)
             stack.enter_context(ray_cluster(config.cluster))
             check_fits(config)
@@ -141,17 +195,17 @@ def faces_of(config: RunConfig, run: RunDir) -> FacesAt:
     )
 
 
-def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> None:
+def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: Attempt) -> None:
     """Train to the last step, with the queue and, for mined triplets, the miner beside it.
 
     Raises:
-        RunFailed: training or mining failed.
+        RunFailed, BadRun: training or mining failed.
     """
     mined = config.trainer.selection == "mined"
-    queue = start_queue(config, run, attempt)
-    miner = start_miner(config, run, faces, attempt) if mined else None
+    queue = start_queue(config, run, attempt.number)
+    miner = start_miner(config, run, faces, attempt.number) if mined else None
     mining = miner.work.remote() if miner else None
-    failure: list[str] = []
+    failure: list[BaseException] = []
 
     def check_miner() -> None:
         if mining is None or not ray.wait([mining], timeout=0)[0]:
@@ -159,8 +213,9 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
         try:
             ray.get(mining, timeout=_ACTOR_TIMEOUT_S)
         except ray.exceptions.RayError as error:
-            failure[:] = [_reason(error)]
-            queue.give_up.remote(failure[0])  # at each look: a restarted queue has forgotten it
+            failure[:] = [error]
+            # At each look: a restarted queue has forgotten it.
+            queue.give_up.remote(str(ending_of(error)))
 
     job = TrainJob(
         config=config.trainer,
@@ -170,14 +225,28 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: i
         source=QueueClient(queue, timeout_s=config.refresh.lease_timeout_s),
         margin=config.miner.margin,
         seed=config.seed,
-        attempt=attempt,
+        attempt=attempt.number,
         batch_timeout_s=config.refresh.lease_timeout_s + _BATCH_SLACK_S,
     )
+    watch = Watch(run, attempt=attempt.number, steps=config.trainer.steps, check=check_miner)
+
+    def on_restart(reason: str, restarts: int) -> None:
+        attempt.log.write("restart", reason=reason, restarts=restarts)
+        sweep_staging(run.checkpoints)  # the whole group is gone: what it staged is dead
+        watch.say(f"{reason}; restart {restarts} of at most {config.trainer.max_failures}")
+
     try:
-        with Watch(run, attempt=attempt, steps=config.trainer.steps, check=check_miner):
-            fit(job, storage=run.root / "ray_train", cpus_per_worker=config.cluster.trainer_cpus)
-    except TrainingFailedError as error:
-        raise RunFailed(failure[0] if failure else _reason(error)) from error
+        with watch:
+            fit(
+                job,
+                storage=run.root / "ray_train",
+                cpus_per_worker=config.cluster.trainer_cpus,
+                on_restart=on_restart,
+            )
+    except WorkFailed as failed:
+        raise ending_of(failure[0] if failure else failed.cause) from failed
+    except WorkersLost as lost:
+        raise RunFailed(str(lost)) from lost
     finally:
         if miner is not None:
             ray.wait([miner.stop.remote(), mining], num_returns=2, timeout=_MINER_STOP_TIMEOUT_S)
@@ -234,13 +303,3 @@ def refresh_plan(config: RunConfig) -> RefreshPlan:
         seed=config.seed,
         snapshots=config.refresh.snapshots,
     )
-
-
-def _reason(error: BaseException) -> str:
-    """Return the sentence at the bottom of an error that came through Ray."""
-    match error:
-        case ray.exceptions.RayTaskError():
-            return f"{type(error.cause).__name__}: {error.cause}"
-        case TrainingFailedError() if failures := getattr(error, "worker_failures", None):
-            return _reason(next(iter(failures.values())))
-    return f"{type(error).__name__}: {error}"

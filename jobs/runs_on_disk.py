@@ -7,7 +7,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets.events import EventLog, read_events
@@ -42,8 +42,13 @@ def absolute(config: RunConfig) -> RunConfig:
     )
 
 
-def check_run(config: RunConfig, *, resume: bool) -> RunDir:
+def check_run(config: RunConfig, *, resume: bool, resume_from: int | None = None) -> RunDir:
     """Check that the run directory may be made, or gone on with; nothing is written.
+
+    Args:
+        config: the run, with absolute paths.
+        resume: go on with a run that exists.
+        resume_from: at the checkpoint of this step; None takes the newest.
 
     Raises:
         FileExistsError: the run exists and `resume` is false; names the three ways out.
@@ -66,7 +71,13 @@ def check_run(config: RunConfig, *, resume: bool) -> RunDir:
             "or remove the folder"
         )
     _check_same(read_manifest(run.config), to_tree(config), run)
-    newest = max(run.checkpoint_steps(), default=0)
+    steps = run.checkpoint_steps()
+    if resume_from is not None and resume_from not in steps:
+        raise ValueError(
+            f"{run.root} has no checkpoint of step {resume_from} to go on from; there are "
+            f"{', '.join(map(str, steps)) or 'none'}"
+        )
+    newest = max(steps, default=0) if resume_from is None else resume_from
     if newest and not run.queue_journal.is_file():
         raise FileNotFoundError(
             f"{run.queue_journal} is gone, so which rows the steps up to {newest} got is lost; "
@@ -151,29 +162,38 @@ def _identify(faces: Snapshot) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def attempt_of(
-    config: RunConfig, faces: Snapshot, *, resume: bool
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Open the run for the block and log how the attempt ends.
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a run.
 
-    Yields the attempt's number, and a dict whose values go into its last event.
+    Attributes:
+        number: how often the run was started, counting from 1.
+        log: the driver's events.
+        ending: values that go into the attempt's last event.
     """
-    run, attempt = open_run(config, faces, resume=resume)
-    log = EventLog(run.events, "driver", attempt=attempt)
-    log.write("start", command=" ".join(sys.argv))
+
+    number: int
+    log: EventLog
+    ending: dict[str, Any] = field(default_factory=lambda: {"reason": "done"})
+
+
+@contextlib.contextmanager
+def attempt_of(config: RunConfig, faces: Snapshot, *, resume: bool) -> Iterator[Attempt]:
+    """Open the run for the block and log how the attempt ends."""
+    run, number = open_run(config, faces, resume=resume)
+    attempt = Attempt(number, EventLog(run.events, "driver", attempt=number))
+    attempt.log.write("start", command=" ".join(sys.argv))
     began = time.monotonic()
-    ending: dict[str, Any] = {"reason": "done"}
     try:
-        yield attempt, ending
+        yield attempt
     except KeyboardInterrupt:
-        ending["reason"] = "interrupted"
+        attempt.ending["reason"] = "interrupted"
         raise
     except BaseException as error:
-        ending["reason"] = f"{type(error).__name__}: {error}"
+        attempt.ending["reason"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        log.write("end", seconds=time.monotonic() - began, **ending)
+        attempt.log.write("end", seconds=time.monotonic() - began, **attempt.ending)
 
 
 def last_attempt(run: RunDir) -> int:
@@ -186,10 +206,19 @@ def read_run(run: RunDir) -> RunConfig:
 
     Raises:
         FileNotFoundError: there is no run.
+        NewerSchema: a newer FaceQuarry wrote it.
     """
     if not run.config.is_file():
         raise FileNotFoundError(f"no run at {run.root}: it has no config.json")
+    read_manifest(run.config)
     return load_run_config(run.config, [])
+
+
+def _may_change(section: str, key: str | None, now: dict[str, Any]) -> bool:
+    if (section, key) == ("trainer", "steps"):
+        # A schedule that ends at the last step gave the steps until now another learning rate.
+        return bool(now["trainer"].get("schedule", "constant") == "constant")
+    return key in _MAY_CHANGE_IN.get(section, ())
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: RunDir) -> None:
@@ -199,7 +228,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], run: RunDir) -> Non
         pairs = value.items() if isinstance(value, dict) else [(None, value)]
         for key, wanted in pairs:
             had = before[section] if key is None else before[section].get(key, wanted)
-            if had != wanted and key not in _MAY_CHANGE_IN.get(section, ()):
+            if had != wanted and not _may_change(section, key, now):
                 name = section if key is None else f"{section}.{key}"
                 raise ValueError(
                     f"{run.root} was started with {name} = {had}, now it is {wanted}; resume "

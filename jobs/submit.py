@@ -12,6 +12,7 @@ import shlex
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -34,13 +35,13 @@ class JobFailed(RuntimeError):
 
 
 def submit_run(
-    config: RunConfig, *, resume: bool, address: str, python: str, timeout_s: float
+    config: RunConfig, *, flags: Sequence[str], address: str, python: str, timeout_s: float
 ) -> str:
     """Submit a run; return the job's id.
 
     Args:
         config: the run; its paths are made absolute here.
-        resume: go on with a run that exists.
+        flags: further flags of `facequarry run`, such as --resume.
         address: the cluster's dashboard, such as http://127.0.0.1:8265.
         python: the interpreter on the head node.
         timeout_s: longest wait for the cluster.
@@ -50,8 +51,7 @@ def submit_run(
     """
     config = absolute(config)
     config = replace(config, cluster=replace(config.cluster, address="auto"))
-    words = [python, "-m", "jobs", "run", "--config", CONFIG_FILE]
-    words += ["--resume"] if resume else []
+    words = [python, "-m", "jobs", "run", "--config", CONFIG_FILE, *flags]
     job = f"{config.name}-{uuid.uuid4().hex[:8]}"
     deadline = time.monotonic() + timeout_s
     client = connect(address, timeout_s=timeout_s)

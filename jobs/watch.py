@@ -15,6 +15,10 @@ from datasets.ingest import IngestProgress
 from datasets.progress import Progress
 from datasets.run_dir import RunDir
 
+_WORDS = (
+    "still semi-hard: share of a step's triplets still in their band; stale steps: how many steps "
+    "before its use a triplet was mined"
+)
 _EVERY_S = 0.5
 _LONG_S = 3.0
 
@@ -41,6 +45,7 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self._progress.__enter__()
+        self.say(_WORDS)
         self._thread.start()
         return self
 
@@ -53,6 +58,10 @@ class Watch:
         self._ended.set()
         self._thread.join(timeout=10)
         self._progress.__exit__(kind, error, trace)
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence of its own above the progress."""
+        self._progress.say(sentence)
 
     def _look(self) -> None:
         while not self._ended.wait(_EVERY_S):

@@ -1,42 +1,147 @@
 """Run the loop on n Ray Train workers: the only module of the trainer that knows Ray.
 
-Ray Train places the workers, starts the process group and brings a lost group back. It is given no
-checkpoints: the loop picks the newest of ours that verifies (docs/decisions.md).
+Ray Train places the workers and starts the process group. It is given no checkpoints, the loop
+picks the newest of ours that verifies, and no failures to mend: what failed decides. A worker that
+was *lost* (killed, its node gone) brings the whole group back; what the work itself *raised* would
+be raised again by the same rows, so it ends the training at once (docs/decisions.md).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ray.train
 import ray.train.torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.exceptions import RayActorError, RayTaskError
+from ray.train import (
+    ControllerError,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    WorkerGroupError,
+)
+from torch.distributed import DistError
 
 from trainer.job import TrainJob
 from trainer.world import World
 
 # Placement is tried for a minute at a time; after this many tries the cluster will not fit us.
 _PLACEMENT_TRIES = 3
+# How often Ray Train looks at its workers, seconds: a lost one, and the end, are seen that late.
+_LOOK_S = "0.5"
+
+OnRestart = Callable[[str, int], None]
 
 
-def fit(job: TrainJob, *, storage: Path, cpus_per_worker: float) -> int:
+class WorkersLost(RuntimeError):
+    """Workers were lost more often than they are brought back; the message says what happened."""
+
+
+class WorkFailed(RuntimeError):
+    """The work itself raised, and would raise again; `cause` is what."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(describe(cause))
+        self.cause = cause
+
+
+def fit(job: TrainJob, *, storage: Path, cpus_per_worker: float, on_restart: OnRestart) -> int:
     """Train on `job.config.workers` Ray Train workers; return the last step.
 
     Args:
         job: what each worker does.
         storage: folder for Ray Train's own records, on storage that all nodes see.
         cpus_per_worker: CPUs that a worker reserves.
+        on_restart: told why a lost group is brought back, and how often it has been by then.
 
     Raises:
-        ray.train.TrainingFailedError: the group failed more than `max_failures` times; its cause
-            is the first worker's error.
+        WorkersLost: workers were lost more than `max_failures` times, or cannot be placed.
+        WorkFailed: a worker's own code raised.
         KeyboardInterrupt: Ctrl-C; the workers are ended.
     """
     # Ray Train reports its controller's every state at INFO; our own lines come from the events.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = _LOOK_S  # read by its controller alone
+    restarts = 0
+    while True:
+        try:
+            # A name of its own: Ray Train would take up the state of the group that was lost.
+            return _fit_once(job, f"attempt-{job.attempt}-{restarts}", storage, cpus_per_worker)
+        except (TrainingFailedError, RayActorError) as error:
+            reason = lost_reason(error, workers=job.config.workers)
+            if restarts == job.config.max_failures:
+                raise WorkersLost(
+                    f"{reason}; the group was brought back {restarts} times, which is all that "
+                    "trainer.max_failures allows; go on with --resume"
+                ) from error
+            restarts += 1
+            on_restart(reason, restarts)
+
+
+def lost_reason(error: TrainingFailedError | RayActorError, *, workers: int) -> str:
+    """Say what was lost, where a group may be brought back.
+
+    Raises:
+        WorkFailed: a worker's own code raised.
+        WorkersLost: the workers cannot be placed.
+    """
+    if isinstance(error, ControllerError):
+        raise WorkersLost(f"the training workers cannot be placed: {describe(error)}") from error
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    raised = raised_by_work(failures, workers=workers)
+    if raised is not None:
+        raise WorkFailed(raised) from error
+    lost = {rank: failure for rank, failure in failures.items() if is_lost(failure)}
+    ranks = ", ".join(str(rank) for rank in sorted(lost or failures))
+    first = next(iter((lost or failures).values()), error)
+    which = f"training worker {ranks}" if ranks else "the group of training workers"
+    return f"{which} was lost ({describe(first)})"
+
+
+def raised_by_work(failures: Mapping[int, BaseException], *, workers: int) -> BaseException | None:
+    """Return what a rank's own code raised; None where all that failed is due to a lost rank.
+
+    When one rank goes, the others fail in the collective that waits for it: with more than one
+    worker a bare RuntimeError is the process group's.
+    """
+    for rank in sorted(failures):
+        failure = failures[rank]
+        is_collective = type(failure) is RuntimeError or isinstance(failure, DistError)
+        if not is_lost(failure) and not (is_collective and workers > 1):
+            return failure
+    return None
+
+
+def is_lost(failure: BaseException) -> bool:
+    """Say whether a failure is Ray's, a process or node that is gone, and no code's."""
+    is_of_ray = type(failure).__module__.partition(".")[0] == "ray"
+    # A task error carries what an actor's code raised.
+    return is_of_ray and not isinstance(failure, RayTaskError)
+
+
+def describe(error: BaseException) -> str:
+    """Return the one line at the bottom of an error that came through Ray."""
+    match error:
+        case RayTaskError():
+            return describe(error.cause)
+        case ControllerError():
+            return describe(error.controller_failure)
+        case WorkerGroupError() if error.worker_failures:
+            return describe(error.worker_failures[min(error.worker_failures)])
+    health_check = getattr(error, "health_check_failure", None)
+    if isinstance(health_check, BaseException):
+        return describe(health_check)
+    first_line = str(error).partition("\n")[0].rstrip(". ")
+    return f"{type(error).__name__}: {first_line}"
+
+
+def _fit_once(job: TrainJob, name: str, storage: Path, cpus_per_worker: float) -> int:
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job},
@@ -46,10 +151,12 @@ def fit(job: TrainJob, *, storage: Path, cpus_per_worker: float) -> int:
             resources_per_worker={"CPU": cpus_per_worker, "GPU": int(job.config.use_gpu)},
         ),
         run_config=RunConfig(
-            name=f"attempt-{job.attempt}",
+            name=name,
             storage_path=str(storage.resolve()),
             failure_config=FailureConfig(
-                max_failures=job.config.max_failures, controller_failure_limit=_PLACEMENT_TRIES
+                max_failures=0,
+                max_preemption_failures=0,
+                controller_failure_limit=_PLACEMENT_TRIES,
             ),
         ),
     )

@@ -4,49 +4,49 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from datasets.events import read_events
-from datasets.lock import is_held
 from datasets.progress import duration
-from datasets.publish import read_manifest
-from datasets.run_dir import METRICS, RunDir
+from datasets.run_dir import RunDir
 from jobs.config import parse
-from jobs.runs_on_disk import read_run, snapshots_of
-from miner.staleness import num_failed_refreshes
+from jobs.run_state import RunState, read_state
 
 _LOG_WIDTH = 140
 _COLUMNS = (
     "run",
     "state",
     "step",
+    "eta",
     "loss",
     "in band",
-    "refreshes",
     "stale",
-    "snapshot",
+    "generation",
+    "refresh",
+    "checkpoint",
     "AUC",
     "moved",
 )
+_NOT_SHOWN = ("time", "attempt", "event", "stage", "step", "command")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """One line a run: step, loss, refreshes, staleness, when it last moved."""
+    """What the runs are doing: one line a run, or one run at length."""
 
     runs: Path = Path("runs")
     """Folder of all runs."""
     run: str | None = None
-    """Only this one."""
+    """Only this one, by name, with its last events."""
 
 
 def run(flags: Sequence[str]) -> int:
-    """Print the table of runs."""
+    """Print the table of runs, or one run's facts."""
     args = parse(Status, flags, prog="facequarry status")
     folders = sorted(path.parent for path in args.runs.glob("*/config.json"))
     if args.run is not None:
@@ -54,21 +54,30 @@ def run(flags: Sequence[str]) -> int:
     if not folders:
         what = "no run" if args.run is None else f"no run {args.run}"
         raise FileNotFoundError(f"{what} under {args.runs}; try: make demo")
+    # A log has no width of its own; on a narrow terminal rich shortens the cells.
+    console = Console(
+        width=None if sys.stdout.isatty() else _LOG_WIDTH, highlight=False, markup=False
+    )
+    now = time.time()
     table = Table(box=None, pad_edge=False)
     for name in _COLUMNS:
         table.add_column(name, no_wrap=True)
-    unreadable: list[str] = []
+    sentences: list[str] = []
     for folder in folders:
         try:
-            table.add_row(folder.name, *status_cells(RunDir(folder), now=time.time()))
+            state = read_state(RunDir(folder))
         except (OSError, ValueError, LookupError, TypeError) as error:
             table.add_row(folder.name, "unreadable")
-            unreadable.append(f"{folder.name}: {_sentence(error)}")
-    # A log has no width of its own; on a narrow terminal rich shortens the cells.
-    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+            sentences.append(f"{folder.name}: {_sentence(error)}")
+            continue
+        table.add_row(folder.name, *status_cells(state, now=now))
+        if state.reason:
+            sentences.append(f"{folder.name}: {state.reason}")
+        if args.run is not None:
+            table = long_view(folder.name, state, now=now)
     console.print(table)
-    for line in unreadable:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in sentences:
+        console.print(line, soft_wrap=True)
     return 0
 
 
@@ -77,41 +86,84 @@ def _sentence(error: Exception) -> str:
     return f"a file lacks {error}" if isinstance(error, LookupError) else str(error)
 
 
-def status_cells(where: RunDir, *, now: float) -> list[str]:
-    """Return a run's cells, those of `_COLUMNS` after its name.
-
-    Raises:
-        OSError, ValueError, LookupError, TypeError: a file of the run is damaged or gone.
-    """
-    config = read_run(where)
-    is_driven = is_held(where.driver_lock)  # looked at first: an end is logged before it is freed
-    driver = read_events(where.events, "driver")
-    trainer = read_events(where.events, "trainer")
-    miner = read_events(where.events, "miner")
-    steps = [event for event in trainer if event["event"] == "step"]
-    last = steps[-1] if steps else None
-    if driver and driver[-1]["event"] == "end":
-        state = str(driver[-1]["reason"])[:40]
-    elif not is_driven:
-        state = "stopped"  # its driver was killed: nobody logged an end
-    else:
-        state = "training" if steps else "starting"
-    failed = num_failed_refreshes(miner)
-    published = sum(event["event"] == "published" for event in miner)
-    moved = max((events[-1]["time"] for events in (driver, trainer, miner) if events), default=None)
-    evaluated = where.evaluation_steps()
-    auc = ""
-    if evaluated:
-        metrics = read_manifest(where.evaluation(evaluated[-1]) / METRICS)
-        auc = f"{metrics['verification']['auc']:.3f}"
+def status_cells(state: RunState, *, now: float) -> list[str]:
+    """Return a run's cells, those of `_COLUMNS` after its name."""
+    failed = f" ({state.failed_refreshes} failed)" if state.failed_refreshes else ""
     return [
-        state,
-        f"{last['step'] + 1 if last else 0}/{config.trainer.steps}",
-        f"{last['loss_d2']:.4f}" if last else "",
-        f"{100 * last['in_band_share']:.0f} %" if last else "",
-        f"{published}" + (f" ({failed} failed)" if failed else ""),
-        str(last.get("staleness_steps", "")) if last else "",
-        snapshots_of(where),
-        auc,
-        "" if moved is None else f"{duration(max(0.0, now - moved))} ago",
+        state.state,
+        f"{state.step}/{state.steps}",
+        "" if state.eta_s is None else duration(state.eta_s),
+        _figure(state.loss_d2, ".4f"),
+        _share(state.in_band_share),
+        _of(state.staleness_steps, state.staleness_bound_steps, " < "),
+        _of(state.serving, state.newest, " of "),
+        (_refresh(state, now) or f"{state.refreshes}") + failed,
+        _figure(state.checkpoint, "d"),
+        _figure(state.auc, ".3f"),
+        _ago(state.moved_at, now),
     ]
+
+
+def long_view(name: str, state: RunState, *, now: float) -> Table:
+    """Return a run's facts one a line, then its last events."""
+    table = Table(title=f"Run {name}", show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    eta = "" if state.eta_s is None else f", {duration(state.eta_s)} to go"
+    rate = "" if state.steps_per_s is None else f", {state.steps_per_s:.3g} steps/s{eta}"
+    auc = _figure(state.auc, ".4f") and f"{state.auc:.4f} at step {state.evaluated_step}"
+    for fact, value in (
+        ("state", state.state),
+        ("step", f"{state.step} of {state.steps}{rate}"),
+        ("loss (d2)", _figure(state.loss_d2, ".4f")),
+        ("still semi-hard", _share(state.in_band_share)),
+        ("staleness, bound (steps)", _of(state.staleness_steps, state.staleness_bound_steps, ", ")),
+        ("generation served, newest", _of(state.serving, state.newest, ", ")),
+        ("refreshes", f"{state.refreshes}, {state.failed_refreshes} failed"),
+        ("refresh in hand", _refresh(state, now) or "none"),
+        ("lost groups of workers", str(state.restarts)),
+        ("last checkpoint", "" if state.checkpoint is None else f"step {state.checkpoint}"),
+        ("snapshot of the faces", state.snapshots),
+        ("last evaluation, AUC", auc),
+        ("last event", _ago(state.moved_at, now)),
+    ):
+        table.add_row(fact, value or "none yet")
+    table.add_section()
+    for event in state.recent:
+        table.add_row(_ago(event["time"], now), _event_line(event))
+    return table
+
+
+def _event_line(event: Mapping[str, Any]) -> str:
+    facts = [f"{key} {_fact(value)}" for key, value in event.items() if key not in _NOT_SHOWN]
+    at = "" if event.get("step") is None else f" at step {event['step']}"
+    return f"{event['stage']} {event['event']}{at}" + (f": {', '.join(facts)}" if facts else "")
+
+
+def _fact(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _figure(value: float | None, spec: str) -> str:
+    return "" if value is None else format(value, spec)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.0f} %"
+
+
+def _of(now: int | None, limit: int | None, between: str) -> str:
+    if now is None and limit is None:
+        return ""
+    return f"{'none' if now is None else now}" + ("" if limit is None else f"{between}{limit}")
+
+
+def _refresh(state: RunState, now: float) -> str:
+    refresh = state.refresh
+    if refresh is None:
+        return ""
+    return f"generation {refresh.generation} for {duration(max(0.0, now - refresh.since))}"
+
+
+def _ago(then: float | None, now: float) -> str:
+    return "" if then is None else f"{duration(max(0.0, now - then))} ago"

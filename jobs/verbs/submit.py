@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def run(flags: Sequence[str]) -> int:
         parse(Submit, flags, prog="facequarry submit")  # prints --help, refuses unknown flags
         raise BadFlags("submit needs a verb: facequarry submit run --config jobs/runs/lfw.toml")
     args = parse(Submit, flags[:verb], prog="facequarry submit")
-    config, resume = parse_run(flags[verb + 1 :])
+    command = parse_run(flags[verb + 1 :])
     # Ray looks when it is imported: an explicit address never turns tokens on by itself.
     if (Path.home() / ".ray" / "auth_token").is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -50,7 +51,18 @@ def run(flags: Sequence[str]) -> int:
     loopback = any(host in args.address for host in ("127.0.0.1", "localhost", "[::1]"))
     python = args.python or (sys.executable if loopback else "python")
     job = submit_run(
-        config, resume=resume, address=args.address, python=python, timeout_s=args.timeout_s
+        command.config,
+        flags=command.resume_flags(),
+        address=args.address,
+        python=python,
+        timeout_s=args.timeout_s,
     )
-    Console().print(f"submitted {job} to {args.address}", highlight=False, soft_wrap=True)
-    return follow(args.address, job, sys.stdout) if args.follow else 0
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"submitted {job} to {args.address}")
+    if args.follow:
+        return follow(args.address, job, sys.stdout)
+    runs = shlex.quote(str(command.config.runs))
+    console.print(f"its log:     ray job logs --address {args.address} --follow {job}")
+    console.print(f"its state:   facequarry status --runs {runs} --run {command.config.name}")
+    console.print(f"to end it:   ray job stop --address {args.address} {job}")
+    return 0

@@ -4,7 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -94,6 +94,21 @@ def test_a_wrong_flag_is_one_sentence(flags: list[str], words: str) -> None:
     with pytest.raises(BadFlags, match="the command line") as caught:
         load_run_config(None, flags)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapped:
+    size: int = 1
+    """One two
+    three."""
+
+
+def test_a_text_of_several_lines_is_one_paragraph_of_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(Wrapped, ["--help"])
+    assert "One two three." in capsys.readouterr().out
 
 
 def test_a_missing_run_file_says_where_the_shipped_ones_are(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from datasets.synthetic import write_photos
 from datasets.triplets import read_generation_manifest, read_table
 from jobs.cli import main
 from jobs.config import ClusterConfig, EvaluationConfig, RunConfig
-from jobs.pipeline import RunFailed, run_pipeline
+from jobs.endings import RunFailed
+from jobs.pipeline import run_pipeline
 from jobs.report import RunReport
 from miner.config import MinerConfig
 from miner.refresh_config import RefreshConfig
@@ -183,7 +184,6 @@ def test_mining_that_never_succeeds_ends_the_run_with_its_reason(config: RunConf
     bad = replace(
         config,
         name="bad",
-        trainer=replace(config.trainer, max_failures=0),
         miner=replace(MINER, engine="faiss", faiss_index="Nonsense"),
         refresh=RefreshConfig(max_failures=2),
     )

@@ -11,6 +11,7 @@ from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
 from jobs.cli import main
 from jobs.config import RunConfig
+from jobs.run_state import read_state
 from jobs.runs_on_disk import open_run
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.trainer.stores import publish_rows
@@ -30,32 +31,117 @@ def start(folder: Path, name: str) -> RunDir:
     return run
 
 
-def shown(run: RunDir, capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(["status", "--runs", str(run.root.parent)]) == 0
+def shown(run: RunDir, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    assert main(["status", "--runs", str(run.root.parent), *flags]) == 0
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_a_run_whose_driver_was_killed_is_stopped(
+def test_a_run_whose_driver_logged_no_end_was_killed(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with WriterLock(run.driver_lock):
         assert "starting" in shown(run, capsys)
-    assert "stopped" in shown(run, capsys)
+    assert "killed" in shown(run, capsys)
+
+
+def log_step(run: RunDir, step: int, *, time: float, attempt: int = 1) -> None:
+    log = EventLog(run.events, "trainer", attempt=attempt, clock=lambda: time)
+    figures = {"loss_d2": 0.125, "in_band_share": 0.4, "staleness_steps": step}
+    log.write("step", step=step, generation=0, repeats=0, **figures)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [("done", "done"), ("interrupted", "stopped"), ("RunFailed: no faces left", "failed")],
+)
+def test_how_a_run_ended_is_its_state(run: RunDir, reason: str, state: str) -> None:
+    EventLog(run.events, "driver", attempt=1).write("end", reason=reason)
+    found = read_state(run)
+    assert found.state == state
+    assert found.reason == (reason if state == "failed" else "")
+
+
+def test_a_run_that_waits_for_its_refresh_is_refreshing(run: RunDir) -> None:
+    log_step(run, 0, time=10.0)
+    with WriterLock(run.driver_lock):
+        assert read_state(run).state == "training"
+        miner = EventLog(run.events, "miner", attempt=1, clock=lambda: 11.0)
+        miner.write("begin", checkpoint_step=0, generation=3)
+        waiting = read_state(run)
+        log_step(run, 1, time=12.0)
+        training = read_state(run)
+        log_step(run, 399, time=13.0)
+        assert read_state(run).state == "evaluating"
+    assert (waiting.state, training.state) == ("refreshing", "training")
+    assert waiting.refresh is not None and waiting.refresh.since == 11.0
+    assert read_state(run).refresh is None  # with its driver the refresh is gone
+
+
+def test_the_rate_counts_the_steps_of_this_attempt_alone(run: RunDir) -> None:
+    for step in range(5):
+        log_step(run, step, time=float(step))
+    for step in range(3, 8):
+        log_step(run, step, time=1000.0 + step / 4, attempt=2)
+    with WriterLock(run.driver_lock):
+        state = read_state(run)
+    assert state.steps_per_s == pytest.approx(4.0)
+    assert state.eta_s == pytest.approx((400 - 8) / 4)
+    assert read_state(run).eta_s is None  # nobody takes steps any more
+
+
+def test_a_run_goes_on_from_one_attempt_to_the_next_without_a_rate_of_the_pause(
+    run: RunDir,
+) -> None:
+    for step, time, attempt in ((0, 0.0, 1), (1, 1.0, 1), (2, 900.0, 2), (3, 900.5, 2)):
+        log_step(run, step, time=time, attempt=attempt)
+    with WriterLock(run.driver_lock):
+        assert read_state(run).steps_per_s == pytest.approx(2.0)
+
+
+def test_one_run_is_shown_at_length_with_its_last_events(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_step(run, 7, time=10.0)
+    publish_rows(run, 0, np.zeros((4, 3), np.int64))
+    driver = EventLog(run.events, "driver", attempt=1)
+    driver.write("restart", reason="training worker 0 was lost", restarts=1)
+    printed = shown(run, capsys, "--run", "first")
+    for words in (
+        "8 of 400",
+        "generation served, newest │ 0, 0",
+        "lost groups of workers │ 1",
+        "driver restart: reason training worker 0 was lost, restarts 1",
+    ):
+        assert words in printed
+
+
+def test_the_reason_of_a_failed_run_is_a_line_of_its_own(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    EventLog(run.events, "driver", attempt=1).write("end", reason="RunFailed: no [faces] left")
+    assert "first: RunFailed: no [faces] left" in shown(run, capsys)
+
+
+def test_a_newer_schema_is_said_and_not_guessed_at(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.config.write_text('{"schema_version": 99, "new": {}}')
+    assert "install a newer facequarry" in shown(run, capsys)
 
 
 def test_the_snapshot_that_is_mined_is_shown_where_it_is_another(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "mining" not in shown(run, capsys)
+    assert "mining" not in shown(run, capsys, "--run", "first")
     publish_rows(run, 0, np.zeros((4, 3), np.int64), snapshot=3)
-    assert "1, mining snapshot 3" in shown(run, capsys)
+    assert "1, mining snapshot 3" in shown(run, capsys, "--run", "first")
 
 
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
         ("config.json", '{"trainer": {"stpes": 3}}', "did you mean trainer.steps?"),
-        ("config.json", "[]", "holds no table of settings"),
+        ("config.json", "[]", "expected a JSON object"),
         ("faces.json", "{}", "faces.json does not name a snapshot"),
         ("events/trainer.jsonl", '{"event": "step", "time": 1}\n', "a file lacks 'step'"),
     ],
@@ -66,7 +152,7 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(
     other = start(run.root.parents[1], "second")
     (run.root / file).write_text(text)
     printed = shown(other, capsys)
-    assert "first unreadable second stopped 0/400" in printed
+    assert "first unreadable second killed 0/400" in printed
     assert words in printed.partition(" first: ")[2]
 
 

@@ -1,0 +1,89 @@
+"""Which failures bring a group back, which end the run, and with which exit code."""
+
+from __future__ import annotations
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.train import ControllerError, WorkerGroupError
+from torch.distributed import DistBackendError
+
+from jobs.cli import is_expected_failure
+from jobs.endings import BadRun, RunFailed, ending_of
+from miner.empty import EmptyGeneration
+from miner.refresh import MiningFailed
+from trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint
+from trainer.ray_train import WorkersLost, WorkFailed, lost_reason
+
+GONE = ActorDiedError()
+PEER = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+
+def through_ray(cause: Exception) -> RayTaskError:
+    """Return an error as `ray.get` raises it where an actor raised `cause`."""
+    wrapped: RayTaskError = RayTaskError("ask", "traceback", cause).as_instanceof_cause()
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        {0: GONE},
+        {0: PEER, 1: GONE},
+        {0: PEER},  # the other rank's death is noticed later
+        {0: DistBackendError("NCCL"), 1: PEER},
+    ],
+)
+def test_a_lost_rank_brings_the_group_back_whatever_the_others_say(
+    failures: dict[int, Exception],
+) -> None:
+    assert "lost" in lost_reason(WorkerGroupError("", failures), workers=2)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        FloatingPointError("the loss of step 3 is nan"),
+        CheckpointMismatch("does not fit"),
+        TimeoutError("no batch"),
+        KeyError("a bug"),
+        through_ray(MiningFailed("nothing mined")),
+    ],
+)
+def test_what_a_rank_raised_ends_the_training_even_if_others_were_lost(raised: Exception) -> None:
+    with pytest.raises(WorkFailed) as caught:
+        lost_reason(WorkerGroupError("", {0: PEER, 1: raised}), workers=2)
+    assert caught.value.cause is raised
+
+
+def test_alone_a_worker_has_no_peer_to_blame() -> None:
+    with pytest.raises(WorkFailed):
+        lost_reason(WorkerGroupError("", {0: RuntimeError("shapes differ")}), workers=1)
+
+
+def test_workers_that_cannot_be_placed_are_not_waited_for_again() -> None:
+    with pytest.raises(WorkersLost, match="cannot be placed: TimeoutError: no room"):
+        lost_reason(ControllerError(TimeoutError("no room\nmore")), workers=1)
+
+
+def test_a_lost_controller_takes_the_group_with_it() -> None:
+    assert "the group of training workers was lost" in lost_reason(GONE, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "words"),
+    [
+        (CheckpointMismatch("weights do not fit"), BadRun, "weights do not fit"),
+        (CorruptCheckpoint("bytes changed"), BadRun, "bytes changed"),
+        (through_ray(EmptyGeneration("too few rows")), BadRun, "too few rows"),
+        (FloatingPointError("the loss is nan"), RunFailed, "the loss is nan"),
+        (through_ray(MiningFailed("5 failed")), RunFailed, "5 failed"),
+        (ValueError("a bug of ours or numpy's"), RunFailed, "ValueError: a bug of ours or numpy's"),
+        (KeyError("step"), RunFailed, "KeyError: 'step'"),
+    ],
+)
+def test_what_the_user_can_mend_is_bad_input_and_the_rest_failed(
+    cause: Exception, kind: type[Exception], words: str
+) -> None:
+    ending = ending_of(cause)
+    assert (type(ending), str(ending)) == (kind, words)
+    assert is_expected_failure(ending) == (kind is RunFailed)

@@ -1,0 +1,248 @@
+"""Any part of a run killed with -9 at a bad moment: nothing is lost, nothing doubled.
+
+All of it in blocking mode on one thread, so that a disturbed run has to end with the very weights
+of the undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datasets.events import last_attempt_by_step, read_events
+from datasets.publish import write_json
+from datasets.run_dir import RunDir
+from datasets.split import Split
+from datasets.triplets import Lease
+from jobs.cli import is_bad_input, main
+from jobs.config import ClusterConfig, RunConfig, to_tree
+from jobs.endings import BadRun, RunFailed
+from jobs.pipeline import cluster_and_faces, driving, train_with_mining
+from jobs.runs_on_disk import absolute, check_run
+from miner.actors import QueueActor
+from miner.config import MinerConfig
+from miner.journal import Journal
+from miner.queue import lease_at
+from miner.refresh_config import RefreshConfig
+from miner.serve import Wait
+from tests.datasets.photos import publish_plainly, write_tree
+from tests.jobs.processes import actor_killed_when, descendants, ray_actors, wait_until
+from trainer.config import TrainerConfig
+
+pytestmark = pytest.mark.ray
+
+STEPS, EVERY = 12, 4
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunConfig:
+    folder = tmp_path_factory.mktemp("faults")
+    photos = write_tree(folder / "photos", {f"n{number:06d}": 5 for number in range(12)})
+    publish_plainly(photos, folder / "faces")
+    return absolute(
+        RunConfig(
+            name="undisturbed",
+            runs=folder / "runs",
+            faces=folder / "faces",
+            split=Split(train=0.7, tuning=0.0),
+            trainer=TrainerConfig(
+                embedding_dim=8, steps=STEPS, batch=8, checkpoint_every=EVERY, max_failures=2
+            ),
+            miner=MinerConfig(positives="random", positives_per_anchor=3, negatives="random"),
+            refresh=RefreshConfig(mode="blocking", lease_timeout_s=120),
+            cluster=ClusterConfig(address="auto"),
+        )
+    )
+
+
+def train(config: RunConfig, *, resume: bool = False) -> RunDir:
+    """Do the middle part of `facequarry run`: no ingest, no evaluation, no pictures."""
+    run = check_run(config, resume=resume)
+    with cluster_and_faces(config, run) as faces:
+        first = faces.open().manifest
+        with driving(config, run, first, resume=resume, resume_from=None) as attempt:
+            train_with_mining(config, run, faces, attempt)
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: RunConfig) -> RunDir:
+    return train(config)
+
+
+def events(run: RunDir, stage: str, event: str) -> list[dict[str, object]]:
+    return [line for line in read_events(run.events, stage) if line["event"] == event]
+
+
+def is_at_step(run: RunDir, step: int) -> bool:
+    return any(event["step"] == step for event in events(run, "trainer", "step"))
+
+
+def leases(run: RunDir) -> list[Lease]:
+    """Rebuild the rows that every step got from the journal alone."""
+    opened = json.loads(run.queue_journal.read_text().partition("\n")[0])
+    del opened["record"]
+    state = Journal(run.queue_journal, **opened).state
+    return [lease_at(state, step) for step in range(state.granted_through + 1)]
+
+
+def generation_bytes(run: RunDir) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(run.generations)): path.read_bytes()
+        for path in run.generations.rglob("*.parquet")
+    }
+
+
+def check_nothing_lost_nothing_doubled(run: RunDir, undisturbed: RunDir) -> None:
+    consumed = last_attempt_by_step(events(run, "trainer", "step"))
+    assert [event["step"] for event in consumed] == list(range(STEPS))
+    assert leases(run) == leases(undisturbed)
+    assert [event["generation"] for event in consumed] == [
+        lease.generation for lease in leases(run)
+    ]
+    mined = [event["generation"] for event in events(run, "miner", "published")]
+    assert mined == run.generation_numbers() == list(range(STEPS // EVERY))
+    assert generation_bytes(run) == generation_bytes(undisturbed)
+    assert not list(run.root.rglob(".staging*"))
+    weights, expected = (
+        (each.checkpoint(STEPS) / "model.safetensors").read_bytes() for each in (run, undisturbed)
+    )
+    assert weights == expected
+
+
+def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
+    config: RunConfig, undisturbed: RunDir
+) -> None:
+    config = replace(config, name="worker")
+    run = RunDir(config.runs / config.name)
+    with actor_killed_when(lambda: is_at_step(run, EVERY + 1), "TrainWorker") as killed:
+        train(config)
+    assert killed
+    check_nothing_lost_nothing_doubled(run, undisturbed)
+    (restart,) = events(run, "driver", "restart")
+    assert "training worker 0 was lost" in str(restart["reason"]) and restart["restarts"] == 1
+    starts = [event["resumed_step"] for event in events(run, "trainer", "start")]
+    assert starts in ([0, EVERY], [0, 2 * EVERY])
+
+
+def test_one_killed_rank_of_two_brings_both_back(config: RunConfig) -> None:
+    config = replace(
+        config,
+        name="ranks",
+        trainer=replace(config.trainer, workers=2),
+        cluster=replace(config.cluster, trainer_cpus=0.5),
+    )
+    run = RunDir(config.runs / config.name)
+    with actor_killed_when(lambda: is_at_step(run, EVERY + 1), "TrainWorker") as killed:
+        train(config)
+    assert killed
+    consumed = last_attempt_by_step(events(run, "trainer", "step"))
+    assert [event["step"] for event in consumed] == list(range(STEPS))
+    assert [event["restarts"] for event in events(run, "driver", "restart")] == [1]
+    assert [event["world_size"] for event in events(run, "trainer", "start")] == [2, 2]
+
+
+def test_a_killed_miner_mines_its_generation_again_under_the_same_number(
+    config: RunConfig, undisturbed: RunDir
+) -> None:
+    config = replace(config, name="miner")
+    run = RunDir(config.runs / config.name)
+    with actor_killed_when(lambda: events(run, "miner", "begin"), "MinerActor") as killed:
+        train(config)
+    assert killed
+    check_nothing_lost_nothing_doubled(run, undisturbed)
+    begun = [event["generation"] for event in events(run, "miner", "begin")]
+    assert begun == [0, 0, 1, 2]  # the first was killed in the middle, and published nothing
+    assert not events(run, "driver", "restart")
+
+
+class QueueThatDiesOnce(QueueActor):
+    """Dies of kill -9 when a grant is in the journal and its answer has not left."""
+
+    def __init__(self, run: RunDir, *args: object) -> None:
+        super().__init__(run, *args)  # type: ignore[arg-type]
+        self._run_dir = run
+
+    def ask(self, step: int) -> Lease | Wait:
+        lease = super().ask(step)
+        died = self._run_dir.root / "died"
+        if step > EVERY and isinstance(lease, Lease) and not died.exists():
+            died.write_bytes(self._run_dir.queue_journal.read_bytes())
+            os.kill(os.getpid(), signal.SIGKILL)
+        return lease
+
+
+def test_a_queue_killed_between_a_grant_and_its_answer_answers_the_same(
+    config: RunConfig, undisturbed: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.pipeline.QueueActor", QueueThatDiesOnce)
+    run = train(replace(config, name="queue"))
+    check_nothing_lost_nothing_doubled(run, undisturbed)
+    at_death = (run.root / "died").read_bytes()
+    last = json.loads(at_death.splitlines()[-1])
+    assert last["record"] == "granted" and last["through_step"] > EVERY
+    assert run.queue_journal.read_bytes().startswith(at_death)
+
+
+def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
+    config: RunConfig, undisturbed: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(config, name="driver")
+    run = RunDir(config.runs / config.name)
+    alone = replace(config, cluster=ClusterConfig(num_cpus=2, object_store_gib=0.1))
+    write_json(config.runs / "driver.json", to_tree(alone))
+    command = [sys.executable, "-m", "jobs", "run", "--config", str(config.runs / "driver.json")]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
+        wait_until(lambda: events(run, "trainer", "start"), "the start of the training")
+        ray, miner = descendants(it.pid), ray_actors("MinerActor", below=it.pid)
+        wait_until(run.generation_numbers, "the first generation")
+        for pid in miner:  # without a miner training goes to the next checkpoint and waits there
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: is_at_step(run, EVERY - 1), f"step {EVERY - 1}")
+        it.kill()
+        for pid in miner:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ray), "the end of its Ray")
+    granted = run.queue_journal.read_bytes()
+    assert main(["train", "--run", str(run.root)]) == 0
+    assert f"to {STEPS} in" in capsys.readouterr().out
+    check_nothing_lost_nothing_doubled(run, undisturbed)
+    assert run.queue_journal.read_bytes().startswith(granted)
+    resumed = events(run, "trainer", "start")[-1]["resumed_step"]
+    assert resumed in (EVERY, 2 * EVERY)
+    ends = [event["attempt"] for event in events(run, "driver", "end")]
+    assert ends == [2]  # nobody was left to log the end of the first
+
+
+@pytest.fixture(scope="module")
+def exploding(config: RunConfig) -> RunConfig:
+    """A run whose loss is no number after the first step, however often it is tried."""
+    trainer = replace(config.trainer, learning_rate=1e30, selection="random")
+    return replace(config, name="exploding", trainer=trainer, refresh=RefreshConfig())
+
+
+def test_what_the_work_raises_is_not_tried_again(exploding: RunConfig) -> None:
+    with pytest.raises(RunFailed, match="start a new run with a lower trainer.learning-rate"):
+        train(exploding)
+    run = RunDir(exploding.runs / exploding.name)
+    assert len(events(run, "trainer", "start")) == 1
+    assert not events(run, "driver", "restart")
+    assert run.checkpoint_steps() == [0]
+
+
+def test_a_checkpoint_of_another_backbone_ends_as_bad_input(exploding: RunConfig) -> None:
+    wide = replace(exploding, name="wide", trainer=replace(exploding.trainer, embedding_dim=16))
+    run, narrow = (RunDir(wide.runs / each.name) for each in (wide, exploding))
+    shutil.copytree(narrow.root, run.root)
+    write_json(run.config, to_tree(wide), replace=True)
+    with pytest.raises(BadRun, match="does not fit the configured backbone") as caught:
+        train(wide, resume=True)
+    assert is_bad_input(caught.value)
