@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -112,6 +112,10 @@ class TrainerConfig:
                 f"two identities of trainer.faces_per_identity {self.faces_per_identity} for each "
                 f"of {self.workers} workers"
             )
+
+    def absolute(self) -> TrainerConfig:
+        """Return the configuration with absolute paths: Ray's workers have other folders."""
+        return replace(self, init_from=self.init_from and self.init_from.resolve())
 
     def _check_optimizer(self) -> None:
         ranges = {

@@ -92,3 +92,9 @@ def test_a_checkpoint_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptCheckpoint, match="bytes changed"):
         check_initial_weights(replace(CONFIG, init_from=run.checkpoint(2)))
     check_initial_weights(CONFIG)
+
+
+def test_the_path_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert replace(CONFIG, init_from=Path("w.pt")).absolute().init_from == tmp_path / "w.pt"
+    assert CONFIG.absolute() == CONFIG

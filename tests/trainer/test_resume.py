@@ -237,3 +237,14 @@ def test_tensorboard_shows_a_step_that_was_done_again_once(
     assert [s.step for s in board.Scalars("trainer/loss_d2")] == list(range(STEPS))
     shown = [s.value for s in board.Scalars("trainer/learning_rate")]
     assert np.allclose(shown, CONFIG.learning_rate)
+
+
+def test_rows_that_were_just_mined_are_all_in_their_band_when_faces_are_as_they_were_mined(
+    store: FaceStore, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path)
+    as_mined = replace(CONFIG, steps=2, flip=False, freeze_batch_norm=True)
+    margin = PLAN.config.margin
+    train_small(run, still(store), as_mined, source=Blocking(run, store), margin=margin)
+    first = next(e for e in read_events(run.events, "trainer") if e["event"] == "step")
+    assert (first["staleness_steps"], first["in_band_share"]) == (0, 1.0)
