@@ -4,17 +4,21 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from datasets.events import EventLog, last_attempt_by_step, read_events
 from datasets.lock import LockHeld, WriterLock
 from datasets.run_dir import RunDir
 from datasets.triplets import GenerationChanged, Lease
-from miner.journal import next_generation_number
-from miner.rewind import Rewound, rewind
+from miner.journal import Journal, next_generation_number, read_records
+from miner.queue import Switch, lease_at
+from miner.rewind import Rewound, kept_records, rewind
 from miner.serve import QueueSettings, TripletQueue
 from tests.miner.generations import publish
 from trainer.checkpoint import publish_checkpoint
@@ -178,6 +182,53 @@ def test_what_was_deleted_stays_deleted(run: RunDir) -> None:
     rewind(run, 8)
     assert '"deleted"' in run.queue_journal.read_text()
     assert next_generation_number(run) == 3
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    events=st.lists(
+        st.one_of(
+            st.tuples(st.just("switch"), st.integers(0, 9)),
+            st.tuples(st.just("granted"), st.integers(1, 6)),
+            st.tuples(st.just("skipped"), st.just(0)),
+            st.tuples(st.just("deleted"), st.just(0)),
+        ),
+        max_size=25,
+    ),
+    carry_over=st.sampled_from([0.0, 0.5]),
+    step=st.integers(0, 60),
+)
+def test_a_cut_journal_grants_what_it_did_below_the_step_and_nothing_from_it_on(
+    events: list[tuple[str, int]], carry_over: float, step: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "queue.jsonl"
+        opened = {"batch": 4, "carry_over": carry_over, "seed": 0}
+        journal = Journal(path, **opened)  # type: ignore[arg-type]
+        number = 0
+        for event, amount in events:
+            match event:
+                case "switch":
+                    first_step = journal.state.granted_through + 1
+                    journal.switch(Switch(number, first_step, 4 + amount, 0))
+                    number += 1
+                case "granted" if journal.state.switches:
+                    journal.grant(journal.state.granted_through + amount)
+                case "skipped":
+                    journal.skip(number, "too small")
+                    number += 1
+                case "deleted":
+                    journal.delete(0)
+        whole = journal.state
+        records = kept_records(read_records(path), step)
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        cut = Journal(path, **opened)  # type: ignore[arg-type]
+        assert kept_records(read_records(path), step) == records
+    assert cut.state.granted_through == min(whole.granted_through, step - 1)
+    assert all(switch.first_step < step for switch in cut.state.switches)
+    assert cut.deleted == journal.deleted
+    for granted in range(cut.state.granted_through + 1):
+        assert lease_at(cut.state, granted) == lease_at(whole, granted)
 
 
 class Killed(BaseException):
