@@ -10,6 +10,7 @@ import miner.actors
 from datasets.fence import FencedLock, LockLost
 from datasets.run_dir import RunDir
 from miner.actors import MinerActor
+from miner.generation import make_generation
 from tests.miner.small_run import PLAN, SmallRun, copied, train_once
 
 
@@ -36,10 +37,9 @@ def reasons(small: SmallRun) -> list[str]:
 
 def stop_after(actor: MinerActor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell the miner to stop once it has published."""
-    make = miner.actors.make_generation
 
     def make_and_stop(*args: object, **kwargs: object) -> int:
-        rows = make(*args, **kwargs)  # type: ignore[arg-type]
+        rows = make_generation(*args, **kwargs)  # type: ignore[arg-type]
         actor.stop()
         return rows
 
@@ -59,16 +59,15 @@ def test_the_newest_checkpoint_is_mined_under_the_lock(
 def test_a_miner_that_lost_its_lock_takes_it_again_and_goes_on(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_after(actor, monkeypatch)
-    make = miner.actors.make_generation
     tokens: list[int] = []
 
     def lose_it_once(run: RunDir, *args: object, lock: FencedLock, **kwargs: object) -> int:
         tokens.append(lock.token)
         if len(tokens) == 1:
             run.miner_lock.unlink()
-        kwargs["lock"] = lock
-        return make(run, *args, **kwargs)  # type: ignore[arg-type]
+        else:
+            actor.stop()  # after this refresh
+        return make_generation(run, *args, lock=lock, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(miner.actors, "make_generation", lose_it_once)
     assert actor.work() == 1

@@ -113,9 +113,14 @@ def test_checkpoint_0_counts_as_skipped_where_the_first_refresh_takes_a_later_on
 def test_folders_are_looked_through_again_only_when_they_change(
     fake: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = []
+    looks: list[RunDir] = []
     steps_of = RunDir.checkpoint_steps
-    monkeypatch.setattr(RunDir, "checkpoint_steps", lambda run: looks.append(run) or steps_of(run))
+
+    def look(run: RunDir) -> list[int]:
+        looks.append(run)
+        return steps_of(run)
+
+    monkeypatch.setattr(RunDir, "checkpoint_steps", look)
     fake.checkpoint(0)
     fake.refresher.turn()
     assert fake.refresher.due() is None
