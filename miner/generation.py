@@ -103,9 +103,11 @@ def make_generation(
     watch.lap("open")
     with staged_folder(run.generation(number)) as staging:
         token = None if lock is None else lock.token
-        manifest = mine_into(staging, recipe, model, store, watch=watch, token=token)
-        if lock is not None:
-            lock.check()
+        try:
+            manifest = mine_into(staging, recipe, model, store, watch=watch, token=token)
+        finally:
+            if lock is not None:  # after an error too: who took over swept what was staged here
+                lock.check()
     watch.lap("publish")
     rows, stats = int(manifest["rows"]), manifest["stats"]
     found: dict[str, Any] = {name: stats[name] for name in _COUNTS}

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from miner.config import MinerConfig
 from miner.journal import next_generation_number
 from miner.recipe import Recipe, asked_of, resolve_device, snapshot_digest
 from miner.refresh_config import Snapshots
+from miner.unchanged import Unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ class RefreshPlan:
 
         identities = store.identity_index[self.split.faces(store, "train")]
         config = self.resolved(identities)
-        num_able = int(np.sum((counts := np.unique(identities, return_counts=True)[1])[counts > 1]))
+        num_faces = np.unique(identities, return_counts=True)[1]
+        num_able = int(num_faces[num_faces > 1].sum())  # faces that have a positive
         num_anchors = min(config.anchors or num_able, num_able)
         return Recipe(
             number=number,
@@ -157,7 +158,7 @@ class Refresher:
         self._mined_at: dict[int, int] = {}
         self._published_steps: set[int] = set()
         self._trainer = EventTail(run.events, "trainer")
-        self._idle = _Unchanged((run.checkpoints, run.generations), clock)
+        self._idle = Unchanged((run.checkpoints, run.generations), clock)
 
     @property
     def failures(self) -> int:
@@ -256,33 +257,3 @@ class Refresher:
             event["step"] for event in self._trainer.new() if event["event"] == "checkpoint"
         )
         return self._published_steps
-
-
-class _Unchanged:
-    """Proof that folders hold what they held when they were last looked through.
-
-    A folder's date moves when a name in it does, but only as often as the file system's clock: a
-    date of the last second proves nothing yet.
-    """
-
-    def __init__(self, folders: tuple[Path, ...], clock: Callable[[], float]) -> None:
-        self._folders = folders
-        self._clock = clock
-        self._dates: tuple[int | None, ...] = ()
-        self._proven: tuple[int | None, ...] | None = None
-
-    def is_proven(self) -> bool:
-        """Say so; if not, the caller looks through the folders and says `prove`."""
-        self._dates = self._read()
-        newest = max((date for date in self._dates if date is not None), default=None)
-        is_old = newest is not None and self._clock() - newest / 1e9 > 1
-        return is_old and self._dates == self._proven
-
-    def prove(self) -> None:
-        """Note that there was nothing to do in the folders as they were at `is_proven`."""
-        self._proven = self._dates
-
-    def _read(self) -> tuple[int | None, ...]:
-        return tuple(
-            folder.stat().st_mtime_ns if folder.is_dir() else None for folder in self._folders
-        )

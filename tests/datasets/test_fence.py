@@ -207,7 +207,7 @@ def test_heartbeats_go_on_by_themselves(tmp_path: Path) -> None:
     assert beats
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from(["take", "beat", "leave", "wait", "check"])),

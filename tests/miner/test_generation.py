@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasets.fence import FencedLock, LockLost
-from datasets.publish import sha256_file
+from datasets.publish import sha256_file, sweep_staging
 from datasets.triplets import read_table
 from miner.config import MinerConfig
 from miner.generation import STAGES
@@ -122,7 +122,8 @@ def test_the_manifest_records_the_token(small: SmallRun) -> None:
         assert small.mine(1, lock=lock)["timing"]["token"] == 2
 
 
-def test_a_miner_that_wakes_up_late_publishes_nothing(small: SmallRun) -> None:
+@pytest.mark.parametrize("is_swept", [False, True])
+def test_a_miner_that_wakes_up_late_publishes_nothing(small: SmallRun, is_swept: bool) -> None:
     lock = FencedLock(small.run.miner_lock, beat_every_s=None)
     laps = ticking()
 
@@ -130,6 +131,8 @@ def test_a_miner_that_wakes_up_late_publishes_nothing(small: SmallRun) -> None:
         # While this miner packs, another one takes over.
         if (lap := next(laps)) == len(STAGES) - 1:
             small.run.miner_lock.unlink()
+            if is_swept:
+                sweep_staging(small.run.generations)
         return lap
 
     with lock, pytest.raises(LockLost):

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import miner.generation
+import miner.actors
 from datasets.fence import FencedLock, LockLost
 from datasets.run_dir import RunDir
 from miner.actors import MinerActor
+from miner.generation import make_generation
 from tests.miner.small_run import PLAN, SmallRun, copied, train_once
 
 
@@ -36,14 +37,13 @@ def reasons(small: SmallRun) -> list[str]:
 
 def stop_after(actor: MinerActor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell the miner to stop once it has published."""
-    make = miner.generation.make_generation
 
     def make_and_stop(*args: object, **kwargs: object) -> int:
-        rows = make(*args, **kwargs)  # type: ignore[arg-type]
+        rows = make_generation(*args, **kwargs)  # type: ignore[arg-type]
         actor.stop()
         return rows
 
-    monkeypatch.setattr("miner.actors.make_generation", make_and_stop)
+    monkeypatch.setattr(miner.actors, "make_generation", make_and_stop)
 
 
 def test_the_newest_checkpoint_is_mined_under_the_lock(
@@ -59,18 +59,17 @@ def test_the_newest_checkpoint_is_mined_under_the_lock(
 def test_a_miner_that_lost_its_lock_takes_it_again_and_goes_on(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_after(actor, monkeypatch)
-    make = miner.generation.make_generation
     tokens: list[int] = []
 
     def lose_it_once(run: RunDir, *args: object, lock: FencedLock, **kwargs: object) -> int:
         tokens.append(lock.token)
         if len(tokens) == 1:
             run.miner_lock.unlink()
-        kwargs["lock"] = lock
-        return make(run, *args, **kwargs)  # type: ignore[arg-type]
+        else:
+            actor.stop()  # after this refresh
+        return make_generation(run, *args, lock=lock, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("miner.actors.make_generation", lose_it_once)
+    monkeypatch.setattr(miner.actors, "make_generation", lose_it_once)
     assert actor.work() == 1
     assert tokens == [1, 2]
     assert [reason.split(":")[0] for reason in reasons(small)] == [LockLost.__name__]
@@ -80,7 +79,7 @@ def test_a_lock_that_another_holds_is_logged_with_what_it_keeps_from_happening(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
-    monkeypatch.setattr("miner.actors._LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(miner.actors, "_LOCK_TIMEOUT_S", 0.0)
     other = FencedLock(small.run.miner_lock)
     other.__enter__()
     write = actor._log.write

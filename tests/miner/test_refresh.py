@@ -113,7 +113,7 @@ def test_checkpoint_0_counts_as_skipped_where_the_first_refresh_takes_a_later_on
 def test_folders_are_looked_through_again_only_when_they_change(
     fake: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = []
+    looks: list[RunDir] = []
     steps_of = RunDir.checkpoint_steps
 
     def look(run: RunDir) -> list[int]:
