@@ -155,7 +155,7 @@ def _completed(trainer: Sequence[Event]) -> int:
     """Return the steps completed; a start or a rewinding takes those beyond it back."""
     for event in reversed(trainer):
         if event["step"] is not None:
-            return int(event["step"]) + (event["event"] == "step")
+            return int(event["step"]) + int(event["event"] == "step")
     return 0
 
 
