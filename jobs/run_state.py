@@ -93,7 +93,11 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
     steps = [event for event in trainer if event["event"] == "step"]
     last = steps[-1] if steps else None
     refresh = _refresh_in_hand(miner) if is_driven else None
-    state, reason = _state(events["driver"], last, refresh, config, is_driven=is_driven)
+    step = _completed(trainer)
+    is_complete = step >= config.trainer.steps
+    state, reason = _state(
+        events["driver"], last, refresh, is_driven=is_driven, is_complete=is_complete
+    )
     merged = sorted(
         ({**event, "stage": stage} for stage in STAGES for event in events[stage]),
         key=lambda event: float(event["time"]),
@@ -103,7 +107,7 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
     return RunState(
         state=state,
         reason=reason,
-        step=last["step"] + 1 if last else 0,
+        step=step,
         steps=config.trainer.steps,
         steps_per_s=_rate(steps) if is_driven else None,
         loss_d2=last["loss_d2"] if last else None,
@@ -129,9 +133,9 @@ def _state(
     driver: Sequence[Event],
     last: Event | None,
     refresh: Refresh | None,
-    config: RunConfig,
     *,
     is_driven: bool,
+    is_complete: bool,
 ) -> tuple[State, str]:
     if driver and driver[-1]["event"] == "end":
         reason = str(driver[-1]["reason"])
@@ -144,7 +148,15 @@ def _state(
         return "refreshing", ""
     if last is None:
         return "starting", ""
-    return ("evaluating" if last["step"] + 1 >= config.trainer.steps else "training"), ""
+    return ("evaluating" if is_complete else "training"), ""
+
+
+def _completed(trainer: Sequence[Event]) -> int:
+    """Return the steps completed; a start or a rewinding takes those beyond it back."""
+    for event in reversed(trainer):
+        if event["step"] is not None:
+            return int(event["step"]) + int(event["event"] == "step")
+    return 0
 
 
 def _refresh_in_hand(miner: Sequence[Event]) -> Refresh | None:

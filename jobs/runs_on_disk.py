@@ -25,6 +25,8 @@ _MAY_CHANGE_IN = {
     "refresh": ("max_failures", "lease_timeout_s", "rows_per_step"),
     "miner": ("threads",),
 }
+# Of trainer.schedule: their learning rate at a step does not depend on how many there are.
+_SCHEDULES_WITHOUT_END = ("constant", "milestones")
 
 
 def absolute(config: RunConfig) -> RunConfig:
@@ -217,7 +219,7 @@ def read_run(run: RunDir) -> RunConfig:
 def _may_change(section: str, key: str | None, now: dict[str, Any]) -> bool:
     if (section, key) == ("trainer", "steps"):
         # A schedule that ends at the last step gave the steps until now another learning rate.
-        return bool(now["trainer"].get("schedule", "constant") == "constant")
+        return now["trainer"].get("schedule", "constant") in _SCHEDULES_WITHOUT_END
     return key in _MAY_CHANGE_IN.get(section, ())
 
 

@@ -108,6 +108,16 @@ def test_submit_needs_the_verb_it_submits(capsys: pytest.CaptureFixture[str]) ->
     assert "facequarry submit run" in refused(["submit"], capsys)
 
 
+def test_a_job_that_is_not_followed_says_how_to_look_at_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.submit.submit_run", lambda config, **_: f"{config.name}-1")
+    assert main(["submit", "--no-follow", "run", "--name", "x", "--runs", "/far/runs"]) == 0
+    printed = capsys.readouterr().out
+    assert "ray job logs --address http://127.0.0.1:8265 --follow x-1\n" in printed
+    assert "facequarry status --runs /far/runs --run x\n" in printed
+
+
 def test_a_dashboard_for_the_world_needs_a_login_in_front(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

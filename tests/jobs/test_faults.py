@@ -34,7 +34,7 @@ from miner.queue import lease_at
 from miner.refresh_config import RefreshConfig
 from miner.serve import Wait
 from tests.datasets.photos import publish_plainly, write_tree
-from tests.jobs.processes import actor_killed_when, descendants, ray_actors, wait_until
+from tests.jobs.processes import actor_killed_when, ray_actors, wait_until
 from trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.ray
@@ -202,15 +202,18 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
     command = [sys.executable, "-m", "jobs", "run", "--config", str(config.runs / "driver.json")]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
         wait_until(lambda: events(run, "trainer", "start"), "the start of the training")
-        ray, miner = descendants(it.pid), ray_actors("MinerActor", below=it.pid)
-        wait_until(run.generation_numbers, "the first generation")
+        miner = ray_actors("MinerActor", below=it.pid)
+        actors = [*miner, *ray_actors("TrainWorker", below=it.pid)]
+        actors += ray_actors("QueueActor", below=it.pid)
+        wait_until(lambda: events(run, "miner", "published"), "the first generation")
         for pid in miner:  # without a miner training goes to the next checkpoint and waits there
             os.kill(pid, signal.SIGSTOP)
         wait_until(lambda: is_at_step(run, EVERY - 1), f"step {EVERY - 1}")
         it.kill()
         for pid in miner:
             os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ray), "the end of its Ray")
+    assert len(actors) == 3
+    wait_until(lambda: not any(Path(f"/proc/{p}").exists() for p in actors), "the actors' end")
     granted = run.queue_journal.read_bytes()
     assert main(["train", "--run", str(run.root)]) == 0
     assert f"to {STEPS} in" in capsys.readouterr().out

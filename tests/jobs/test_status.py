@@ -98,6 +98,13 @@ def test_a_run_goes_on_from_one_attempt_to_the_next_without_a_rate_of_the_pause(
         assert read_state(run).steps_per_s == pytest.approx(2.0)
 
 
+def test_a_resumed_run_stands_where_it_went_on_from(run: RunDir) -> None:
+    log_step(run, 70, time=1.0)
+    assert read_state(run).step == 71
+    EventLog(run.events, "trainer", attempt=2).write("start", step=50, resumed_step=50)
+    assert read_state(run).step == 50
+
+
 def test_one_run_is_shown_at_length_with_its_last_events(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
