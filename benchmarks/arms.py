@@ -97,8 +97,7 @@ def figures_of(run: RunDir, step: int, part: str) -> dict[str, float]:
 
 def cost_of(run: RunDir) -> dict[str, float]:
     """Return what a step of the run took, medians and means over its steps."""
-    events = read_events(run.events, "trainer")
-    steps = [event for event in last_attempt_by_step(events) if event["event"] == "step"]
+    steps = last_attempt_by_step(read_events(run.events, "trainer"), "step")
     return {
         "step_s": median(event["step_s"] for event in steps),
         "faces": mean(event["faces_per_s"] * event["step_s"] for event in steps),

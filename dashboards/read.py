@@ -193,14 +193,7 @@ def _state(driver: Events, silent_s: float) -> tuple[State, str]:
 
 
 def _steps(trainer: Events, clock: RunClock) -> Steps:
-    kept: list[dict[str, Any]] = []
-    for event in trainer:
-        if event["event"] == "start":
-            # Training went on from a checkpoint: the steps after it are taken anew.
-            kept = [step for step in kept if step["step"] < event["resumed_step"]]
-        elif event["event"] == "step":
-            kept.append(event)
-    events = last_attempt_by_step(kept)
+    events = last_attempt_by_step(trainer, "step")
 
     def column(name: str) -> Floats:
         values = (event.get(name) for event in events)

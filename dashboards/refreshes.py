@@ -54,7 +54,7 @@ def read_refreshes(
         clock: of the run.
         is_live: the run goes on, so that a refresh without an end is still at work.
     """
-    switches = last_attempt_by_step([dict(e) for e in queue if e["event"] == "switch"])
+    switches = last_attempt_by_step([dict(e) for e in queue], "switch")
     first_steps: dict[int | None, int] = {e["generation"]: e["first_step"] for e in switches}
     passed_over = {e["generation"]: e["reason"] for e in queue if e["event"] == "skipped"}
 

@@ -46,8 +46,8 @@ def training(facts: RunFacts) -> None:
     mined = [refresh for refresh in refreshes if refresh.seconds]
     no_step = "Waits for the first training step."
     no_refresh = "Waits for the first refresh: it begins when the checkpoint of step 0 is there."
-    if facts.settings.selection == "random":
-        no_refresh = "This run trains on random triplets: nothing is mined."
+    if facts.settings.selection != "mined":
+        no_refresh = "This run does not train on mined triplets: nothing is mined."
     left, right = st.columns(2)
     with left:
         _panel("Training loss", has_steps, no_step, lambda: panels.loss(steps, firsts, last))

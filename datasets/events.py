@@ -51,6 +51,7 @@ FIELDS: dict[str, str] = {
     "miner/faces": "faces embedded",
     "miner/new_identities": "identities mined that the run's first snapshot does not have",
     "miner/rows": "triplets in the generation",
+    "miner/rows_by_kind": "triplets by what they were when mined",
     "miner/anchors": "anchors mined",
     "miner/pairs": "ordered anchor-positive pairs looked at",
     "miner/semi_hard": "pairs with a negative in their band",

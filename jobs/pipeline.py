@@ -35,11 +35,14 @@ from jobs.report import RunReport, make_report
 from jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
 from jobs.watch import Watch, ingest_progress
 from miner.actors import MinerActor, QueueActor, QueueClient
+from miner.approximate import check_index
 from miner.refresh import RefreshPlan
+from miner.rewind import rewind
 from miner.serve import QueueSettings
 from trainer.batches import RandomTriplets
 from trainer.evaluate import evaluate
 from trainer.faces import FacesAt, RunFaces
+from trainer.initial_weights import check_initial_weights
 from trainer.job import TrainJob
 from trainer.pairs import verification_pairs
 from trainer.ray_train import WorkersLost, WorkFailed, fit
@@ -72,6 +75,10 @@ def run_pipeline(
     run = check_run(config, resume=resume, resume_from=resume_from)
     check_free(run)
     check_machine(config)
+    if config.trainer.selection == "mined":
+        check_index(config.miner, config.trainer.embedding_dim)
+    if not resume:
+        check_initial_weights(config.trainer)
     # Until the run is opened nothing of it is written.
     with cluster_and_faces(config, run) as faces:
         store = faces.open()  # the run's first snapshot, whatever is ingested from now on
@@ -141,8 +148,6 @@ def driving(
     """
     with WriterLock(run.driver_lock, timeout_s=_LOCK_TIMEOUT_S):
         if resume_from is not None:
-            from miner.rewind import rewind  # type: ignore[import-not-found, unused-ignore]
-
             rewind(run, resume_from)
         with attempt_of(config, faces, resume=resume) as attempt:
             yield attempt

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from datasets.events import last_attempt_by_step, read_events
@@ -14,10 +17,24 @@ from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest, read_table
 from jobs.config import RunConfig
 from jobs.runs_on_disk import snapshots_of
-from miner.staleness import longest_refresh_steps, num_failed_refreshes, staleness_bound
+from miner.journal import known_generations
+from miner.staleness import (
+    longest_refresh_steps,
+    num_failed_refreshes,
+    num_steps_past_limit,
+    staleness_bound,
+)
+from trainer.consumed import Consumed, by_generation
 from trainer.evaluate import Evaluation
 from trainer.faces import RunFaces
-from trainer.plots import d2_histograms_before_after, loss_curve, mining_histograms, roc, staleness
+from trainer.plots import (
+    d2_histograms_before_after,
+    loss_curve,
+    mining_histograms,
+    roc,
+    shares,
+    staleness,
+)
 from trainer.triplet_page import TripletPicture, triplet_page
 
 _PAGE_TRIPLETS = 10
@@ -39,6 +56,8 @@ class RunReport:
     failed_refreshes: int
     longest_refresh_steps: int
     """Most training steps that one refresh took."""
+    rows_by_kind: dict[str, int]
+    """Mined triplets of all generations by what they were when mined."""
     steps: int
     triplets_consumed: int
     repeats: int
@@ -46,6 +65,12 @@ class RunReport:
     max_staleness_steps: int
     staleness_bound_steps: int
     """What staleness stays below, from N, M and the prefetch of this run."""
+    max_staleness_limit_steps: int | None
+    """`refresh.max_staleness_steps`."""
+    steps_past_limit: int
+    """Steps that trained on rows older than that."""
+    consumed: list[Consumed]
+    """What became of each generation when it was trained on."""
     wait_share: float
     """Share of the training time spent waiting for batches."""
     before: Evaluation
@@ -59,14 +84,17 @@ def make_report(
     """Gather a finished run's figures from its events and draw its pictures."""
     trainer = read_events(run.events, "trainer")
     miner = read_events(run.events, "miner")
-    steps = last_attempt_by_step([event for event in trainer if event["event"] == "step"])
-    longest = longest_refresh_steps(trainer, miner)
+    queue = read_events(run.events, "queue")
+    steps = last_attempt_by_step(trainer, "step")
+    longest = longest_refresh_steps(trainer, miner, queue)
+    limit = config.refresh.max_staleness_steps
     bound = staleness_bound(
         config.trainer.checkpoint_every,
         longest,
         prefetch=config.trainer.prefetch,
         is_carried=config.refresh.carry_over > 0,
         is_blocking=config.refresh.mode == "blocking",
+        limit=limit if config.refresh.on_stale == "wait" else None,
     )
     spent = sum(event["step_s"] for event in steps)
     return RunReport(
@@ -75,14 +103,18 @@ def make_report(
         faces=faces.first.num_faces,
         rejects=faces.first.rejects,
         snapshots=snapshots_of(run),
-        refreshes=len(run.generation_numbers()),
+        refreshes=len(known_generations(run)),
         failed_refreshes=num_failed_refreshes(miner),
         longest_refresh_steps=longest,
         steps=len(steps),
-        triplets_consumed=len(steps) * config.trainer.batch,
+        rows_by_kind=_rows_by_kind(miner),
+        triplets_consumed=sum(event["num_triplets"] for event in steps),
         repeats=sum(event["repeats"] for event in steps),
         max_staleness_steps=max((e.get("staleness_steps", 0) for e in steps), default=0),
         staleness_bound_steps=bound,
+        max_staleness_limit_steps=limit,
+        steps_past_limit=num_steps_past_limit(trainer, queue, limit),
+        consumed=by_generation(steps),
         wait_share=sum(event["wait_s"] for event in steps) / spent if spent else 0.0,
         before=before,
         after=after,
@@ -102,9 +134,15 @@ def draw(
     """Draw a run's pictures into `pictures/`; return them by name."""
     folder = run.pictures
     at = [event["step"] for event in steps]
-    taken_over = [e["first_step"] for e in read_events(run.events, "queue") if "first_step" in e]
+    switches = last_attempt_by_step(read_events(run.events, "queue"), "switch")
+    taken_over = [event["first_step"] for event in switches]
     pictures = {"loss": folder / "loss.png"}
     loss_curve(at, [event["loss_d2"] for event in steps], taken_over, pictures["loss"])
+    if any(event["num_triplets"] for event in steps):
+        pictures["consumed"] = folder / "consumed.png"
+        names = ("in_band_share", "now_hard_share", "now_easy_share")
+        columns = [[event.get(name) for event in steps] for name in names]
+        shares(at, *columns, taken_over, pictures["consumed"])
     pictures["roc"] = folder / "roc.png"
     curves = {f"step {evaluation.step}": evaluation.roc for evaluation in (before, after)}
     roc(curves, pictures["roc"])
@@ -177,7 +215,13 @@ def report_table(report: RunReport) -> Table:
         "triplets consumed",
         f"{report.triplets_consumed} in {report.steps} steps, {report.repeats} of them repeats",
     )
+    if report.triplets_consumed:
+        table.add_row("when consumed", _shares(report.consumed))
     if report.refreshes:
+        kinds = ", ".join(
+            f"{kind.replace('_', '-')} {n}" for kind, n in report.rows_by_kind.items()
+        )
+        table.add_row("triplets mined", kinds or "none")
         table.add_row(
             "refreshes",
             f"{report.refreshes}, {report.failed_refreshes} failed; the longest took "
@@ -187,6 +231,9 @@ def report_table(report: RunReport) -> Table:
             "staleness",
             f"at most {report.max_staleness_steps} steps, bound {report.staleness_bound_steps}",
         )
+        if report.max_staleness_limit_steps is not None:
+            limit = f"{report.steps_past_limit} (limit {report.max_staleness_limit_steps})"
+            table.add_row("steps past the limit", limit)
     table.add_row("waiting for data", f"{100 * report.wait_share:.1f} % of the training time")
     table.add_section()
     table.add_row(
@@ -203,6 +250,64 @@ def report_table(report: RunReport) -> Table:
     for name, before, after in rows:
         table.add_row(name, f"{_figure(before)} before training, {_figure(after)} after")
     return table
+
+
+def generations_table(consumed: Sequence[Consumed]) -> Table:
+    """Return what became of each generation when it was trained on, a row each."""
+    table = Table(title="Generations, when consumed", title_justify="left")
+    for column in ("", "steps", "triplets", "repeats", "loss", "faces each", "age, steps"):
+        table.add_column(column, justify="right")
+    for column in ("semi-hard", "hard", "easy", "semi-hard at first"):
+        table.add_column(column, justify="right")
+    for one in consumed:
+        ages = f"{one.min_staleness_steps} to {one.max_staleness_steps}"
+        table.add_row(
+            "none" if one.generation is None else str(one.generation),
+            f"{one.first_step} to {one.last_step}",
+            str(one.num_triplets),
+            str(one.repeats),
+            f"{one.mean_loss_d2:.4f}",
+            "" if one.faces_per_triplet is None else f"{one.faces_per_triplet:.2f}",
+            "" if one.max_staleness_steps is None else ages,
+            *(_percent(s) for s in (one.overall.in_band, one.overall.now_hard)),
+            *(_percent(s) for s in (one.overall.now_easy, one.at_takeover.in_band)),
+        )
+    return table
+
+
+def print_report(report: RunReport, console: Console) -> None:
+    """Print the tables, and where the pictures are."""
+    if report.refreshes:
+        console.print(generations_table(report.consumed))
+    console.print(report_table(report))
+    for name, path in report.pictures.items():
+        console.print(f"{name:<10} {path}", soft_wrap=True, highlight=False)
+
+
+def _rows_by_kind(miner: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    kinds: Counter[str] = Counter()
+    for event in miner:
+        kinds.update(event.get("rows_by_kind", {}))
+    return {kind: count for kind, count in kinds.items() if count}
+
+
+def _shares(consumed: Sequence[Consumed]) -> str:
+    """Say what all consumed triplets were to the network that trained on them."""
+    total = sum(one.num_triplets for one in consumed)
+
+    def mean(name: str) -> str:
+        return _percent(
+            sum(getattr(one.overall, name) * one.num_triplets for one in consumed) / total
+        )
+
+    return (
+        f"{mean('in_band')} still semi-hard, {mean('now_hard')} hard, {mean('now_easy')} easy; "
+        f"{mean('active')} with a loss"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _figure(value: float | None) -> str:

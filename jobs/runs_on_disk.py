@@ -22,8 +22,15 @@ from jobs.config import RunConfig, load_run_config, to_tree
 _MAY_CHANGE = ("name", "runs", "faces", "photos", "cluster", "evaluation", "ingest")
 _MAY_CHANGE_IN = {
     "trainer": ("steps", "keep_checkpoints", "threads", "max_failures", "use_gpu"),
-    "refresh": ("max_failures", "lease_timeout_s", "rows_per_step"),
-    "miner": ("threads",),
+    "refresh": (
+        "max_failures",
+        "lease_timeout_s",
+        "rows_per_step",
+        "max_staleness_steps",
+        "on_stale",
+        "keep_generations",
+    ),
+    "miner": ("threads", "device"),
 }
 # Of trainer.schedule: their learning rate at a step does not depend on how many there are.
 _SCHEDULES_WITHOUT_END = ("constant", "milestones")
@@ -37,6 +44,7 @@ def absolute(config: RunConfig) -> RunConfig:
         faces=config.faces.resolve(),
         photos=None if config.photos is None else config.photos.resolve(),
         ingest=config.ingest.absolute(),
+        trainer=config.trainer.absolute(),
         cluster=replace(
             config.cluster,
             face_cache=config.cluster.face_cache and config.cluster.face_cache.resolve(),

@@ -39,6 +39,8 @@ class Watch:
         self._run, self._attempt, self._steps = run, attempt, steps
         self._check = check
         self._events = EventTail(run.events, "trainer")
+        self._miner = EventTail(run.events, "miner")
+        self._refreshes = 0
         self._ended = threading.Event()
         self._progress = Progress("train", total=steps, unit="steps")
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
@@ -73,11 +75,12 @@ class Watch:
         self._show()
 
     def _show(self) -> None:
+        self._refreshes += sum(event["event"] == "published" for event in self._miner.new())
         steps = [event for event in self._events.new() if event["event"] == "step"]
         if not steps or steps[-1]["attempt"] != self._attempt:
             return
         last = steps[-1]
-        refreshes = len(self._run.generation_numbers())
+        refreshes = self._refreshes
         shown: dict[str, Any] = {"loss": last["loss_d2"]}
         shown["still_semi-hard"] = f"{100 * last['in_band_share']:.1f} %"
         if "staleness_steps" in last:

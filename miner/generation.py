@@ -122,6 +122,7 @@ def make_generation(
         faces=stats["num_embedded"],
         new_identities=_num_new_identities(store, faces, plan),
         rows=rows,
+        rows_by_kind=stats["rows_by_kind"],
         anchors=stats["num_anchors"],
         refresh_s=watch.total_s,
         **(found | watch.seconds),

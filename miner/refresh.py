@@ -23,7 +23,7 @@ from datasets.fence import FencedLock, LockLost
 from datasets.publish import sweep_staging
 from datasets.run_dir import RunDir
 from datasets.split import Split
-from datasets.triplets import read_generation_manifest
+from datasets.triplets import CorruptGeneration, read_generation_manifest
 from miner.config import MinerConfig
 from miner.journal import next_generation_number
 from miner.recipe import Recipe, asked_of, resolve_device, snapshot_digest
@@ -246,7 +246,10 @@ class Refresher:
     def _mined_at_step(self) -> int | None:
         """Return the newest checkpoint step that was mined; None before the first."""
         for number in set(self._run.generation_numbers()) - self._mined_at.keys():
-            manifest = read_generation_manifest(self._run.generation(number))
+            try:
+                manifest = read_generation_manifest(self._run.generation(number))
+            except (FileNotFoundError, CorruptGeneration):
+                continue  # deleted meanwhile, or damaged: the queue records it
             self._mined_at[number] = int(manifest["mined_at_step"])
         return max(self._mined_at.values(), default=None)
 

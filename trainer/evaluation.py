@@ -128,7 +128,7 @@ def _draw_losses(run: RunDir, step: int, path: Path) -> bool:
     """Draw the losses of the steps that made the checkpoint; false where none was logged."""
     # Steps count from 0: the checkpoint of step 60 is made of steps 0 to 59.
     logged = read_events(run.events, "trainer")
-    steps = last_attempt_by_step([event for event in logged if event["event"] == "step"])
+    steps = last_attempt_by_step(logged, "step")
     until = [event for event in steps if event["step"] < step and event["loss_d2"] is not None]
     if not until:
         return False

@@ -22,6 +22,7 @@ from trainer.figure import (
     GREY,
     INK,
     ORANGE,
+    PALE,
     PURPLE,
     new_axes,
     new_figure,
@@ -161,6 +162,38 @@ def loss_curve(steps: Counts, losses: Gappy, refresh_steps: Counts, path: Path) 
     publish_figure(figure, path)
 
 
+def shares(
+    steps: Counts, in_band: Gappy, hard: Gappy, easy: Gappy, refresh_steps: Counts, path: Path
+) -> None:
+    """Draw what the consumed triplets were to the network that trained on them.
+
+    Args:
+        steps: (S,) integers, ascending.
+        in_band, hard, easy: (S,) shares that add up to 1; None or NaN where a step had no triplet.
+        refresh_steps: first step served from each generation.
+        path: the PNG to publish.
+
+    Raises:
+        ValueError: the lengths differ or no step had a triplet.
+    """
+    columns = [_even("the shares", steps, share)[1] for share in (in_band, hard, easy)]
+    x, _ = _even("the shares", steps, in_band)
+    known = np.isfinite(np.stack(columns)).all(axis=0)
+    if not known.any():
+        raise ValueError("no step had a triplet, so there are no shares to draw")
+    window = max(5, int(known.sum()) // 40)
+    smooth = [_running_mean(column[known], window) for column in columns]
+    figure = new_figure(6.4, 3.8)
+    axes = new_axes(figure, "Consumed triplets, when consumed", "step", "share")
+    means = [100 * column[known].mean() for column in columns]
+    words = ("still semi-hard", "hard by then", "easy by then")
+    labels = [f"{word} ({mean:.0f} %)" for word, mean in zip(words, means, strict=True)]
+    axes.stackplot(x[known], *smooth, colors=(GREEN, ORANGE, PALE), labels=labels, linewidth=0)
+    _mark_refreshes(axes, refresh_steps, color=INK)
+    axes.set(xlim=_limits(x), ylim=(0, 1))
+    publish_figure(figure, path)
+
+
 def staleness(steps: Counts, staleness_steps: Gappy, bound: float, path: Path) -> None:
     """Draw the age of the consumed triplets, in steps, under its bound.
 
@@ -254,14 +287,14 @@ def _stairs(
     return float(shares.max())
 
 
-def _mark_refreshes(axes: Axes, refresh_steps: Counts) -> None:
+def _mark_refreshes(axes: Axes, refresh_steps: Counts, *, color: str = ORANGE) -> None:
     if len(refresh_steps):
         axes.vlines(
             refresh_steps,
             0,
             0.06,
             transform=axes.get_xaxis_transform(),
-            color=ORANGE,
+            color=color,
             linewidth=1.6,
             clip_on=False,
             label="new triplets take over",

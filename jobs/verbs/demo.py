@@ -41,7 +41,7 @@ def run(flags: Sequence[str]) -> int:
     from datasets.progress import Progress
     from datasets.synthetic import write_bad_photos, write_photos
     from jobs.pipeline import run_pipeline
-    from jobs.report import report_table
+    from jobs.report import print_report
 
     began = time.monotonic()
     root = (args.runs / f"demo-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
@@ -69,9 +69,7 @@ def run(flags: Sequence[str]) -> int:
         trainer=replace(config.trainer, steps=args.steps or config.trainer.steps),
     )
     report = run_pipeline(config)
-    console.print(report_table(report))
-    for name, path in report.pictures.items():
-        console.print(f"{name:<10} {path}", soft_wrap=True, highlight=False)
+    print_report(report, console)
     console.print(
         f"{time.monotonic() - began:.0f} s in all; watch it again with: "
         f"facequarry dashboard --runs {args.runs} --run {root.name}",

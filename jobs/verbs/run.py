@@ -32,13 +32,10 @@ def run(flags: Sequence[str]) -> int:
     command = parse_run(flags)
     # Imported late: torch and ray take seconds that `--help` and a wrong flag need not wait for.
     from jobs.pipeline import run_pipeline
-    from jobs.report import report_table
+    from jobs.report import print_report
 
     report = run_pipeline(command.config, resume=command.resume, resume_from=command.resume_from)
-    console = Console()
-    console.print(report_table(report))
-    for name, path in report.pictures.items():
-        console.print(f"{name:<10} {path}", soft_wrap=True, highlight=False)
+    print_report(report, Console())
     return 0
 
 

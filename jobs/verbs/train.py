@@ -59,7 +59,7 @@ def trained_table(where: RunDir) -> Table:
     attempt = last_attempt(where)
     trainer = [e for e in read_events(where.events, "trainer") if e["attempt"] == attempt]
     miner = [e for e in read_events(where.events, "miner") if e["attempt"] == attempt]
-    steps = last_attempt_by_step([event for event in trainer if event["event"] == "step"])
+    steps = last_attempt_by_step(trainer, "step")
     spent = sum(event["step_s"] for event in steps)
     table = Table(title=f"Run {where.root.name}", show_header=False, title_justify="left")
     table.add_column(style="bold")
