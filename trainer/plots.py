@@ -162,33 +162,32 @@ def loss_curve(steps: Counts, losses: Gappy, refresh_steps: Counts, path: Path) 
     publish_figure(figure, path)
 
 
-def shares(
-    steps: Counts, in_band: Gappy, hard: Gappy, easy: Gappy, refresh_steps: Counts, path: Path
-) -> None:
+def shares(steps: Counts, kinds: Mapping[str, Gappy], refresh_steps: Counts, path: Path) -> None:
     """Draw what the consumed triplets were to the network that trained on them.
 
     Args:
         steps: (S,) integers, ascending.
-        in_band, hard, easy: (S,) shares that add up to 1; None or NaN where a step had no triplet.
+        kinds: (S,) shares by label, at most three, that add up to 1; None or NaN where a step had
+            no triplet.
         refresh_steps: first step served from each generation.
         path: the PNG to publish.
 
     Raises:
         ValueError: the lengths differ or no step had a triplet.
     """
-    columns = [_even("the shares", steps, share)[1] for share in (in_band, hard, easy)]
-    x, _ = _even("the shares", steps, in_band)
-    known = np.isfinite(np.stack(columns)).all(axis=0)
+    drawn = {
+        label: _even(f"the share of {label!r}", steps, share) for label, share in kinds.items()
+    }
+    known = np.isfinite(np.stack([share for _, share in drawn.values()])).all(axis=0)
     if not known.any():
         raise ValueError("no step had a triplet, so there are no shares to draw")
-    window = max(5, int(known.sum()) // 40)
-    smooth = [_running_mean(column[known], window) for column in columns]
+    x = np.asarray(steps, dtype=float)[known]
+    window = max(5, len(x) // 40)
+    smooth = [_running_mean(share[known], window) for _, share in drawn.values()]
+    labels = [f"{label} ({100 * y[known].mean():.0f} %)" for label, (_, y) in drawn.items()]
     figure = new_figure(6.4, 3.8)
     axes = new_axes(figure, "Consumed triplets, when consumed", "step", "share")
-    means = [100 * column[known].mean() for column in columns]
-    words = ("still semi-hard", "hard by then", "easy by then")
-    labels = [f"{word} ({mean:.0f} %)" for word, mean in zip(words, means, strict=True)]
-    axes.stackplot(x[known], *smooth, colors=(GREEN, ORANGE, PALE), labels=labels, linewidth=0)
+    axes.stackplot(x, *smooth, colors=(GREEN, ORANGE, PALE), labels=labels, linewidth=0)
     _mark_refreshes(axes, refresh_steps, color=INK)
     axes.set(xlim=_limits(x), ylim=(0, 1))
     publish_figure(figure, path)

@@ -41,7 +41,7 @@ def run(flags: Sequence[str]) -> int:
     from datasets.progress import Progress
     from datasets.synthetic import write_bad_photos, write_photos
     from jobs.pipeline import run_pipeline
-    from jobs.report import print_report
+    from jobs.report_table import print_report
 
     began = time.monotonic()
     root = (args.runs / f"demo-{time.strftime('%Y%m%d-%H%M%S')}").resolve()

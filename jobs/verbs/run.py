@@ -32,7 +32,7 @@ def run(flags: Sequence[str]) -> int:
     command = parse_run(flags)
     # Imported late: torch and ray take seconds that `--help` and a wrong flag need not wait for.
     from jobs.pipeline import run_pipeline
-    from jobs.report import print_report
+    from jobs.report_table import print_report
 
     report = run_pipeline(command.config, resume=command.resume, resume_from=command.resume_from)
     print_report(report, Console())
