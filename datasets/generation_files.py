@@ -1,6 +1,6 @@
 """The files of one generation: write them, find damaged ones, name what differs between two.
 
-`datasets.triplets` publishes and reads generations; this is the side that makes and compares them.
+`datasets.triplets` reads generations; this is the side that makes and compares them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.publish import MANIFEST, SCHEMA_VERSION, dump_json, sha256_file
-from datasets.triplets import PART_ROWS, SUSPECTS_FILE, TRIPLETS
+from datasets.triplets import SUSPECTS_FILE, TRIPLETS
 
+PART_ROWS = 1 << 20
 TIMING = "timing"
 """The one section of the manifest that a replay does not repeat."""
 

@@ -20,12 +20,9 @@ import pyarrow.parquet as pq
 
 from datasets.publish import (
     MANIFEST,
-    SCHEMA_VERSION,
     NewerSchema,
-    dump_json,
     read_manifest,
     sha256_file,
-    staged_folder,
 )
 from datasets.run_dir import RunDir
 
@@ -39,7 +36,6 @@ TRIPLETS = pa.schema(
         ("kind", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
-PART_ROWS = 1 << 20
 SUSPECTS_FILE = "suspects.parquet"
 _MANIFEST_COUNTS = ("generation", "mined_at_step", "rows", "snapshot")
 
@@ -138,7 +134,7 @@ class Generation:
         mined_at_step: step of the checkpoint whose embeddings were mined.
         snapshot: the snapshot of faces that was mined; its rows are face_index values of it.
         anchors, positives, negatives: (T,) int64 face_index, in lease order.
-        manifest: what `publish_generation` wrote.
+        manifest: what `datasets.generation_files` wrote.
     """
 
     number: int
@@ -148,55 +144,6 @@ class Generation:
     positives: IntArray
     negatives: IntArray
     manifest: Mapping[str, Any]
-
-
-def publish_generation(
-    folder: Path,
-    table: pa.Table,
-    suspects: pa.Table,
-    *,
-    number: int,
-    mined_at_step: int,
-    facts: Mapping[str, object],
-    timing: Mapping[str, float],
-    part_rows: int = PART_ROWS,
-) -> None:
-    """Publish a generation: parts cut by row count, the suspects, then the manifest.
-
-    Args:
-        folder: `RunDir.generation(number)`; must not exist.
-        table: rows with the columns of `TRIPLETS`, in lease order.
-        suspects: pairs kept out of training, for a person to clean.
-        number: the generation's number in the run.
-        mined_at_step: step of the checkpoint that was mined.
-        facts: everything that determines the bytes: weight sha256, `snapshot` (of the faces, never
-            left out), plan, statistics.
-        timing: seconds by stage; the one part of the manifest that a replay does not repeat.
-        part_rows: rows a part holds.
-
-    Raises:
-        AlreadyPublished: the number is taken; someone else mined it first.
-    """
-    table = table.select(TRIPLETS.names).cast(TRIPLETS)
-    with staged_folder(folder) as staging:
-        parts = []
-        for index, start in enumerate(range(0, max(table.num_rows, 1), part_rows)):
-            part = staging / f"part-{index:05d}.parquet"
-            rows = table.slice(start, part_rows)
-            pq.write_table(rows, part, compression="zstd")
-            parts.append({"file": part.name, "rows": rows.num_rows, "sha256": sha256_file(part)})
-        pq.write_table(suspects, staging / SUSPECTS_FILE, compression="zstd")
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "generation": number,
-            "mined_at_step": mined_at_step,
-            "rows": table.num_rows,
-            "parts": parts,
-            "suspects": suspects.num_rows,
-            **facts,
-            "timing": dict(timing),
-        }
-        (staging / MANIFEST).write_text(dump_json(manifest), encoding="utf-8")
 
 
 def read_generation_manifest(folder: Path) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from datasets.publish import write_json
 from datasets.run_dir import METRICS, RunDir
 from datasets.shard import ShardTask, write_shard
 from datasets.snapshots import publish_snapshot
-from datasets.triplets import publish_generation
 from miner import MinerConfig, mine
 from miner.stats import MiningStats
+from tests.datasets.generations import publish_generation
 
 IDENTITIES, PHOTOS, SHARDS = 10, 8, 2
 FACES = IDENTITIES * PHOTOS

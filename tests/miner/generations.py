@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from datasets.publish import write_json
 from datasets.run_dir import RunDir
-from datasets.triplets import TRIPLETS, publish_generation
+from datasets.triplets import TRIPLETS
+from tests.datasets.generations import publish_generation
 
 
 def publish(

@@ -10,7 +10,8 @@ import pyarrow as pa
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.snapshots import newest_snapshot_number
-from datasets.triplets import TRIPLETS, Lease, RowRange, TripletSource, publish_generation
+from datasets.triplets import TRIPLETS, Lease, RowRange, TripletSource
+from tests.datasets.generations import publish_generation
 from tests.datasets.photos import publish_plainly, write_tree
 from trainer.batches import RandomTriplets
 from trainer.config import TrainerConfig

@@ -1,0 +1,17 @@
+"""Publish a generation as mining does, without mining."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from datasets.generation_files import write_generation
+from datasets.publish import staged_folder
+
+
+def publish_generation(folder: Path, table: pa.Table, suspects: pa.Table, **told: Any) -> None:
+    """Publish under `folder`; `told` is what `write_generation` takes besides."""
+    with staged_folder(folder) as staging:
+        write_generation(staging, table, suspects, **told)
