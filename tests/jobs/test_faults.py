@@ -200,19 +200,26 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
     write_json(config.runs / "driver.json", to_tree(alone))
     command = [sys.executable, "-m", "jobs", "run", "--config", str(config.runs / "driver.json")]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
-        wait_until(lambda: events(run, "trainer", "start"), "the start of the training")
-        miner = ray_actors("MinerActor", below=it.pid)
-        actors = [*miner, *ray_actors("TrainWorker", below=it.pid)]
-        actors += ray_actors("QueueActor", below=it.pid)
+        actors: dict[str, list[int]] = {}
+
+        def find_actors() -> bool:
+            names = ("MinerActor", "QueueActor", "TrainWorker")
+            actors.update((name, ray_actors(name, below=it.pid)) for name in names)
+            return all(actors.values())
+
+        # Looked for before the training begins: it takes seconds to import, and none to train.
+        wait_until(find_actors, "the actors of the driver", every_s=0.2)
         wait_until(lambda: events(run, "miner", "published"), "the first generation")
-        for pid in miner:  # without a miner training goes to the next checkpoint and waits there
+        for pid in actors[
+            "MinerActor"
+        ]:  # without a miner training goes to the next checkpoint and waits there
             os.kill(pid, signal.SIGSTOP)
         wait_until(lambda: is_at_step(run, EVERY - 1), f"step {EVERY - 1}")
         it.kill()
-        for pid in miner:
+        for pid in actors["MinerActor"]:
             os.kill(pid, signal.SIGCONT)
-    assert len(actors) == 3
-    wait_until(lambda: not any(Path(f"/proc/{p}").exists() for p in actors), "the actors' end")
+    pids = [pid for found in actors.values() for pid in found]
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the actors' end")
     granted = run.queue_journal.read_bytes()
     assert main(["train", "--run", str(run.root)]) == 0
     assert f"to {STEPS} in" in capsys.readouterr().out
@@ -225,25 +232,31 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
 
 
 @pytest.fixture(scope="module")
-def exploding(config: RunConfig) -> RunConfig:
-    """A run whose loss is no number after the first step, however often it is tried."""
+def exploding(config: RunConfig) -> tuple[RunConfig, RunFailed]:
+    """A run whose loss is no number after the first step, and how it ended."""
     trainer = replace(config.trainer, learning_rate=1e30, selection="random")
-    return replace(config, name="exploding", trainer=trainer, refresh=RefreshConfig())
+    config = replace(config, name="exploding", trainer=trainer, refresh=RefreshConfig())
+    with pytest.raises(RunFailed) as caught:
+        train(config)
+    return config, caught.value
 
 
-def test_what_the_work_raises_is_not_tried_again(exploding: RunConfig) -> None:
-    with pytest.raises(RunFailed, match="start a new run with a lower trainer.learning-rate"):
-        train(exploding)
-    run = RunDir(exploding.runs / exploding.name)
+def test_what_the_work_raises_is_not_tried_again(exploding: tuple[RunConfig, RunFailed]) -> None:
+    config, ending = exploding
+    assert "start a new run with a lower trainer.learning-rate" in str(ending)
+    run = RunDir(config.runs / config.name)
     assert len(events(run, "trainer", "start")) == 1
     assert not events(run, "driver", "restart")
     assert run.checkpoint_steps() == [0]
 
 
-def test_a_checkpoint_of_another_backbone_ends_as_bad_input(exploding: RunConfig) -> None:
-    wide = replace(exploding, name="wide", trainer=replace(exploding.trainer, embedding_dim=16))
-    run, narrow = (RunDir(wide.runs / each.name) for each in (wide, exploding))
-    shutil.copytree(narrow.root, run.root)
+def test_a_checkpoint_of_another_backbone_ends_as_bad_input(
+    exploding: tuple[RunConfig, RunFailed],
+) -> None:
+    config, _ = exploding
+    wide = replace(config, name="wide", trainer=replace(config.trainer, embedding_dim=16))
+    run = RunDir(wide.runs / wide.name)
+    shutil.copytree(config.runs / config.name, run.root)
     write_json(run.config, to_tree(wide), replace=True)
     with pytest.raises(BadRun, match="does not fit the configured backbone") as caught:
         train(wide, resume=True)
