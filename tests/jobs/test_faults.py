@@ -12,7 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,12 +119,25 @@ def check_nothing_lost_nothing_doubled(run: RunDir, undisturbed: RunDir) -> None
     assert weights == expected
 
 
+def hold_training_at(run: RunDir, step: int) -> Callable[[], None]:
+    """Let the refresh that training waits for at a checkpoint fail until the result is called.
+
+    In its generation's place lies a folder that is none, so nothing can be published there.
+    """
+    obstacle = run.generation(step // EVERY)
+    obstacle.mkdir(parents=True)
+    (obstacle / "in the way").touch()
+    return lambda: shutil.rmtree(obstacle)
+
+
 def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
     config: RunConfig, undisturbed: RunDir
 ) -> None:
     config = replace(config, name="worker")
     run = RunDir(config.runs / config.name)
-    with actor_killed_when(lambda: is_at_step(run, EVERY + 1), "TrainWorker") as killed:
+    let_go = hold_training_at(run, 2 * EVERY)
+    at_step = partial(is_at_step, run, EVERY + 1)
+    with actor_killed_when(at_step, "TrainWorker", then=let_go) as killed:
         train(config)
     assert killed
     check_nothing_lost_nothing_doubled(run, undisturbed)
@@ -140,7 +155,9 @@ def test_one_killed_rank_of_two_brings_both_back(config: RunConfig) -> None:
         cluster=replace(config.cluster, trainer_cpus=0.5),
     )
     run = RunDir(config.runs / config.name)
-    with actor_killed_when(lambda: is_at_step(run, EVERY + 1), "TrainWorker") as killed:
+    let_go = hold_training_at(run, 2 * EVERY)
+    at_step = partial(is_at_step, run, EVERY + 1)
+    with actor_killed_when(at_step, "TrainWorker", then=let_go) as killed:
         train(config)
     assert killed
     consumed = last_attempt_by_step(events(run, "trainer", "step"))
@@ -199,34 +216,22 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
     alone = replace(config, cluster=ClusterConfig(num_cpus=2, object_store_gib=0.1))
     write_json(config.runs / "driver.json", to_tree(alone))
     command = [sys.executable, "-m", "jobs", "run", "--config", str(config.runs / "driver.json")]
+    let_go = hold_training_at(run, EVERY)
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
-        actors: dict[str, list[int]] = {}
-
-        def find_actors() -> bool:
-            names = ("MinerActor", "QueueActor", "TrainWorker")
-            actors.update((name, ray_actors(name, below=it.pid)) for name in names)
-            return all(actors.values())
-
-        # Looked for before the training begins: it takes seconds to import, and none to train.
-        wait_until(find_actors, "the actors of the driver", every_s=0.2)
-        wait_until(lambda: events(run, "miner", "published"), "the first generation")
-        for pid in actors[
-            "MinerActor"
-        ]:  # without a miner training goes to the next checkpoint and waits there
-            os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: is_at_step(run, EVERY - 1), f"step {EVERY - 1}")
+        wait_until(lambda: events(run, "miner", "failed"), "the refresh that cannot be published")
+        names = ("MinerActor", "QueueActor", "TrainWorker")
+        actors = [pid for name in names for pid in ray_actors(name, below=it.pid)]
         it.kill()
-        for pid in actors["MinerActor"]:
-            os.kill(pid, signal.SIGCONT)
-    pids = [pid for found in actors.values() for pid in found]
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the actors' end")
+    assert len(actors) == 3
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in actors), "the actors' end")
+    let_go()
     granted = run.queue_journal.read_bytes()
     assert main(["train", "--run", str(run.root)]) == 0
     assert f"to {STEPS} in" in capsys.readouterr().out
     check_nothing_lost_nothing_doubled(run, undisturbed)
     assert run.queue_journal.read_bytes().startswith(granted)
     resumed = events(run, "trainer", "start")[-1]["resumed_step"]
-    assert resumed in (EVERY, 2 * EVERY)
+    assert resumed == EVERY
     ends = [event["attempt"] for event in events(run, "driver", "end")]
     assert ends == [2]  # nobody was left to log the end of the first
 
