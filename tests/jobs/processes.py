@@ -52,10 +52,12 @@ def wait_until(
 
 
 @contextlib.contextmanager
-def actor_killed_when(holds: Callable[[], object], name: str) -> Iterator[list[int]]:
+def actor_killed_when(
+    holds: Callable[[], object], name: str, *, then: Callable[[], object] = lambda: None
+) -> Iterator[list[int]]:
     """Kill -9 one Ray actor of a name that starts in the block, once `holds` does.
 
-    Yields a list that the killed pid is put into.
+    Yields a list that the killed pid is put into. `then` is called when it was killed.
     """
     of_before = set(ray_actors(name, below=os.getpid()))  # those of the last run, still dying
     found: list[int] = []
@@ -71,6 +73,7 @@ def actor_killed_when(holds: Callable[[], object], name: str) -> Iterator[list[i
         wait_until(holds, f"the moment to kill {name}")
         os.kill(found[0], signal.SIGKILL)
         killed.append(found[0])
+        then()
 
     with ThreadPoolExecutor(1) as pool:
         killing = pool.submit(kill)

@@ -12,7 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,12 +120,25 @@ def check_nothing_lost_nothing_doubled(run: RunDir, undisturbed: RunDir) -> None
     assert weights == expected
 
 
+def hold_training_at(run: RunDir, step: int) -> Callable[[], None]:
+    """Let the refresh that training waits for at a checkpoint fail until the result is called.
+
+    In its generation's place lies a folder that is none, so nothing can be published there.
+    """
+    obstacle = run.generation(step // EVERY)
+    obstacle.mkdir(parents=True)
+    (obstacle / "in the way").touch()
+    return lambda: shutil.rmtree(obstacle)
+
+
 def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
     config: RunConfig, undisturbed: RunDir
 ) -> None:
     config = replace(config, name="worker")
     run = RunDir(config.runs / config.name)
-    with actor_killed_when(lambda: is_at_step(run, EVERY + 1), "TrainWorker") as killed:
+    let_go = hold_training_at(run, 2 * EVERY)
+    at_step = partial(is_at_step, run, EVERY + 1)
+    with actor_killed_when(at_step, "TrainWorker", then=let_go) as killed:
         train(config)
     assert killed
     check_nothing_lost_nothing_doubled(run, undisturbed)
@@ -141,7 +156,9 @@ def test_one_killed_rank_of_two_brings_both_back(config: RunConfig) -> None:
         cluster=replace(config.cluster, trainer_cpus=0.5),
     )
     run = RunDir(config.runs / config.name)
-    with actor_killed_when(lambda: is_at_step(run, EVERY + 1), "TrainWorker") as killed:
+    let_go = hold_training_at(run, 2 * EVERY)
+    at_step = partial(is_at_step, run, EVERY + 1)
+    with actor_killed_when(at_step, "TrainWorker", then=let_go) as killed:
         train(config)
     assert killed
     consumed = last_attempt_by_step(events(run, "trainer", "step"))
@@ -200,51 +217,52 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
     alone = replace(config, cluster=ClusterConfig(num_cpus=2, object_store_gib=0.1))
     write_json(config.runs / "driver.json", to_tree(alone))
     command = [sys.executable, "-m", "jobs", "run", "--config", str(config.runs / "driver.json")]
+    let_go = hold_training_at(run, EVERY)
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
-        wait_until(lambda: events(run, "trainer", "start"), "the start of the training")
-        miner = ray_actors("MinerActor", below=it.pid)
-        actors = [*miner, *ray_actors("TrainWorker", below=it.pid)]
-        actors += ray_actors("QueueActor", below=it.pid)
-        wait_until(lambda: events(run, "miner", "published"), "the first generation")
-        for pid in miner:  # without a miner training goes to the next checkpoint and waits there
-            os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: is_at_step(run, EVERY - 1), f"step {EVERY - 1}")
+        wait_until(lambda: events(run, "miner", "failed"), "the refresh that cannot be published")
+        names = ("MinerActor", "QueueActor", "TrainWorker")
+        actors = [pid for name in names for pid in ray_actors(name, below=it.pid)]
         it.kill()
-        for pid in miner:
-            os.kill(pid, signal.SIGCONT)
     assert len(actors) == 3
-    wait_until(lambda: not any(Path(f"/proc/{p}").exists() for p in actors), "the actors' end")
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in actors), "the actors' end")
+    let_go()
     granted = run.queue_journal.read_bytes()
     assert main(["train", "--run", str(run.root)]) == 0
     assert f"to {STEPS} in" in capsys.readouterr().out
     check_nothing_lost_nothing_doubled(run, undisturbed)
     assert run.queue_journal.read_bytes().startswith(granted)
     resumed = events(run, "trainer", "start")[-1]["resumed_step"]
-    assert resumed in (EVERY, 2 * EVERY)
+    assert resumed == EVERY
     ends = [event["attempt"] for event in events(run, "driver", "end")]
     assert ends == [2]  # nobody was left to log the end of the first
 
 
 @pytest.fixture(scope="module")
-def exploding(config: RunConfig) -> RunConfig:
-    """A run whose loss is no number after the first step, however often it is tried."""
+def exploding(config: RunConfig) -> tuple[RunConfig, RunFailed]:
+    """A run whose loss is no number after the first step, and how it ended."""
     trainer = replace(config.trainer, learning_rate=1e30, selection="random")
-    return replace(config, name="exploding", trainer=trainer, refresh=RefreshConfig())
+    config = replace(config, name="exploding", trainer=trainer, refresh=RefreshConfig())
+    with pytest.raises(RunFailed) as caught:
+        train(config)
+    return config, caught.value
 
 
-def test_what_the_work_raises_is_not_tried_again(exploding: RunConfig) -> None:
-    with pytest.raises(RunFailed, match="start a new run with a lower trainer.learning-rate"):
-        train(exploding)
-    run = RunDir(exploding.runs / exploding.name)
+def test_what_the_work_raises_is_not_tried_again(exploding: tuple[RunConfig, RunFailed]) -> None:
+    config, ending = exploding
+    assert "start a new run with a lower trainer.learning-rate" in str(ending)
+    run = RunDir(config.runs / config.name)
     assert len(events(run, "trainer", "start")) == 1
     assert not events(run, "driver", "restart")
     assert run.checkpoint_steps() == [0]
 
 
-def test_a_checkpoint_of_another_backbone_ends_as_bad_input(exploding: RunConfig) -> None:
-    wide = replace(exploding, name="wide", trainer=replace(exploding.trainer, embedding_dim=16))
-    run, narrow = (RunDir(wide.runs / each.name) for each in (wide, exploding))
-    shutil.copytree(narrow.root, run.root)
+def test_a_checkpoint_of_another_backbone_ends_as_bad_input(
+    exploding: tuple[RunConfig, RunFailed],
+) -> None:
+    config, _ = exploding
+    wide = replace(config, name="wide", trainer=replace(config.trainer, embedding_dim=16))
+    run = RunDir(wide.runs / wide.name)
+    shutil.copytree(config.runs / config.name, run.root)
     write_json(run.config, to_tree(wide), replace=True)
     with pytest.raises(BadRun, match="does not fit the configured backbone") as caught:
         train(wide, resume=True)
