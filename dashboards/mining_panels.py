@@ -83,14 +83,20 @@ def timeline_height(refreshes: Sequence[Refresh]) -> int:
 
 
 def cost(refreshes: Sequence[Refresh]) -> go.Figure:
-    """Draw how long each published refresh took to embed, mine and publish."""
+    """Draw how long each published refresh took, by stage."""
     published = [refresh for refresh in refreshes if refresh.seconds]
     figure = new_figure("generation", "seconds")
-    for stage, color in (("embed", BLUE), ("mine", ORANGE), ("publish", PURPLE)):
+    # The small ones share a colour: only that they stay small matters.
+    for name, stages, color in (
+        ("embed", ("embed",), BLUE),
+        ("mine", ("mine",), ORANGE),
+        ("publish", ("publish",), PURPLE),
+        ("load, open, pack", ("load", "open", "pack"), GREY),
+    ):
         figure.add_bar(
             x=[refresh.generation for refresh in published],
-            y=[refresh.seconds.get(stage, 0.0) for refresh in published],
-            name=stage,
+            y=[sum(refresh.seconds.get(s, 0.0) for s in stages) for refresh in published],
+            name=name,
             marker={"color": color, "line": {"width": 0}},
             hovertemplate="%{y:.2f} s",
         )

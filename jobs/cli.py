@@ -100,7 +100,7 @@ def is_bad_input(error: Exception) -> bool:
 def is_expected_failure(error: Exception) -> bool:
     """Say whether an error's sentence is enough: a failure we name, in place of a bug."""
     # By name, so that this module imports nothing heavy before a verb is chosen.
-    named = ("ActorsDied", "RunFailed", "LockHeld", "MiningFailed", "JobFailed")
+    named = ("ActorsDied", "RunFailed", "LockHeld", "LockLost", "MiningFailed", "JobFailed")
     return isinstance(error, OSError) or type(error).__name__ in named
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from datasets.publish import read_manifest
 from datasets.run_dir import RunDir
 from jobs.config import RunConfig, parse
 
@@ -43,8 +42,6 @@ def run(flags: Sequence[str]) -> int:
     from jobs.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
-    if where.config.is_file():
-        read_manifest(where.config)  # a newer schema is refused before its settings are read
     config = read_run(where)
     if number is None:
         return _mine(where, config, args.step)

@@ -13,6 +13,7 @@ import pytest
 
 from datasets.config import IngestConfig
 from datasets.events import last_attempt_by_step, read_events
+from datasets.fence import FencedLock
 from datasets.lock import LockHeld, WriterLock
 from datasets.run_dir import RunDir
 from datasets.split import Split
@@ -145,7 +146,7 @@ def blocking(config: RunConfig, report: RunReport) -> RunReport:
     people = [name for name in map("late{}".format, range(9)) if config.split.of(name) == "train"]
     photos = write_tree(config.runs.parent / "late", dict.fromkeys(people, 4))
     no_miner = contextlib.ExitStack()
-    no_miner.enter_context(WriterLock(run.miner_lock))
+    no_miner.enter_context(FencedLock(run.miner_lock))
 
     def ingest_more() -> None:
         deadline, pause = time.monotonic() + 120, threading.Event()
@@ -218,7 +219,7 @@ def test_while_another_refresh_holds_the_lock_there_is_nothing_to_do(
 ) -> None:
     run = RunDir(report.root)
     before = run.generation_numbers()
-    with WriterLock(run.miner_lock):
+    with FencedLock(run.miner_lock):
         assert main(["mine", "--run", str(report.root)]) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert run.generation_numbers() == before
