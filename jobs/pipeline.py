@@ -307,4 +307,5 @@ def refresh_plan(config: RunConfig) -> RefreshPlan:
         rows_needed=int(needed),
         seed=config.seed,
         snapshots=config.refresh.snapshots,
+        augmentation=config.trainer.augmentation if config.refresh.augmented else None,
     )

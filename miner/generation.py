@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ from miner.pack import pack
 from miner.recipe import Recipe
 from miner.refresh import RefreshPlan
 from miner.stats import why_no_rows
+from trainer.augment import augment, generation_seed
 from trainer.checkpoint import load_model
 from trainer.embed import embed
 from trainer.faces import RunFaces
@@ -160,7 +162,9 @@ def mine_into(
     device = recipe.config.device
     # A GPU library may otherwise choose another algorithm each time, and other roundings with it.
     with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-        embeddings = embed(model.to(device), store, face_indices, device=device)
+        embeddings = embed(
+            model.to(device), store, face_indices, device=device, change=changes(recipe)
+        )
     watch.lap("embed")
     mined = mine(
         embeddings, identities, config=recipe.config, seed=recipe.seed, row_ids=face_indices
@@ -180,6 +184,16 @@ def mine_into(
         | {f"{stage}_s": seconds for stage, seconds in mined.stats.seconds.items()}
         | {"token": token, "made_with": made_with(recipe)},
     )
+
+
+def changes(
+    recipe: Recipe,
+) -> Callable[[torch.Tensor, npt.NDArray[np.int64]], torch.Tensor] | None:
+    """Return what changes faces as training will when it consumes the generation."""
+    if recipe.augmentation is None:
+        return None
+    seed = generation_seed(recipe.seed)
+    return lambda faces, face_indices: augment(faces, face_indices, recipe.augmentation, seed=seed)
 
 
 def made_with(recipe: Recipe) -> dict[str, object]:

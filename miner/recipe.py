@@ -16,6 +16,7 @@ from datasets.snapshots import Snapshot
 from datasets.split import Split
 from miner.config import Device, MinerConfig
 from miner.stats import MiningStats
+from trainer.config import Augmentation
 
 _RESOLVED = ("engine", "anchors", "device")
 
@@ -33,6 +34,8 @@ class Recipe:
         split: which identities are mined (the training part).
         config: how, with engine, anchors and device resolved.
         seed: of every draw.
+        augmentation: how faces are changed before they are embedded, as training will change
+            them; None embeds them as they are.
         asked: engine, anchors, device and rows_needed as they were before they were resolved.
     """
 
@@ -44,6 +47,7 @@ class Recipe:
     split: Split
     config: MinerConfig
     seed: int
+    augmentation: Augmentation | None
     asked: Mapping[str, object]
 
     def facts(self, stats: MiningStats) -> dict[str, object]:
@@ -53,6 +57,7 @@ class Recipe:
             "snapshot": self.snapshot,
             "snapshot_sha256": self.snapshot_sha256,
             "split": asdict(self.split),
+            "augmentation": None if self.augmentation is None else asdict(self.augmentation),
             "plan": {
                 "engine": stats.engine,
                 "embedded_faces": stats.num_embedded,
@@ -95,6 +100,7 @@ class Recipe:
                     **config | {"fallback": tuple(config["fallback"]), "threads": threads}
                 ),
                 seed=manifest["plan"]["seed"],
+                augmentation=manifest["augmentation"] and Augmentation(**manifest["augmentation"]),
                 asked=manifest["plan"]["asked"],
             )
         except (KeyError, TypeError) as error:

@@ -29,6 +29,7 @@ from miner.journal import next_generation_number
 from miner.recipe import Recipe, asked_of, resolve_device, snapshot_digest
 from miner.refresh_config import Snapshots
 from miner.unchanged import Unchanged
+from trainer.config import Augmentation
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class RefreshPlan:
             budgeted by it where `config.anchors` is None. None: every face is an anchor.
         seed: the run's seed.
         snapshots: mine the newest snapshot of the faces, or always the run's first.
+        augmentation: change the faces before they are embedded, as training will; None mines them
+            as they are.
     """
 
     config: MinerConfig
@@ -51,6 +54,7 @@ class RefreshPlan:
     rows_needed: int | None
     seed: int
     snapshots: Snapshots = "newest"
+    augmentation: Augmentation | None = None
 
     def resolved(self, identities: npt.NDArray[np.integer]) -> MinerConfig:
         """Return the miner's configuration with the anchors this plan asks for.
@@ -102,6 +106,7 @@ class RefreshPlan:
             ),
             # Other anchors and other random negatives each time.
             seed=self.seed * 1_000_003 + number,
+            augmentation=self.augmentation,
             asked=asked_of(self.config, self.rows_needed),
         )
 

@@ -18,6 +18,10 @@ class RefreshConfig:
     snapshots: Snapshots = "newest"
     """`newest`: each refresh mines the newest snapshot of the faces, so that what `ingest` adds is
     trained on without a restart. `pinned`: the snapshot that the run started with, to the end."""
+    augmented: bool = True
+    """Mine the faces changed as training will change them (`trainer.flip`, `trainer.jitter_px`),
+    each in one way for a whole generation. False: mine them as they are; training then changes them
+    anew at each step, by which about half of the rows leave their band."""
     on_empty: Literal["wait", "random"] = "wait"
     """Before the first generation: wait for it, or train on random triplets."""
     carry_over: float = 0.0

@@ -1,7 +1,9 @@
 """Faces changed a little in training, by the same rule wherever and whenever a face is met.
 
-Every change is a pure function of (run seed, step) and the face's face_index: a resumed run repeats
-it, and neither the rank a face lies on nor the rest of its batch matters.
+Every change is a pure function of a seed and the face's face_index: a resumed run repeats it, and
+neither the rank a face lies on nor the rest of its batch matters. The seed is (run seed, step), or
+that of a generation whose faces were changed before they were mined: mirroring faces takes half of
+the rows out of their band, so what is mined has to be what is trained on (docs/results.md).
 """
 
 from __future__ import annotations
@@ -10,17 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from trainer.config import Augmentation
+
 UintArray = npt.NDArray[np.uint64]
 
 _JITTER_STREAM = 1
+_GENERATION = 2**32  # in the place of a step, and no step
 
 
 def augment(
     faces: torch.Tensor,
     face_indices: npt.NDArray[np.int64],
+    augmentation: Augmentation | None,
     *,
-    flip: bool,
-    jitter_px: int,
     seed: tuple[int, int],
 ) -> torch.Tensor:
     """Mirror and shift (B, 3, H, W) faces as configured.
@@ -28,15 +32,21 @@ def augment(
     Args:
         faces: what a backbone would take.
         face_indices: (B,) int64, the face_index of each.
-        flip: mirror with probability 1/2.
-        jitter_px: shift by up to this many pixels in x and y; 0 shifts nothing.
-        seed: (run seed, step).
+        augmentation: None leaves them as they are.
+        seed: (run seed, step), or `generation_seed`.
     """
-    if flip:
+    if augmentation is None:
+        return faces
+    if augmentation.flip:
         faces = flip_some(faces, face_indices, seed=seed)
-    if jitter_px:
-        faces = shift(faces, face_indices, jitter_px=jitter_px, seed=seed)
+    if augmentation.jitter_px:
+        faces = shift(faces, face_indices, jitter_px=augmentation.jitter_px, seed=seed)
     return faces
+
+
+def generation_seed(seed: int) -> tuple[int, int]:
+    """Return the seed for the faces of a generation whose own seed is `seed`."""
+    return (seed, _GENERATION)
 
 
 def flip_some(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.triplets import Generation, Lease, load_generation
+from trainer.augment import generation_seed
 from trainer.faces import RunFaces
 
 IntArray = npt.NDArray[np.int64]
@@ -29,6 +30,8 @@ class Batch:
             the step looks for its triplets among the faces.
         staleness_steps: step minus mined_at_step of the oldest row; None for random triplets.
         repeats: rows of the whole lease that its generation had served before.
+        augmentation_seed: of the changes under which `generation` was mined; None where its faces
+            were mined as they are, or there is none.
     """
 
     step: int
@@ -39,6 +42,7 @@ class Batch:
     triplets: IntArray | None
     staleness_steps: int | None
     repeats: int
+    augmentation_seed: tuple[int, int] | None = None
 
 
 class RandomTriplets:
@@ -116,6 +120,18 @@ class RowReader:
         ]
         return np.concatenate(parts), min(mined, default=None)
 
+    def augmentation_seed(self, lease: Lease) -> tuple[int, int] | None:
+        """Return the seed under which the lease's main rows were changed and mined, if any.
+
+        Carried rows share it: a face is embedded once, so they lose what they were mined under.
+        """
+        if lease.generation is None:
+            return None
+        generation = self._generation(lease.generation, lease.ranges[0].digest)
+        if generation.manifest.get("augmentation") is None:
+            return None
+        return generation_seed(generation.manifest["plan"]["seed"])
+
     def _generation(self, number: int, digest: str | None) -> Generation:
         if number not in self._generations:
             while len(self._generations) >= 2:
@@ -157,6 +173,7 @@ def assemble(lease: Lease, reader: RowReader, *, rank: int, world_size: int) -> 
         triplets=positions.reshape(rows.shape),
         staleness_steps=None if mined_at_step is None else lease.step - mined_at_step,
         repeats=lease.repeats,
+        augmentation_seed=reader.augmentation_seed(lease),
     )
 
 

@@ -16,6 +16,19 @@ BACKBONES: tuple[Backbone, ...] = ("compact", "iresnet18", "iresnet34", "iresnet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How faces are changed before the network sees them (`trainer.augment`).
+
+    Attributes:
+        flip: mirror each left to right with probability 1/2.
+        jitter_px: shift each by up to this many pixels in x and y.
+    """
+
+    flip: bool
+    jitter_px: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerConfig:
     """One training run: network, batch, optimizer, checkpoints."""
 
@@ -30,6 +43,9 @@ class TrainerConfig:
     selection: Selection = "mined"
     """Where triplets come from: mined generations, drawn at random from (seed, step), or the
     semi-hard ones that each step finds among its own faces."""
+    add_in_batch: bool = False
+    """Beside the rows that are mined, or drawn at random, train on all semi-hard triplets that
+    the step finds among their faces: the same faces embedded, many more triplets."""
     faces_per_identity: int = 4
     """Most faces of one identity in a step of `online_semi_hard`, which embeds at most 3 `batch`
     faces: as many as `batch` random triplets that share none."""
@@ -112,6 +128,13 @@ class TrainerConfig:
                 f"two identities of trainer.faces_per_identity {self.faces_per_identity} for each "
                 f"of {self.workers} workers"
             )
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """How training changes faces; None where it leaves them as they are."""
+        if not self.flip and not self.jitter_px:
+            return None
+        return Augmentation(flip=self.flip, jitter_px=self.jitter_px)
 
     def absolute(self) -> TrainerConfig:
         """Return the configuration with absolute paths: Ray's workers have other folders."""

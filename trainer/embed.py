@@ -28,6 +28,7 @@ def embed(
     face_indices: npt.NDArray[np.int64],
     *,
     device: str = "cpu",
+    change: Callable[[torch.Tensor, npt.NDArray[np.int64]], torch.Tensor] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Embed faces.
@@ -37,6 +38,7 @@ def embed(
         store: where the crops are read.
         face_indices: (N,) int64.
         device: where the model lies.
+        change: changes (B, 3, H, W) faces, told their face_index, before the model sees them.
         on_progress: told the number of faces embedded so far.
 
     Returns:
@@ -45,8 +47,11 @@ def embed(
     rows: list[npt.NDArray[np.float32]] = []
     with torch.inference_mode():
         for start in range(0, len(face_indices), _BATCH):
-            images = store.decode(face_indices[start : start + _BATCH])
-            rows.append(model(to_input(images, device)).cpu().numpy())
+            chunk = face_indices[start : start + _BATCH]
+            faces = to_input(store.decode(chunk), device)
+            if change is not None:
+                faces = change(faces, chunk)
+            rows.append(model(faces).cpu().numpy())
             if on_progress is not None:
                 on_progress(min(start + _BATCH, len(face_indices)))
     return np.concatenate(rows)

@@ -142,16 +142,20 @@ def train(
             images = augment(
                 images,
                 batch.face_indices,
-                flip=config.flip,
-                jitter_px=config.jitter_px,
-                seed=(seed, step),
+                config.augmentation,
+                seed=batch.augmentation_seed or (seed, step),
             )
             with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=on_gpu):
                 embeddings = replicas(images)
             triplets = triplets_of(batch, embeddings, margin=margin)
             result = triplet_loss(embeddings, triplets, margin=margin)
+            loss = result.loss
+            if config.add_in_batch:
+                added = found_in(batch, embeddings, margin=margin)
+                union = torch.cat([triplets, added]).unique(dim=0)
+                loss = triplet_loss(embeddings, union, margin=margin).loss
             optimizer.zero_grad(set_to_none=True)
-            result.loss.backward()
+            loss.backward()
             figures = over_ranks(world, result, embeddings, triplets, gradient_norm(model))
             if not is_finite_step(figures):  # the same on every rank: all of them stop here
                 raise non_finite_step(batch, embeddings, figures)
@@ -173,6 +177,11 @@ def triplets_of(batch: Batch, embeddings: torch.Tensor, *, margin: float) -> tor
     """Return (T, 3) rows of `embeddings`: those that the batch names, or those found among them."""
     if batch.triplets is not None:
         return torch.from_numpy(batch.triplets).to(embeddings.device)
+    return found_in(batch, embeddings, margin=margin)
+
+
+def found_in(batch: Batch, embeddings: torch.Tensor, *, margin: float) -> torch.Tensor:
+    """Return (T, 3) rows of `embeddings`: the semi-hard triplets among the batch's faces."""
     identities = torch.from_numpy(batch.identities).to(embeddings.device)
     return semi_hard_in_batch(embeddings, identities, margin=margin)
 

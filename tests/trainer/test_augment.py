@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from trainer.augment import augment, flip_some, shift
+from trainer.config import Augmentation, TrainerConfig
 
 FACES = torch.rand(64, 3, 12, 10, generator=torch.Generator().manual_seed(0))
 NUMBERS = np.arange(64)
@@ -35,7 +36,7 @@ def test_shifts_are_those_of_a_face_with_its_edges_drawn_out() -> None:
 
 def test_a_change_depends_on_seed_step_and_face_alone() -> None:
     def change(faces: torch.Tensor, numbers: np.ndarray, seed: tuple[int, int]) -> torch.Tensor:
-        return augment(faces, numbers, flip=True, jitter_px=3, seed=seed)
+        return augment(faces, numbers, Augmentation(flip=True, jitter_px=3), seed=seed)
 
     whole = change(FACES, NUMBERS, (0, 5))
     assert torch.equal(whole, change(FACES, NUMBERS, (0, 5)))
@@ -47,7 +48,8 @@ def test_a_change_depends_on_seed_step_and_face_alone() -> None:
 
 
 def test_nothing_is_changed_unless_asked() -> None:
-    assert augment(FACES, NUMBERS, flip=False, jitter_px=0, seed=(0, 0)) is FACES
+    assert augment(FACES, NUMBERS, None, seed=(0, 0)) is FACES
+    assert TrainerConfig(flip=False).augmentation is None
 
 
 def test_the_memory_layout_that_a_gpu_needs_is_kept() -> None:

@@ -15,7 +15,7 @@ from datasets.triplets import Lease, RowRange
 from tests.trainer.stores import publish_rows, small_store, still, train_small
 from trainer.augment import augment
 from trainer.backbones import build_backbone
-from trainer.config import TrainerConfig
+from trainer.config import Augmentation, TrainerConfig
 from trainer.finite import check_finite
 from trainer.losses import TripletLoss, triplet_loss
 
@@ -70,9 +70,15 @@ def watched(monkeypatch: pytest.MonkeyPatch, store: FaceStore, tmp_path: Path) -
 def test_a_face_without_finite_embedding_stops_the_run_and_is_named(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, selection: str
 ) -> None:
-    def poison(images: torch.Tensor, faces: np.ndarray, **options: object) -> torch.Tensor:
-        images = augment(images, faces, **options)  # type: ignore[arg-type]
-        if options["seed"] == (0, 6):
+    def poison(
+        images: torch.Tensor,
+        faces: np.ndarray,
+        augmentation: Augmentation | None,
+        *,
+        seed: tuple[int, int],
+    ) -> torch.Tensor:
+        images = augment(images, faces, augmentation, seed=seed)
+        if seed == (0, 6):
             images[torch.from_numpy(faces == faces[2])] = torch.nan
         return images
 

@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 
 from datasets.events import read_events
 from datasets.run_dir import RunDir
-from tests.trainer.stores import identity_batches, small_store, still, train_small
+from tests.trainer.stores import (
+    identity_batches,
+    random_triplets,
+    small_store,
+    still,
+    train_small,
+)
+from trainer.checkpoint import load_model
 from trainer.config import TrainerConfig
+from trainer.embed import to_input
 from trainer.losses import triplet_loss
 from trainer.online import IdentityBatches, semi_hard_in_batch
 
@@ -143,3 +151,48 @@ def test_steps_without_triplets_are_counted_and_leave_finite_weights(tmp_path: P
     assert [(e["num_triplets"], e["loss_d2"]) for e in steps] == [(0, 0.0)] * 12
     assert all("faces_per_triplet" not in event for event in steps)
     assert run.checkpoint_steps() == [0, 6, 12]
+
+
+def test_rows_and_what_is_found_among_their_faces_are_trained_on_together(tmp_path: Path) -> None:
+    config = TrainerConfig(
+        embedding_dim=8,
+        steps=1,
+        batch=8,
+        add_in_batch=True,
+        optimizer="sgd",
+        momentum=0.0,
+        weight_decay=0.0,
+        learning_rate=0.1,
+        flip=False,
+        freeze_batch_norm=True,
+    )
+    store, run = small_store(tmp_path), RunDir(tmp_path / "run")
+    train_small(run, still(store), config)
+
+    rows = random_triplets(store).rows(0, config.batch)
+    faces, positions = np.unique(rows, return_inverse=True)
+    model, _ = load_model(run.checkpoint(0))
+    embeddings = model(to_input(store.decode(faces), "cpu"))
+    wanted = set(zip(*positions.reshape(rows.shape).T.tolist(), strict=True))
+    assert len(found := semi_hard_by_loop(embeddings, store.identity_index[faces])) > len(wanted)
+    union = torch.tensor(sorted(wanted | found))
+    triplet_loss(embeddings, union, margin=0.2).loss.backward()
+    after, _ = load_model(run.checkpoint(1))
+    for (name, before), now in zip(model.named_parameters(), after.parameters(), strict=True):
+        assert before.grad is not None
+        torch.testing.assert_close(
+            now, before - 0.1 * before.grad, msg=lambda m, n=name: f"{n} {m}"
+        )
+
+
+def semi_hard_by_loop(embeddings: torch.Tensor, identity: np.ndarray) -> set[tuple[int, ...]]:
+    """Return the triplets in the open band, looked for one by one."""
+    with torch.no_grad():
+        d2 = (embeddings[:, None] - embeddings[None]).square().sum(dim=2)
+    return {
+        (a, p, n)
+        for a, p in permutations(range(len(identity)), 2)
+        if identity[a] == identity[p]
+        for n in np.flatnonzero(identity != identity[a]).tolist()
+        if d2[a, p] < d2[a, n] < d2[a, p] + 0.2
+    }
