@@ -180,9 +180,7 @@ def test_rows_and_what_is_found_among_their_faces_are_trained_on_together(tmp_pa
     after, _ = load_model(run.checkpoint(1))
     for before, now in zip(model.parameters(), after.parameters(), strict=True):
         assert before.grad is not None
-        torch.testing.assert_close(
-            now, before - 0.1 * before.grad, msg=lambda m, n=name: f"{n} {m}"
-        )
+        torch.testing.assert_close(now, before - 0.1 * before.grad)
 
 
 def semi_hard_by_loop(embeddings: torch.Tensor, identity: np.ndarray) -> set[tuple[int, int, int]]:
