@@ -98,9 +98,10 @@ class WriterLock:
         Raises:
             OSError: the file cannot be dated, or the lock is not held.
         """
-        if self._descriptor is None:
+        descriptor = self._descriptor  # once: another thread may be freeing the lock
+        if descriptor is None:
             raise OSError(f"{self._path} is not held")
-        os.utime(self._descriptor, (time_s, time_s))
+        os.utime(descriptor, (time_s, time_s))
 
     def _wait(self, descriptor: int) -> None:
         deadline = self._clock() + self._timeout_s
