@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 _POLL_S = 0.05
+_COMMAND_CHARS = 100  # a worker of Ray has a thousand characters of flags
 
 
 class LockHeld(RuntimeError):
@@ -158,13 +159,14 @@ def _holder() -> dict[str, object]:
 
 def _refusal(path: Path, timeout_s: float) -> str:
     holder = read_holder(path)
-    by = (
-        "another process"
-        if holder is None
-        else "process {pid} on {host} ({command}) since {since}".format_map(
-            {name: holder.get(name, "?") for name in ("pid", "host", "command", "since")}
+    by = "another process"
+    if holder is not None:
+        pid, host, command, since = (
+            str(holder.get(name, "?")) for name in ("pid", "host", "command", "since")
         )
-    )
+        if len(command) > _COMMAND_CHARS:
+            command = f"{command[:_COMMAND_CHARS]}…"
+        by = f"process {pid} on {host} ({command}) since {since}"
     waited = f" and was not freed in {timeout_s:.0f} s" if timeout_s else ""
     return f"{path} is held by {by}{waited}; wait for it to end, or end it"
 
