@@ -264,24 +264,24 @@ class TripletQueue:
     def _log_what_was_lost(self) -> None:
         """Log what a killed queue had journaled and not yet logged."""
         switches: set[tuple[int, int | None]] = set()
-        skipped: set[int] = set()
+        # With their reason: the number of a generation that was rewound may have been given again.
+        skipped: set[tuple[int, str]] = set()
         deleted: set[int] = set()
         for event in read_events(self._run.events, "queue"):
             match event["event"]:
                 case "rewound":
                     switches = {(step, n) for step, n in switches if step < event["step"]}
-                    skipped.clear()  # their numbers may have been given again
                 case "switch":
                     switches.add((event["step"], event["generation"]))
                 case "skipped":
-                    skipped.add(event["generation"])
+                    skipped.add((event["generation"], event["reason"]))
                 case "deleted":
                     deleted.add(event["generation"])
         for switch in self._journal.state.switches:
             if (switch.first_step, switch.generation) not in switches:
                 self._log_switch(switch)
         for number, reason in self._journal.skipped.items():
-            if number not in skipped:
+            if (number, reason) not in skipped:
                 self._log_skip(number, reason)
         for number in sorted(self._journal.deleted - deleted):
             self._log_deletion(number)
