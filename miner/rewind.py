@@ -56,12 +56,13 @@ def rewind(run: RunDir, step: int) -> Rewound:
     Raises:
         ValueError: there is no such checkpoint, or it is damaged; names those there are.
         CorruptJournal: the queue's journal cannot be cut.
-        LockHeld: a miner or a queue is at work.
+        LockHeld: a miner, a queue or a trainer is at work.
         LockLost: a miner took over meanwhile; rewinding again finishes.
     """
     with (
         mining(run, timeout_s=_LOCK_TIMEOUT_S) as lock,
         WriterLock(run.queue_lock, timeout_s=_LOCK_TIMEOUT_S),
+        WriterLock(run.trainer_lock, timeout_s=_LOCK_TIMEOUT_S),
     ):
         _check_target(run, step)
         records = read_records(run.queue_journal)

@@ -171,12 +171,15 @@ def test_a_run_that_is_being_mined_is_refused(run: RunDir, monkeypatch: pytest.M
         rewind(run, 8)
 
 
-def test_a_run_whose_queue_lives_on_is_refused(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lock", [RunDir.queue_lock, RunDir.trainer_lock])
+def test_a_run_whose_queue_or_trainer_lives_on_is_refused(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, lock: property
 ) -> None:
     monkeypatch.setattr("miner.rewind._LOCK_TIMEOUT_S", 0.0)
-    with WriterLock(run.queue_lock), pytest.raises(LockHeld):
+    before = everything(run)
+    with WriterLock(lock.__get__(run)), pytest.raises(LockHeld):
         rewind(run, 8)
+    assert everything(run) == before
 
 
 def test_a_miner_that_takes_over_meanwhile_keeps_its_journal(
