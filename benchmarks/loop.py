@@ -32,7 +32,7 @@ from datasets.split import Split
 from datasets.triplets import Lease
 from miner.config import MinerConfig
 from miner.generation import make_generation
-from miner.refresh import RefreshPlan
+from miner.recipe import RefreshPlan
 from miner.serve import QueueSettings, TripletQueue
 from trainer.backbones import build_backbone
 from trainer.batches import RandomTriplets, RowReader, assemble

@@ -72,6 +72,7 @@ FIELDS: dict[str, str] = {
     "queue/mined_at_step": "step of the checkpoint that the generation was mined with",
     "queue/first_step": "first step served from the generation",
     "queue/rows": "rows of the generation",
+    "queue/granted_through": "last step that was granted when the queue started; -1 before any",
     "queue/reason": "why a generation was skipped or not deleted, or an ask waits",
     "queue/abandoned": "folder of what lay beyond the step that the run was taken back to",
     "trainer/abandoned": "folder of what lay beyond the step that the run was taken back to",

@@ -1,14 +1,16 @@
 """A lock that a holder can lose: heartbeats, takeover from a silent holder, a fencing token.
 
     with FencedLock(run.miner_lock) as lock:
-        ...                # long work
-        lock.check()       # raises LockLost where another one took over meanwhile
-        os.rename(...)     # right after it
+        with staged_folder(final, before_rename=lock.check) as staging:
+            ...        # long work; `check` raises LockLost where another one took over meanwhile
 
 The kernel frees a `flock` when its process ends, but not when it hangs or is stopped, nor on a file
 system that loses track of its clients. Whoever finds the heartbeat older than `stale_after_s`
 unlinks the lock's file and locks a new one. Clocks decide when that happens and never whether it is
 safe: a holder that was taken for dead by mistake finds that out at `check`, and publishes nothing.
+
+The token counts acquisitions. A holder writes it into what it publishes, and whoever publishes next
+can tell from there that a later holder was at work before (`miner.one_miner`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ STALE_AFTER_S = 60.0
 BEAT_EVERY_S = 10.0
 _POLL_S = 0.1
 _GATE_TIMEOUT_S = 10.0  # it is held for microseconds
+_BEAT_TIMEOUT_S = 10.0  # so is a heartbeat, where the file system answers
+_TOKEN_BYTES = 21  # twenty digits and a newline
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +50,8 @@ class FencedLock:
         stale_after_s: age of a holder's heartbeat from which it is taken for dead.
         beat_every_s: seconds between heartbeats, well below `stale_after_s`; None starts no thread
             and leaves them to `beat`.
+        beyond: a token that is known to have been given, which a lost or damaged file of tokens
+            does not undo; asked at each acquisition.
         clock: seconds since the epoch, for heartbeats and the timeout.
         sleep: waits for that many seconds.
     """
@@ -57,6 +63,7 @@ class FencedLock:
         timeout_s: float = 0.0,
         stale_after_s: float = STALE_AFTER_S,
         beat_every_s: float | None = BEAT_EVERY_S,
+        beyond: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -64,11 +71,13 @@ class FencedLock:
         self._timeout_s = timeout_s
         self._stale_after_s = stale_after_s
         self._beat_every_s = beat_every_s
+        self._beyond = beyond
         self._clock = clock
         self._sleep = sleep
         self._lock = WriterLock(path)
         self._token = 0
         self._left = threading.Event()
+        self._beats: threading.Thread | None = None
 
     @property
     def token(self) -> int:
@@ -91,12 +100,17 @@ class FencedLock:
                 if self._clock() >= deadline:
                     raise
             self._sleep(_POLL_S)
-        self._left = threading.Event()
         if self._beat_every_s is not None:
+            self._left = threading.Event()
             beats = threading.Thread(
                 target=self._beat_until, args=(self._left, self._beat_every_s), daemon=True
             )
-            beats.start()
+            try:
+                beats.start()
+            except BaseException:
+                self._lock.__exit__(None, None, None)
+                raise
+            self._beats = beats
         return self
 
     def __exit__(
@@ -107,6 +121,9 @@ class FencedLock:
     ) -> None:
         """Free the lock; one that was lost is left to its new holder."""
         self._left.set()
+        if self._beats is not None:
+            # A heartbeat of a file that is closed by then would date whatever is opened next.
+            self._beats.join(_BEAT_TIMEOUT_S)
         self._lock.__exit__(kind, error, trace)
 
     def check(self) -> None:
@@ -142,6 +159,7 @@ class FencedLock:
 
         Raises:
             LockHeld: it is neither.
+            OSError: the files cannot be made, locked or dated; the lock is not held then.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # One at a time: between two that both found a holder silent, the second would remove the
@@ -155,8 +173,12 @@ class FencedLock:
                 logger.warning("taking over a lock without a heartbeat: %s", held)
                 self._path.unlink()
                 self._lock.__enter__()
-            self.beat()
-            self._token = _next_token(token_file)
+            try:
+                self.beat()
+                self._token = _next_token(token_file, beyond=self._beyond())
+            except BaseException:
+                self._lock.__exit__(None, None, None)
+                raise
 
 
 @contextlib.contextmanager
@@ -181,9 +203,16 @@ def _gate(path: Path, sleep: Callable[[float], None]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _next_token(descriptor: int) -> int:
-    """Count the file's number up by one, durably, and return it."""
-    token = int(os.pread(descriptor, 32, 0) or b"0") + 1
+def _next_token(descriptor: int, *, beyond: int) -> int:
+    """Return the number after the file's and `beyond`, and write it there durably."""
+    raw = os.pread(descriptor, 2 * _TOKEN_BYTES, 0)
+    try:
+        last = int(raw or b"0")
+    except ValueError:
+        logger.warning("the file of tokens holds %r; counting on from %d", raw, beyond)
+        last = 0
+    token = max(last, beyond, 0) + 1
     os.pwrite(descriptor, b"%020d\n" % token, 0)  # of one width: one write, never torn
+    os.ftruncate(descriptor, _TOKEN_BYTES)
     os.fsync(descriptor)
     return token

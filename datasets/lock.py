@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 _POLL_S = 0.05
+_COMMAND_CHARS = 100  # a worker of Ray has a thousand characters of flags
 
 
 class LockHeld(RuntimeError):
@@ -98,9 +99,10 @@ class WriterLock:
         Raises:
             OSError: the file cannot be dated, or the lock is not held.
         """
-        if self._descriptor is None:
+        descriptor = self._descriptor  # once: another thread may be freeing the lock
+        if descriptor is None:
             raise OSError(f"{self._path} is not held")
-        os.utime(self._descriptor, (time_s, time_s))
+        os.utime(descriptor, (time_s, time_s))
 
     def _wait(self, descriptor: int) -> None:
         deadline = self._clock() + self._timeout_s
@@ -157,13 +159,14 @@ def _holder() -> dict[str, object]:
 
 def _refusal(path: Path, timeout_s: float) -> str:
     holder = read_holder(path)
-    by = (
-        "another process"
-        if holder is None
-        else "process {pid} on {host} ({command}) since {since}".format_map(
-            {name: holder.get(name, "?") for name in ("pid", "host", "command", "since")}
+    by = "another process"
+    if holder is not None:
+        pid, host, command, since = (
+            str(holder.get(name, "?")) for name in ("pid", "host", "command", "since")
         )
-    )
+        if len(command) > _COMMAND_CHARS:
+            command = f"{command[:_COMMAND_CHARS]}…"
+        by = f"process {pid} on {host} ({command}) since {since}"
     waited = f" and was not freed in {timeout_s:.0f} s" if timeout_s else ""
     return f"{path} is held by {by}{waited}; wait for it to end, or end it"
 

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,17 @@ def dump_json(value: object) -> str:
 
 
 @contextlib.contextmanager
-def staged_file(final: Path, *, replace: bool = False) -> Iterator[Path]:
+def staged_file(
+    final: Path, *, replace: bool = False, before_rename: Callable[[], object] | None = None
+) -> Iterator[Path]:
     """Yield a path to write to; on a clean exit it becomes `final` in one step.
 
     Args:
         final: the name to publish under; missing parent folders are made.
         replace: allow an existing `final` to be replaced (for caches and pictures, which are
             derived and may be made again; never for what is published).
+        before_rename: called when the bytes are on disk, directly before the name exists; what it
+            raises keeps the name from existing, and is raised on.
 
     Raises:
         AlreadyPublished: `final` exists and `replace` is false.
@@ -60,6 +64,8 @@ def staged_file(final: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         yield staging
         _flush(staging)
+        if before_rename is not None:
+            before_rename()
         if replace:
             os.replace(staging, final)
         else:
@@ -70,12 +76,16 @@ def staged_file(final: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staged_folder(final: Path, *, flush_files: bool = True) -> Iterator[Path]:
+def staged_folder(
+    final: Path, *, flush_files: bool = True, before_rename: Callable[[], object] | None = None
+) -> Iterator[Path]:
     """Yield a folder to fill; on a clean exit it becomes `final` in one rename.
 
     Args:
         final: the name to publish under; missing parent folders are made.
         flush_files: bring every file to disk before the name exists.
+        before_rename: called when the files are on disk, directly before the name exists; what it
+            raises keeps the name from existing, and is raised on.
 
     Raises:
         AlreadyPublished: `final` exists and is not empty.
@@ -89,6 +99,8 @@ def staged_folder(final: Path, *, flush_files: bool = True) -> Iterator[Path]:
             if path.is_file():
                 _flush(path)
         _flush(staging)
+        if before_rename is not None:
+            before_rename()
         try:
             os.rename(staging, final)
         except OSError as error:
@@ -152,14 +164,16 @@ def numbered(folder: Path, prefix: str, commit: str = MANIFEST) -> list[int]:
 def sweep_staging(folder: Path) -> int:
     """Remove what killed writers left in `folder`; return how many names went.
 
-    Call it only while holding the writer lock of `folder`: then every staging name is dead.
+    Call it only while holding the writer lock of `folder`: then every staging name is dead. One
+    whose owner is about to die may still go by itself meanwhile.
     """
     dead = list(folder.glob(f"{_STAGING}*")) if folder.is_dir() else []
     for path in dead:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     return len(dead)
 
 

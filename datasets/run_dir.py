@@ -71,6 +71,16 @@ class RunDir:
         """Held by the one miner that may publish generations."""
         return self.root / ".miner.lock"
 
+    @property
+    def queue_lock(self) -> Path:
+        """Held by the one queue that may write the journal, for as long as its process lives."""
+        return self.root / ".queue.lock"
+
+    @property
+    def trainer_lock(self) -> Path:
+        """Held by rank 0 of the one group of workers that trains."""
+        return self.root / ".trainer.lock"
+
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint at `step`."""
         return self.checkpoints / f"step={step:09d}"

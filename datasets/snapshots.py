@@ -6,6 +6,7 @@ row` and every identity_index stay what they were once published.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -188,12 +189,27 @@ def publish_snapshot(
     return snapshot
 
 
+def shards_digest(snapshot: Snapshot) -> str:
+    """Return a hex SHA-256 over a snapshot's shards, in order."""
+    return hashlib.sha256(_shard_lines(snapshot).encode()).hexdigest()
+
+
+def snapshot_digest(snapshot: Snapshot) -> str:
+    """Return a hex SHA-256 over a snapshot's shards, in order, and its identities."""
+    text = _shard_lines(snapshot) + snapshot.identities_sha256
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def count_rejects(summaries: Iterable[ShardSummary]) -> dict[str, int]:
     """Sum rejects by reason, ordered by reason."""
     total: Counter[str] = Counter()
     for summary in summaries:
         total.update(summary.rejects)
     return dict(sorted(total.items()))
+
+
+def _shard_lines(snapshot: Snapshot) -> str:
+    return "".join(f"{s.first_face_index}:{s.summary.sha256}\n" for s in snapshot.shards)
 
 
 def _next_identities(

@@ -36,7 +36,7 @@ from jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_s
 from jobs.watch import Watch, ingest_progress
 from miner.actors import MinerActor, QueueActor, QueueClient
 from miner.approximate import check_index
-from miner.refresh import RefreshPlan
+from miner.recipe import RefreshPlan
 from miner.rewind import rewind
 from miner.serve import QueueSettings
 from trainer.batches import RandomTriplets

@@ -6,6 +6,7 @@ killed at any moment: the queue comes back from its journal, the miner from what
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
@@ -14,12 +15,14 @@ import torch
 
 from datasets.events import EventLog
 from datasets.fence import FencedLock, LockLost
-from datasets.lock import LockHeld
+from datasets.lock import LockHeld, WriterLock
 from datasets.run_dir import RunDir
 from datasets.triplets import Lease
 from miner.client import NoAnswer, PatientSource
 from miner.generation import make_generation
-from miner.refresh import MiningFailed, Refresher, RefreshPlan, mining
+from miner.one_miner import mining
+from miner.recipe import RefreshPlan
+from miner.refresh import MiningFailed, Refresher
 from miner.serve import QueueSettings, TripletQueue, Wait
 from trainer.faces import FacesAt, RunFaces
 
@@ -27,21 +30,40 @@ _POLL_S = 0.1
 _MOST_DOUBLINGS = 8  # to 26 s
 _CALL_TIMEOUT_S = 60.0
 _LOCK_TIMEOUT_S = 30.0  # a restarted miner waits for the one that is still dying
+_QUEUE_LOCK_TIMEOUT_S = 90.0  # the actors of a killed driver live on for seconds, or far more
+
+logger = logging.getLogger(__name__)
 
 
 class QueueActor:
-    """`TripletQueue` as an actor; restarts for ever, its state is the journal."""
+    """`TripletQueue` as an actor; restarts for ever, its state is the journal.
+
+    It is the only writer of the journal for as long as its process lives: the lock is never freed
+    before, so that no answer of an old queue can follow the first of a new one.
+    """
 
     def __init__(self, run: RunDir, settings: QueueSettings, attempt: int) -> None:
-        self._queue = TripletQueue(run, settings, attempt=attempt)
+        self._lock = WriterLock(run.queue_lock, timeout_s=_QUEUE_LOCK_TIMEOUT_S)
+        self._queue: TripletQueue | None = None
+        self._refusal: Exception | None = None
         self._failure: str | None = None
+        try:
+            self._lock.__enter__()
+            self._queue = TripletQueue(run, settings, attempt=attempt)
+        except Exception as error:
+            # Raised here it would only be the death of an actor to those who ask.
+            self._refusal = error
 
     def ask(self, step: int) -> Lease | Wait:
         """Return the rows of `step`, or why it has to wait.
 
         Raises:
+            LockHeld: another process, such as a queue of the attempt before, writes the journal.
+            CorruptJournal, QueueMismatch: the journal cannot be gone on with.
             MiningFailed: there is no generation to serve it and there will be none.
         """
+        if self._queue is None:
+            raise self._refusal or RuntimeError("the triplet queue was never opened")
         answer = self._queue.ask(step)
         if isinstance(answer, Wait) and self._failure is not None:
             raise MiningFailed(self._failure)
@@ -93,6 +115,8 @@ class MinerActor:
         self._stopped = threading.Event()
         self._lock: FencedLock | None = None
         self._published = 0
+        self._waiting: dict[str, int] | None = None
+        self._errors = 0
         run_faces = RunFaces(faces)
 
         def refresh(step: int, number: int) -> None:
@@ -112,22 +136,51 @@ class MinerActor:
         """
         while not self._stopped.is_set():
             try:
-                with mining(self._run, timeout_s=_LOCK_TIMEOUT_S) as self._lock:
-                    self._refresh_until_stopped()
-            except LockHeld as held:  # `facequarry mine`, or a miner that is still dying
-                self._log.write("failed", reason=str(held), **self._refresher.in_hand())
+                self._take_the_lock_and_refresh()
+            except MiningFailed:
+                raise
             except LockLost:  # logged where it was found out; the new holder may be gone by now
                 continue
+            except Exception as error:  # beside a refresh: the disk under the lock, or the log
+                self._errors += 1
+                self._say_failed(error)
+                self._pause(self._errors)
         return self._published
+
+    def _take_the_lock_and_refresh(self) -> None:
+        try:
+            with mining(self._run, timeout_s=_LOCK_TIMEOUT_S) as self._lock:
+                self._waiting = None
+                self._refresh_until_stopped()
+        except LockHeld as held:  # `facequarry mine`, or a miner that is still dying
+            self._say_waiting(held)
 
     def _refresh_until_stopped(self) -> None:
         while not self._stopped.is_set():
             if self._refresher.turn():
                 self._published += 1
             elif not self._refresher.is_due_at_once():
-                # A refresh that failed is tried again after a while that doubles.
-                pause_s = _POLL_S * 2 ** min(self._refresher.failures, _MOST_DOUBLINGS)
-                self._stopped.wait(pause_s)
+                self._pause(self._refresher.failures)
+            self._errors = 0
+
+    def _pause(self, failures: int) -> None:
+        """Wait before the next look: after failures for a while that doubles."""
+        self._stopped.wait(_POLL_S * 2 ** min(failures, _MOST_DOUBLINGS))
+
+    def _say_waiting(self, held: LockHeld) -> None:
+        """Log a wait for the lock once, and once more when there is a refresh that it delays."""
+        in_hand = self._refresher.in_hand()
+        if self._waiting is None or (in_hand and not self._waiting):
+            self._log.write("waiting", reason=str(held), **in_hand)
+            self._waiting = in_hand
+
+    def _say_failed(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        logger.warning("mining is tried again: %s", reason, exc_info=True)
+        try:
+            self._log.write("failed", reason=reason)
+        except OSError as unlogged:  # the disk is full, most likely: the run goes on
+            logger.warning("and could not be logged: %s", unlogged)
 
     def stop(self) -> None:
         """End `work` after the refresh in hand."""

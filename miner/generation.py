@@ -26,9 +26,9 @@ from datasets.generation_files import write_generation
 from datasets.publish import staged_folder
 from datasets.run_dir import RunDir
 from datasets.triplets import mined_snapshot
+from miner.one_miner import check_turn
 from miner.pack import pack
-from miner.recipe import Recipe
-from miner.refresh import RefreshPlan
+from miner.recipe import Recipe, RefreshPlan
 from miner.stats import why_no_rows
 from trainer.augment import augment, generation_seed
 from trainer.checkpoint import load_model
@@ -83,8 +83,8 @@ def make_generation(
         step: of the checkpoint.
         number: the generation's.
         log: takes its begin and its end.
-        lock: the miner's; looked at first, and again right before the generation is published.
-            None where nobody else can mine.
+        lock: the miner's; looked at first, and again right before the rename that publishes. None
+            where nobody else can mine.
         clock: seconds since the epoch.
 
     Raises:
@@ -94,8 +94,12 @@ def make_generation(
         LockLost: another miner took over meanwhile; nothing was published.
         AlreadyPublished: another miner published this number.
     """
-    if lock is not None:
-        lock.check()
+
+    def check() -> None:
+        if lock is not None:
+            check_turn(run, lock)
+
+    check()
     watch = Stopwatch(clock)
     log.write("begin", checkpoint_step=step, generation=number)
     model, checkpoint = load_model(run.checkpoint(step))
@@ -103,13 +107,13 @@ def make_generation(
     store = _store_to_mine(run, faces, plan)
     recipe = plan.recipe(store, checkpoint, number=number)
     watch.lap("open")
-    with staged_folder(run.generation(number)) as staging:
-        token = None if lock is None else lock.token
-        try:
+    token = None if lock is None else lock.token
+    try:
+        with staged_folder(run.generation(number), before_rename=check) as staging:
             manifest = mine_into(staging, recipe, model, store, watch=watch, token=token)
-        finally:
-            if lock is not None:  # after an error too: who took over swept what was staged here
-                lock.check()
+    except Exception:
+        check()  # who took over swept what was staged here, and that is the reason then
+        raise
     watch.lap("publish")
     rows, stats = int(manifest["rows"]), manifest["stats"]
     found: dict[str, Any] = {name: stats[name] for name in _COUNTS}

@@ -156,8 +156,10 @@ def known_generations(run: RunDir) -> list[int]:
 def next_generation_number(run: RunDir) -> int:
     """Return the number of the next generation: above each that was published or journaled.
 
-    A number is never given twice, not even where a generation was removed: its rows may have been
-    granted. A folder without a manifest takes its number too, nothing can be published there.
+    A number is not given again where a generation was removed: its rows may have been granted.
+    `rewind` alone gives numbers back, with the journal's records of them; a lease names its rows by
+    their digest as well. A folder without a manifest takes its number too, nothing can be
+    published there.
     """
     folders = [path.name.removeprefix("gen=") for path in run.generations.glob("gen=*")]
     taken = [int(number) for number in folders if number.isdigit()]

@@ -1,20 +1,25 @@
-"""All that determines a generation's bytes, resolved: what is mined, from what, and how.
+"""All that determines a generation's bytes: what a run asks for, and resolved for one generation.
 
-A refresh makes the recipe from its plan, the manifest repeats it, and a replay reads it from there.
+A refresh makes the recipe from the run's plan, the manifest repeats it, and a replay reads it from
+there.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from datasets.snapshots import Snapshot
+from datasets.faces import FaceStore
+from datasets.snapshots import snapshot_digest
 from datasets.split import Split
 from miner.config import Device, MinerConfig
+from miner.refresh_config import Snapshots
 from miner.stats import MiningStats
 from trainer.config import Augmentation
 
@@ -132,7 +137,78 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     return "cuda"
 
 
-def snapshot_digest(snapshot: Snapshot) -> str:
-    """Return a hex SHA-256 over a snapshot's shards, in order, and its identities."""
-    shards = "".join(f"{s.first_face_index}:{s.summary.sha256}\n" for s in snapshot.shards)
-    return hashlib.sha256((shards + snapshot.identities_sha256).encode()).hexdigest()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RefreshPlan:
+    """What every refresh of a run is told.
+
+    Attributes:
+        config: how to mine.
+        split: which identities are mined (the training part).
+        rows_needed: triplets that training will consume before the next generation; anchors are
+            budgeted by it where `config.anchors` is None. None: every face is an anchor.
+        seed: the run's seed.
+        snapshots: mine the newest snapshot of the faces, or always the run's first.
+        augmentation: change the faces before they are embedded, as training will; None mines them
+            as they are.
+    """
+
+    config: MinerConfig
+    split: Split
+    rows_needed: int | None
+    seed: int
+    snapshots: Snapshots = "newest"
+    augmentation: Augmentation | None = None
+
+    def resolved(self, identities: npt.NDArray[np.integer]) -> MinerConfig:
+        """Return the miner's configuration with the anchors this plan asks for.
+
+        Args:
+            identities: (N,) the identity of each embedded face.
+        """
+        if self.config.anchors is not None or self.rows_needed is None:
+            return self.config
+        counts = np.unique(identities, return_counts=True)[1]
+        if counts.max() < 2:
+            return self.config  # nothing to mine, which mining says
+        positives = np.minimum(counts - 1, self.config.positives_per_anchor or counts.max())
+        # Rows that an anchor gives, over the faces that have a positive at all.
+        per_anchor = np.average(positives, weights=counts * (counts > 1))
+        per_anchor *= self.config.negatives_per_pair
+        wanted = math.ceil(self.rows_needed / per_anchor)
+        return self.config if wanted >= len(identities) else replace(self.config, anchors=wanted)
+
+    def recipe(self, store: FaceStore, checkpoint: Mapping[str, Any], *, number: int) -> Recipe:
+        """Return all that determines the next generation.
+
+        Args:
+            store: the faces to mine.
+            checkpoint: manifest of the checkpoint to mine with.
+            number: the generation's.
+
+        Raises:
+            ValueError: no identity falls into the training part, or there is no such device.
+        """
+        from miner.mining import choose_engine  # heavy: numba
+
+        identities = store.identity_index[self.split.faces(store, "train")]
+        config = self.resolved(identities)
+        num_faces = np.unique(identities, return_counts=True)[1]
+        num_able = int(num_faces[num_faces > 1].sum())  # faces that have a positive
+        num_anchors = min(config.anchors or num_able, num_able)
+        return Recipe(
+            number=number,
+            step=int(checkpoint["step"]),
+            weight_sha256=checkpoint["weight_sha256"],
+            snapshot=store.manifest.number,
+            snapshot_sha256=snapshot_digest(store.manifest),
+            split=self.split,
+            config=replace(
+                config,
+                engine=choose_engine(config, len(identities), num_anchors),
+                device=resolve_device(config.device),
+            ),
+            # Other anchors and other random negatives each time.
+            seed=self.seed * 1_000_003 + number,
+            augmentation=self.augmentation,
+            asked=asked_of(self.config, self.rows_needed),
+        )

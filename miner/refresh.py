@@ -1,4 +1,4 @@
-"""When a refresh is due, what every refresh of a run is told, and who may mine.
+"""When a refresh is due, and what becomes of one that failed.
 
 `miner.generation` is one refresh; `Refresher` decides when one is due. Plain Python: the Ray actor
 that runs it beside training is in `actors.py`.
@@ -6,121 +6,18 @@ that runs it beside training is in `actors.py`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable
 
 from datasets.events import EventLog, EventTail
-from datasets.faces import FaceStore
-from datasets.fence import FencedLock, LockLost
-from datasets.publish import sweep_staging
+from datasets.fence import LockLost
 from datasets.run_dir import RunDir
-from datasets.split import Split
 from datasets.triplets import CorruptGeneration, read_generation_manifest
-from miner.config import MinerConfig
 from miner.journal import next_generation_number
-from miner.recipe import Recipe, asked_of, resolve_device, snapshot_digest
-from miner.refresh_config import Snapshots
 from miner.unchanged import Unchanged
-from trainer.config import Augmentation
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RefreshPlan:
-    """What every refresh of a run is told.
-
-    Attributes:
-        config: how to mine.
-        split: which identities are mined (the training part).
-        rows_needed: triplets that training will consume before the next generation; anchors are
-            budgeted by it where `config.anchors` is None. None: every face is an anchor.
-        seed: the run's seed.
-        snapshots: mine the newest snapshot of the faces, or always the run's first.
-        augmentation: change the faces before they are embedded, as training will; None mines them
-            as they are.
-    """
-
-    config: MinerConfig
-    split: Split
-    rows_needed: int | None
-    seed: int
-    snapshots: Snapshots = "newest"
-    augmentation: Augmentation | None = None
-
-    def resolved(self, identities: npt.NDArray[np.integer]) -> MinerConfig:
-        """Return the miner's configuration with the anchors this plan asks for.
-
-        Args:
-            identities: (N,) the identity of each embedded face.
-        """
-        if self.config.anchors is not None or self.rows_needed is None:
-            return self.config
-        counts = np.unique(identities, return_counts=True)[1]
-        if counts.max() < 2:
-            return self.config  # nothing to mine, which mining says
-        positives = np.minimum(counts - 1, self.config.positives_per_anchor or counts.max())
-        # Rows that an anchor gives, over the faces that have a positive at all.
-        per_anchor = np.average(positives, weights=counts * (counts > 1))
-        per_anchor *= self.config.negatives_per_pair
-        wanted = math.ceil(self.rows_needed / per_anchor)
-        return self.config if wanted >= len(identities) else replace(self.config, anchors=wanted)
-
-    def recipe(self, store: FaceStore, checkpoint: Mapping[str, Any], *, number: int) -> Recipe:
-        """Return all that determines the next generation.
-
-        Args:
-            store: the faces to mine.
-            checkpoint: manifest of the checkpoint to mine with.
-            number: the generation's.
-
-        Raises:
-            ValueError: no identity falls into the training part, or there is no such device.
-        """
-        from miner.mining import choose_engine  # heavy: numba
-
-        identities = store.identity_index[self.split.faces(store, "train")]
-        config = self.resolved(identities)
-        num_faces = np.unique(identities, return_counts=True)[1]
-        num_able = int(num_faces[num_faces > 1].sum())  # faces that have a positive
-        num_anchors = min(config.anchors or num_able, num_able)
-        return Recipe(
-            number=number,
-            step=int(checkpoint["step"]),
-            weight_sha256=checkpoint["weight_sha256"],
-            snapshot=store.manifest.number,
-            snapshot_sha256=snapshot_digest(store.manifest),
-            split=self.split,
-            config=replace(
-                config,
-                engine=choose_engine(config, len(identities), num_anchors),
-                device=resolve_device(config.device),
-            ),
-            # Other anchors and other random negatives each time.
-            seed=self.seed * 1_000_003 + number,
-            augmentation=self.augmentation,
-            asked=asked_of(self.config, self.rows_needed),
-        )
-
-
-@contextlib.contextmanager
-def mining(run: RunDir, *, timeout_s: float = 0.0) -> Iterator[FencedLock]:
-    """Be the one miner of a run for the block, and sweep what a killed one left.
-
-    Raises:
-        LockHeld: another miner kept the lock for `timeout_s`.
-    """
-    with FencedLock(run.miner_lock, timeout_s=timeout_s) as lock:
-        sweep_staging(run.generations)
-        yield lock
 
 
 class MiningFailed(RuntimeError):

@@ -21,10 +21,11 @@ from datasets.generation_files import TIMING, damaged_files, first_difference
 from datasets.lock import WriterLock
 from datasets.publish import staged_file, staged_folder, sweep_staging
 from datasets.run_dir import RunDir
+from datasets.snapshots import snapshot_digest
 from datasets.triplets import read_generation_manifest
 from miner.generation import Stopwatch, made_with, mine_into
-from miner.recipe import Recipe, resolve_device, snapshot_digest
-from miner.refresh import mining
+from miner.one_miner import mining
+from miner.recipe import Recipe, resolve_device
 from trainer.checkpoint import load_model, read_checkpoint_manifest
 from trainer.faces import FacesAt
 
@@ -192,9 +193,8 @@ def _restore(folder: Path, replayed: Path, names: list[str], lock: FencedLock) -
     """Put files of a replay in the place of damaged ones, each in one step."""
     sweep_staging(folder)
     for name in names:
-        with staged_file(folder / name, replace=True) as staging:
+        with staged_file(folder / name, replace=True, before_rename=lock.check) as staging:
             shutil.copyfile(replayed / name, staging)
-            lock.check()
 
 
 def _made_otherwise(manifest: Mapping[str, Any], now: Mapping[str, object]) -> Iterator[str]:

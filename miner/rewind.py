@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from datasets.publish import staged_file
 from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest
 from miner.journal import flush_folder, read_records
+from miner.one_miner import mining
 from trainer.checkpoint import verify_checkpoint
 
-_LOCK_TIMEOUT_S = 5.0
+_LOCK_TIMEOUT_S = 30.0  # the actors of a killed driver live on for seconds
 _LOGS = ("trainer", "queue")
 
 
@@ -55,9 +56,14 @@ def rewind(run: RunDir, step: int) -> Rewound:
     Raises:
         ValueError: there is no such checkpoint, or it is damaged; names those there are.
         CorruptJournal: the queue's journal cannot be cut.
-        LockHeld: a miner is at work.
+        LockHeld: a miner, a queue or a trainer is at work.
+        LockLost: a miner took over meanwhile; rewinding again finishes.
     """
-    with WriterLock(run.miner_lock, timeout_s=_LOCK_TIMEOUT_S):
+    with (
+        mining(run, timeout_s=_LOCK_TIMEOUT_S) as lock,
+        WriterLock(run.queue_lock, timeout_s=_LOCK_TIMEOUT_S),
+        WriterLock(run.trainer_lock, timeout_s=_LOCK_TIMEOUT_S),
+    ):
         _check_target(run, step)
         records = read_records(run.queue_journal)
         kept = kept_records(records, step)
@@ -74,9 +80,10 @@ def rewind(run: RunDir, step: int) -> Rewound:
                 *(run.generation(number) for number in reversed(generations)),
                 *_evaluations_beyond(run, step),
             ):
+                lock.check()
                 _move(folder, abandoned / folder.parent.name / folder.name)
             if kept != records:
-                _publish(run.queue_journal, kept, replace=True)
+                _publish(run.queue_journal, kept, replace=True, before_rename=lock.check)
         for stage in _LOGS:
             _log(run, stage, step, abandoned)
     return Rewound(
@@ -162,8 +169,14 @@ def _move(folder: Path, target: Path) -> None:
     flush_folder(folder.parent)
 
 
-def _publish(path: Path, records: Sequence[dict[str, Any]], *, replace: bool = False) -> None:
-    with staged_file(path, replace=replace) as staging:
+def _publish(
+    path: Path,
+    records: Sequence[dict[str, Any]],
+    *,
+    replace: bool = False,
+    before_rename: Callable[[], object] | None = None,
+) -> None:
+    with staged_file(path, replace=replace, before_rename=before_rename) as staging:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         staging.write_text(lines, encoding="utf-8")
 

@@ -78,6 +78,7 @@ class TripletQueue:
             seed=settings.seed,
         )
         self._log = EventLog(run.events, "queue", attempt=attempt)
+        self._log.write("start", granted_through=self._journal.state.granted_through)
         self._log_what_was_lost()
         self._mined_through = max(
             (s.mined_at_step for s in self._journal.state.switches), default=-1
@@ -216,7 +217,7 @@ class TripletQueue:
     def _skip(self, number: int, reason: str) -> None:
         if number not in self._journal.skipped:
             self._journal.skip(number, reason)
-            self._log.write("skipped", generation=number, reason=reason)
+            self._log_skip(number, reason)
 
     def _delete_old_generations(self) -> None:
         if self._settings.keep_generations is None:
@@ -229,7 +230,7 @@ class TripletQueue:
             keep=self._settings.keep_generations,
         ):
             self._journal.delete(number)
-            self._log.write("deleted", generation=number)
+            self._log_deletion(number)
             self._remove(number)
 
     def _remove(self, number: int) -> None:
@@ -254,17 +255,36 @@ class TripletQueue:
             mined_at_step=switch.mined_at_step,
         )
 
+    def _log_skip(self, number: int, reason: str) -> None:
+        self._log.write("skipped", generation=number, reason=reason)
+
+    def _log_deletion(self, number: int) -> None:
+        self._log.write("deleted", generation=number)
+
     def _log_what_was_lost(self) -> None:
-        """Log the switches that a killed queue had journaled and not yet logged."""
-        logged: set[tuple[int, int | None]] = set()
+        """Log what a killed queue had journaled and not yet logged."""
+        switches: set[tuple[int, int | None]] = set()
+        # With their reason: the number of a generation that was rewound may have been given again.
+        skipped: set[tuple[int, str]] = set()
+        deleted: set[int] = set()
         for event in read_events(self._run.events, "queue"):
-            if event["event"] == "rewound":
-                logged = {(step, number) for step, number in logged if step < event["step"]}
-            elif event["event"] == "switch":
-                logged.add((event["step"], event["generation"]))
+            match event["event"]:
+                case "rewound":
+                    switches = {(step, n) for step, n in switches if step < event["step"]}
+                case "switch":
+                    switches.add((event["step"], event["generation"]))
+                case "skipped":
+                    skipped.add((event["generation"], event["reason"]))
+                case "deleted":
+                    deleted.add(event["generation"])
         for switch in self._journal.state.switches:
-            if (switch.first_step, switch.generation) not in logged:
+            if (switch.first_step, switch.generation) not in switches:
                 self._log_switch(switch)
+        for number, reason in self._journal.skipped.items():
+            if (number, reason) not in skipped:
+                self._log_skip(number, reason)
+        for number in sorted(self._journal.deleted - deleted):
+            self._log_deletion(number)
 
 
 def _looks(folder: Path) -> tuple[int, ...] | None:

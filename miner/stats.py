@@ -12,6 +12,23 @@ from numpy.typing import NDArray
 HISTOGRAM_BINS = 80
 HISTOGRAM_STEP = 4 / HISTOGRAM_BINS
 
+_WHERE_PAIRS_GO = (
+    ("semi_hard", "have a negative in their band"),
+    (
+        "band_empty",
+        "have none (widen miner.margin, embed more identities, or set miner.fallback)",
+    ),
+    (
+        "beyond_search",
+        "have a band beyond what was searched (raise miner.neighbours_limit or miner.nprobe, or "
+        "set miner.engine = exact)",
+    ),
+    (
+        "suspect",
+        "are over miner.positive_cap (raise it, or clean the labels in suspects.parquet)",
+    ),
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MiningStats:
@@ -98,24 +115,29 @@ class MiningStats:
 
 
 def why_no_rows(stats: Mapping[str, Any]) -> str:
-    """Say from the counts of a pass without a row where its pairs went.
+    """Say from the counts of a pass without a row where its pairs went, and what to do.
 
     Args:
         stats: `MiningStats.to_dict()`, as a generation's manifest holds it.
     """
-    reasons = (
-        ("band_empty", "have no negative in their band (raise margin, or set fallback)"),
-        (
-            "beyond_search",
-            "have a band beyond the rows searched (raise neighbours_limit or nprobe)",
-        ),
-        ("suspect", "are over positive_cap (raise it)"),
-        ("semi_hard", "have one, and lost it to max_uses_as_negative (raise it)"),
-    )
-    parts = [f"{stats[name]} {text}" for name, text in reasons if stats[name]]
-    skipped = stats["suspect_negatives"]
-    floor = f"; {skipped} negatives are under duplicate_floor" if skipped else ""
-    return f"no triplet: of {stats['pairs']} pairs {', '.join(parts) or 'none'}{floor}"
+    return f"no triplet: {where_pairs_went(stats)}"
+
+
+def where_pairs_went(stats: Mapping[str, Any]) -> str:
+    """Say from a pass's counts where its pairs went, and for each kind what to do about it.
+
+    Args:
+        stats: as for `why_no_rows`; counts that it lacks are 0.
+    """
+    pairs = stats.get("pairs", 0)
+    if not pairs:
+        return "no anchor had a positive (raise miner.anchors, or ingest more photos of a person)"
+    parts = [f"{stats[name]} {text}" for name, text in _WHERE_PAIRS_GO if stats.get(name)]
+    if dropped := stats.get("over_max_uses"):
+        parts.append(f"{dropped} rows were over miner.max_uses_as_negative (raise it)")
+    if skipped := stats.get("suspect_negatives"):
+        parts.append(f"{skipped} negatives are under miner.duplicate_floor")
+    return f"of {pairs} pairs {', '.join(parts)}"
 
 
 def histogram(d2: NDArray[np.float32]) -> NDArray[np.int64]:

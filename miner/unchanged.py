@@ -21,18 +21,22 @@ class Unchanged:
         self._folders = folders
         self._clock = clock
         self._dates: tuple[int | None, ...] = ()
+        self._is_old = False
         self._proven: tuple[int | None, ...] | None = None
 
     def is_proven(self) -> bool:
         """Say so; if not, the caller looks through the folders and says `prove`."""
         self._dates = self._read()
         newest = max((date for date in self._dates if date is not None), default=None)
-        is_old = newest is not None and self._clock() - newest / 1e9 > 1
-        return is_old and self._dates == self._proven
+        self._is_old = newest is not None and self._clock() - newest / 1e9 > 1
+        return self._is_old and self._dates == self._proven
 
     def prove(self) -> None:
-        """Note that there was nothing to do in the folders as they were at `is_proven`."""
-        self._proven = self._dates
+        """Note that there was nothing to do in the folders as they were at `is_proven`.
+
+        Dates that were too fresh then are no proof later either: the next change may share them.
+        """
+        self._proven = self._dates if self._is_old else None
 
     def _read(self) -> tuple[int | None, ...]:
         return tuple(

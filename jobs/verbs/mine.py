@@ -57,7 +57,7 @@ def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
     from miner.approximate import check_index
     from miner.generation import make_generation
     from miner.journal import next_generation_number
-    from miner.refresh import mining
+    from miner.one_miner import mining
     from trainer.faces import RunFaces
 
     console = Console()
@@ -74,7 +74,12 @@ def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
             number = next_generation_number(where)
             log = EventLog(where.events, "miner", attempt=last_attempt(where))
             plan = refresh_plan(config)
-            make_generation(where, faces, plan, step=step, number=number, log=log, lock=lock)
+            try:
+                make_generation(where, faces, plan, step=step, number=number, log=log, lock=lock)
+            except BaseException as error:  # Ctrl-C too: without an end it would look in hand
+                reason = f"{type(error).__name__}: {error}"
+                log.write("failed", reason=reason, checkpoint_step=step, generation=number)
+                raise
     except LockHeld as held:
         console.print(f"nothing to do: {held}", soft_wrap=True, highlight=False)
         return 0

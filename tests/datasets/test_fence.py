@@ -189,6 +189,53 @@ def test_a_stopped_taker_does_not_stop_the_others_for_ever(tmp_path: Path, clock
             pass
 
 
+def test_an_acquisition_that_fails_leaves_the_lock_free(tmp_path: Path, clock: Clock) -> None:
+    def fail() -> int:
+        raise OSError("stale file handle")
+
+    path = tmp_path / ".miner.lock"
+    lock = FencedLock(path, beat_every_s=None, clock=clock, beyond=fail)
+    with pytest.raises(OSError, match="stale"), lock:
+        pass
+    assert not is_held(path)
+    with fenced(tmp_path, clock) as other:
+        other.check()
+
+
+def test_a_lock_whose_heartbeats_cannot_start_is_left_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    path = tmp_path / ".miner.lock"
+    with pytest.raises(RuntimeError, match="new thread"), FencedLock(path):
+        pass
+    assert not is_held(path)
+
+
+@pytest.mark.parametrize("damaged", [b"\0" * 21, b"no number, and longer than a token is\n", b"-7"])
+def test_a_damaged_file_of_tokens_is_counted_on_from_what_is_known(
+    tmp_path: Path, clock: Clock, damaged: bytes
+) -> None:
+    path = tmp_path / ".miner.lock"
+    path.with_name(".miner.lock.token").write_bytes(damaged)
+    tokens = []
+    for _ in range(2):
+        with FencedLock(path, beat_every_s=None, clock=clock, beyond=lambda: 41) as lock:
+            tokens.append(lock.token)
+    with fenced(tmp_path, clock) as lock:
+        assert [*tokens, lock.token] == [42, 43, 44]
+
+
+def test_no_heartbeat_outlives_its_lock(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with FencedLock(tmp_path / ".miner.lock", beat_every_s=0.001):
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
 def test_heartbeats_go_on_by_themselves(tmp_path: Path) -> None:
     beaten = threading.Event()
     beats: list[float] = []

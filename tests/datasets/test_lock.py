@@ -29,6 +29,15 @@ def test_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
         pass
 
 
+def test_a_long_command_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["worker.py", *["--flag=value"] * 90])
+    path = tmp_path / ".writer.lock"
+    with WriterLock(path), pytest.raises(LockHeld) as caught, WriterLock(path):
+        pass
+    assert "(worker.py --flag=value" in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 300
+
+
 def test_lock_is_free_again_after_use(tmp_path: Path) -> None:
     path = tmp_path / ".writer.lock"
     lock = WriterLock(path)

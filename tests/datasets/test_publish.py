@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +65,26 @@ def test_a_folder_is_published_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["gen=000001"]
 
 
+@pytest.mark.parametrize("staged", [staged_file, staged_folder])
+def test_what_is_called_before_the_rename_has_all_bytes_on_disk_and_a_veto(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staged: Callable[..., Any]
+) -> None:
+    final = tmp_path / "deep" / "a"
+    flushed: list[Path] = []
+    monkeypatch.setattr("datasets.publish._flush", flushed.append)
+
+    def refuse() -> None:
+        assert flushed[-1] == staging
+        raise Killed
+
+    with pytest.raises(Killed), staged(final, before_rename=refuse) as staging:
+        if staged is staged_file:
+            staging.write_text("whole")
+        else:
+            (staging / "manifest.json").write_text("{}")
+    assert list(final.parent.iterdir()) == []
+
+
 def test_only_folders_with_a_manifest_count(tmp_path: Path) -> None:
     for name in ("gen=000002", "gen=000010", "gen=x", "other=000001"):
         (tmp_path / name).mkdir()
@@ -77,6 +100,25 @@ def test_sweeping_removes_what_killed_writers_left(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("whole")
     assert sweep_staging(tmp_path) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_sweeping_bears_that_a_dying_owner_removes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".staging-host-1-aa-x").write_text("half")
+    (tmp_path / ".staging-host-1-bb-y").mkdir()
+    (tmp_path / ".staging-host-1-bb-y" / "part").write_text("half")
+    is_dir, rmtree = Path.is_dir, shutil.rmtree
+
+    def vanish(path: Path) -> bool:
+        was = is_dir(path)
+        if path != tmp_path:
+            rmtree(path) if was else path.unlink()
+        return was
+
+    monkeypatch.setattr(Path, "is_dir", vanish)
+    assert sweep_staging(tmp_path) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

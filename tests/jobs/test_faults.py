@@ -120,20 +120,44 @@ def check_nothing_lost_nothing_doubled(run: RunDir, undisturbed: RunDir) -> None
     assert weights == expected
 
 
-def hold_training_at(run: RunDir, step: int) -> Callable[[], None]:
-    """Let the refresh that training waits for at a checkpoint fail until the result is called.
+class HeldQueueActor(QueueActor):
+    """Lets training wait at a checkpoint, as for its generation, while a file says so."""
 
-    In its generation's place lies a folder that is none, so nothing can be published there.
-    """
-    obstacle = run.generation(step // EVERY)
-    obstacle.mkdir(parents=True)
-    (obstacle / "in the way").touch()
-    return lambda: shutil.rmtree(obstacle)
+    def __init__(self, run: RunDir, *args: object) -> None:
+        super().__init__(run, *args)  # type: ignore[arg-type]
+        self._hold = hold_file(run)
+
+    def ask(self, step: int) -> Lease | Wait:
+        if self._hold.exists() and step >= int(self._hold.read_text()):
+            return Wait("blocking refresh")
+        return super().ask(step)
+
+
+def hold_file(run: RunDir) -> Path:
+    return run.root / "hold"
+
+
+def hold_training_at(run: RunDir, step: int) -> Callable[[], None]:
+    """Let a `HeldQueueActor` grant nothing from a checkpoint on until the result is called."""
+    run.root.mkdir(parents=True)
+    hold_file(run).write_text(str(step))
+    return hold_file(run).unlink
+
+
+HELD_COMMAND = """
+import sys
+import jobs.pipeline
+from jobs.cli import main
+from tests.jobs.test_faults import HeldQueueActor
+jobs.pipeline.QueueActor = HeldQueueActor
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
-    config: RunConfig, undisturbed: RunDir
+    config: RunConfig, undisturbed: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("jobs.pipeline.QueueActor", HeldQueueActor)
     config = replace(config, name="worker")
     run = RunDir(config.runs / config.name)
     let_go = hold_training_at(run, 2 * EVERY)
@@ -148,7 +172,10 @@ def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
     assert starts in ([0, EVERY], [0, 2 * EVERY])
 
 
-def test_one_killed_rank_of_two_brings_both_back(config: RunConfig) -> None:
+def test_one_killed_rank_of_two_brings_both_back(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.pipeline.QueueActor", HeldQueueActor)
     config = replace(
         config,
         name="ranks",
@@ -207,6 +234,8 @@ def test_a_queue_killed_between_a_grant_and_its_answer_answers_the_same(
     last = json.loads(at_death.splitlines()[-1])
     assert last["record"] == "granted" and last["through_step"] > EVERY
     assert run.queue_journal.read_bytes().startswith(at_death)
+    starts = [event["granted_through"] for event in events(run, "queue", "start")]
+    assert starts == [-1, last["through_step"]]
 
 
 def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
@@ -216,16 +245,17 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
     run = RunDir(config.runs / config.name)
     alone = replace(config, cluster=ClusterConfig(num_cpus=2, object_store_gib=0.1))
     write_json(config.runs / "driver.json", to_tree(alone))
-    command = [sys.executable, "-m", "jobs", "run", "--config", str(config.runs / "driver.json")]
-    let_go = hold_training_at(run, EVERY)
+    flags = ["run", "--config", str(config.runs / "driver.json")]
+    command = [sys.executable, "-c", HELD_COMMAND, *flags]
+    hold_training_at(run, EVERY)
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
-        wait_until(lambda: events(run, "miner", "failed"), "the refresh that cannot be published")
+        is_mined = partial(events, run, "miner", "published")
+        wait_until(lambda: len(is_mined()) == 2, "the generation of the checkpoint")
         names = ("MinerActor", "QueueActor", "TrainWorker")
         actors = [pid for name in names for pid in ray_actors(name, below=it.pid)]
         it.kill()
     assert len(actors) == 3
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in actors), "the actors' end")
-    let_go()
+    # At once: the actors live on for seconds, and the new ones wait for their locks.
     granted = run.queue_journal.read_bytes()
     assert main(["train", "--run", str(run.root)]) == 0
     assert f"to {STEPS} in" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.events import read_events
 from datasets.publish import SCHEMA_VERSION, write_json
 from datasets.run_dir import RunDir
 from jobs.cli import main
@@ -148,6 +149,21 @@ def test_an_index_that_cannot_be_built_is_refused_before_anything_is_embedded(
     monkeypatch.setattr("miner.generation.embed", embed)
     configure(run, MinerConfig(engine="faiss", faiss_index="IVF4,Flat", nprobe=9))
     assert "nprobe is 9, but IVF4,Flat has 4 inverted lists" in refused(run, capsys)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_a_refresh_that_fails_does_not_look_in_hand(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("miner.generation.mine_into", fail)
+    assert main(["mine", "--run", str(run.root)]) in (1, 130)
+    begin, failed = read_events(run.events, "miner")[-2:]
+    assert (begin["event"], failed["event"]) == ("begin", "failed")
+    assert (failed["checkpoint_step"], failed["generation"]) == (4, 2)
+    assert failed["reason"] == f"{type(error).__name__}: {error}"
 
 
 def test_rows_over_the_limit_of_uses_are_shown(

@@ -17,6 +17,7 @@ def publish(
     mined_at_step: int,
     rows: int = 40,
     first_face: int = 0,
+    token: int | None = None,
     **facts: object,
 ) -> None:
     """Publish a generation of `rows` triplets, each of one face from `first_face` on."""
@@ -38,7 +39,7 @@ def publish(
         number=number,
         mined_at_step=mined_at_step,
         facts={"snapshot": 1, **facts},
-        timing={},
+        timing={"token": token},
     )
 
 

@@ -15,7 +15,7 @@ from datasets.split import Split
 from datasets.triplets import read_generation_manifest
 from miner.config import MinerConfig
 from miner.generation import make_generation
-from miner.refresh import RefreshPlan
+from miner.recipe import RefreshPlan
 from tests.trainer.stores import IDENTITIES, publish, train_small
 from trainer.config import TrainerConfig
 from trainer.faces import FacesAt, RunFaces

@@ -11,7 +11,7 @@ import pytest
 from datasets.events import read_events
 from datasets.triplets import Lease, RowRange, read_table
 from miner.config import MinerConfig
-from miner.refresh import RefreshPlan
+from miner.recipe import RefreshPlan
 from miner.replay import replay_generation
 from tests.miner.small_run import PLAN, SmallRun, copied, train_once
 from tests.trainer.stores import train_small

@@ -18,7 +18,7 @@ from datasets.split import Split
 from datasets.triplets import Lease, RowRange, mined_snapshot, read_generation_manifest, read_table
 from miner.config import MinerConfig
 from miner.generation import make_generation
-from miner.refresh import RefreshPlan
+from miner.recipe import RefreshPlan
 from tests.trainer.stores import IDENTITIES, publish, train_small
 from trainer.config import TrainerConfig
 from trainer.faces import FacesAt, RunFaces

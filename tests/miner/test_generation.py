@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+import datasets.publish
 from datasets.fence import FencedLock, LockLost
 from datasets.publish import sha256_file, sweep_staging
 from datasets.triplets import read_table
 from miner.config import MinerConfig
 from miner.generation import STAGES
+from miner.one_miner import mining
 from miner.recipe import resolve_device
-from miner.refresh import mining
+from tests.miner.generations import publish
 from tests.miner.small_run import PLAN, SmallRun, copied, train_once
 
 _DIE = """
@@ -23,7 +25,7 @@ from pathlib import Path
 import miner.generation
 from tests.miner.small_run import SmallRun
 from datasets.run_dir import RunDir
-from miner.refresh import mining
+from miner.one_miner import mining
 from trainer.faces import FacesAt
 
 write = miner.generation.write_generation
@@ -112,7 +114,7 @@ def test_events_carry_the_counts(small: SmallRun) -> None:
 def test_a_generation_without_rows_says_why(small: SmallRun) -> None:
     empty = replace(PLAN, config=MinerConfig(positive_cap=1e-6, threads=1))
     assert small.mine(0, plan=empty)["rows"] == 0
-    assert "are over positive_cap (raise it)" in small.events()[-1]["reason"]
+    assert "are over miner.positive_cap (raise it" in small.events()[-1]["reason"]
 
 
 def test_the_manifest_records_the_token(small: SmallRun) -> None:
@@ -139,6 +141,36 @@ def test_a_miner_that_wakes_up_late_publishes_nothing(small: SmallRun, is_swept:
         small.mine(0, lock=lock, clock=clock)
     assert small.run.generation_numbers() == []
     assert list(small.run.generations.iterdir()) == []
+
+
+def test_a_miner_that_loses_its_lock_while_it_brings_files_to_disk_publishes_nothing(
+    small: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = datasets.publish._flush
+
+    def lose(path: Path) -> None:
+        small.run.miner_lock.unlink(missing_ok=True)
+        flush(path)
+
+    with mining(small.run) as lock, pytest.raises(LockLost):
+        monkeypatch.setattr(datasets.publish, "_flush", lose)
+        small.mine(0, lock=lock)
+    assert list(small.run.generations.iterdir()) == []
+
+
+def test_a_miner_does_not_publish_after_one_with_a_later_token(small: SmallRun) -> None:
+    publish(small.run, 0, mined_at_step=0, token=2)
+    with FencedLock(small.run.miner_lock) as lock, pytest.raises(LockLost, match="token 2, .* 1"):
+        small.mine(1, lock=lock)
+    assert small.run.generation_numbers() == [0]
+
+
+def test_a_lost_file_of_tokens_does_not_stop_mining(small: SmallRun) -> None:
+    publish(small.run, 0, mined_at_step=0, token=7)
+    small.run.generation(1).mkdir()
+    (small.run.generation(1) / "manifest.json").write_text("{ no json")
+    with mining(small.run) as lock:
+        assert small.mine(2, lock=lock)["timing"]["token"] == 8
 
 
 def test_a_miner_without_its_lock_does_not_even_begin(small: SmallRun) -> None:

@@ -8,9 +8,12 @@ import torch
 
 import miner.actors
 from datasets.fence import FencedLock, LockLost
+from datasets.publish import sweep_staging
 from datasets.run_dir import RunDir
 from miner.actors import MinerActor
 from miner.generation import make_generation
+from miner.refresh import MiningFailed
+from miner.staleness import num_failed_refreshes
 from tests.miner.small_run import PLAN, SmallRun, copied, train_once
 
 
@@ -75,21 +78,73 @@ def test_a_miner_that_lost_its_lock_takes_it_again_and_goes_on(
     assert [reason.split(":")[0] for reason in reasons(small)] == [LockLost.__name__]
 
 
-def test_a_lock_that_another_holds_is_logged_with_what_it_keeps_from_happening(
+def test_an_error_beside_a_refresh_is_logged_and_mining_goes_on(
+    small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(actor, monkeypatch)
+    monkeypatch.setattr(miner.actors, "_POLL_S", 0.0)
+    fails = iter([True, True, False])
+
+    def sweep(folder: Path) -> int:
+        if next(fails):
+            raise PermissionError("read-only file system")
+        return sweep_staging(folder)
+
+    monkeypatch.setattr("miner.one_miner.sweep_staging", sweep)
+    assert actor.work() == 1
+    assert reasons(small) == ["PermissionError: read-only file system"] * 2
+
+
+def test_a_log_that_takes_nothing_does_not_end_mining(
+    small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(actor, monkeypatch)
+    monkeypatch.setattr(miner.actors, "_POLL_S", 0.0)
+    append, fails = actor._log._append, iter([True] * 3)
+
+    def append_late(raw: bytes) -> None:
+        if next(fails, False):  # the begin, then the failure of the refresh, then the other one
+            raise OSError("no space left on device")
+        append(raw)
+
+    monkeypatch.setattr(actor._log, "_append", append_late)
+    assert actor.work() == 1
+    assert [event["event"] for event in small.events()] == ["begin", "published", "skipped"]
+
+
+def test_no_first_generation_ends_the_miner_with_its_reason(
+    small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> int:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(miner.actors, "make_generation", fail)
+    monkeypatch.setattr(miner.actors, "_POLL_S", 0.0)
+    with pytest.raises(MiningFailed, match="failed 2 times in a row, .*no space left"):
+        actor.work()
+
+
+def test_a_wait_for_the_lock_is_logged_once_with_the_refresh_that_it_delays(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
     monkeypatch.setattr(miner.actors, "_LOCK_TIMEOUT_S", 0.0)
     other = FencedLock(small.run.miner_lock)
     other.__enter__()
-    write = actor._log.write
+    in_hand, looks = actor._refresher.in_hand, iter(range(5))
 
-    def write_and_let_go(event: str, **fields: object) -> None:
-        write(event, **fields)  # type: ignore[arg-type]
-        other.__exit__(None, None, None)
+    def nothing_at_first_and_let_go_at_last() -> dict[str, int]:
+        look = next(looks)
+        if look == 4:
+            other.__exit__(None, None, None)
+        return {} if look < 2 else in_hand()
 
-    monkeypatch.setattr(actor._log, "write", write_and_let_go)
+    monkeypatch.setattr(actor._refresher, "in_hand", nothing_at_first_and_let_go_at_last)
     assert actor.work() == 1
-    failed = small.events()[0]
-    assert (failed["event"], failed["checkpoint_step"], failed["generation"]) == ("failed", 4, 0)
-    assert "is held by process" in failed["reason"]
+    events = small.events()
+    names = [event["event"] for event in events]
+    assert names == ["waiting", "waiting", "begin", "published", "skipped"]
+    assert "checkpoint_step" not in events[0]
+    assert (events[1]["checkpoint_step"], events[1]["generation"]) == (4, 0)
+    assert all("is held by process" in event["reason"] for event in events[:2])
+    assert num_failed_refreshes(events) == 0

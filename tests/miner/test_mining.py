@@ -108,10 +108,10 @@ def test_no_face_serves_more_often_than_it_may() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({}, "of 4 pairs 4 have no negative in their band .raise margin"),
-        ({"positive_cap": 1e-5}, "of 4 pairs 4 are over positive_cap"),
-        ({"engine": "faiss", "neighbours": 1, "neighbours_limit": 2}, "beyond the rows searched"),
-        ({"duplicate_floor": 3.9999}, "; 6 negatives are under duplicate_floor"),
+        ({}, "of 4 pairs 4 have none .widen miner.margin"),
+        ({"positive_cap": 1e-5}, "of 4 pairs 4 are over miner.positive_cap"),
+        ({"engine": "faiss", "neighbours": 1, "neighbours_limit": 2}, "beyond what was searched"),
+        ({"duplicate_floor": 3.9999}, ", 6 negatives are under miner.duplicate_floor"),
     ],
 )
 def test_no_triplet_is_explained_by_the_counts(options: dict[str, Any], sentence: str) -> None:

@@ -3,19 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from datasets.events import EventLog, read_events
 from datasets.fence import LockLost
 from datasets.run_dir import RunDir
-from datasets.split import Split
-from miner.config import MinerConfig
-from miner.refresh import MiningFailed, Refresher, RefreshPlan
+from miner.refresh import MiningFailed, Refresher
 from tests.miner.generations import publish
 from trainer.checkpoint import CorruptCheckpoint
 
@@ -146,6 +142,18 @@ def test_a_change_in_the_same_tick_of_the_file_system_is_seen(fake: FakeRun) -> 
     assert fake.refresher.due() == 10
 
 
+def test_dates_that_were_too_fresh_are_no_proof_when_they_are_old(fake: FakeRun) -> None:
+    fake.checkpoint(0)
+    fake.refresher.turn()
+    dates = os.stat(fake.run.checkpoints)
+    now, fake.now = fake.now, time.time()
+    assert fake.refresher.due() is None
+    fake.checkpoint(10)
+    os.utime(fake.run.checkpoints, ns=(dates.st_atime_ns, dates.st_mtime_ns))  # in the same tick
+    fake.now = now
+    assert fake.refresher.due() == 10
+
+
 def test_the_last_checkpoint_is_not_mined(fake: FakeRun) -> None:
     fake.checkpoint(0)
     fake.checkpoint(100)
@@ -260,33 +268,6 @@ def test_a_lost_lock_ends_refreshing_until_it_is_taken_again(fake: FakeRun) -> N
         fake.refresher.turn()
     assert fake.events("failed")[0]["reason"] == "LockLost: taken over"
     assert fake.refresher.failures == 0
-
-
-def test_anchors_are_budgeted_by_what_training_consumes() -> None:
-    plan = RefreshPlan(
-        config=MinerConfig(positives="random", positives_per_anchor=4, negatives_per_pair=2),
-        split=Split(),
-        rows_needed=1000,
-        seed=0,
-    )
-    many = np.repeat(np.arange(1000), 5)
-    assert plan.resolved(many).anchors == 125
-    assert plan.resolved(many[:100]).anchors is None
-    assert replace(plan, rows_needed=None).resolved(many).anchors is None
-    told = replace(plan, config=MinerConfig(anchors=7))
-    assert told.resolved(many).anchors == 7
-
-
-def test_the_budget_counts_the_positives_that_there_are() -> None:
-    config = MinerConfig(positives="random", positives_per_anchor=4)
-    plan = RefreshPlan(config=config, split=Split(), rows_needed=1000, seed=0)
-    pairs_and_singles = np.r_[np.repeat(np.arange(900), 2), np.arange(900, 1500)]
-    assert plan.resolved(pairs_and_singles).anchors == 1000
-
-
-def test_nothing_to_mine_is_left_for_mining_to_say() -> None:
-    plan = RefreshPlan(config=MinerConfig(), split=Split(), rows_needed=10, seed=0)
-    assert plan.resolved(np.arange(9)).anchors is None
 
 
 def test_an_older_generation_mined_by_hand_is_not_mined_again_and_again(fake: FakeRun) -> None:

@@ -14,7 +14,7 @@ from datasets.lock import LockHeld
 from datasets.publish import dump_json
 from datasets.triplets import read_generation_manifest
 from miner.config import MinerConfig
-from miner.refresh import mining
+from miner.one_miner import mining
 from miner.replay import replay_generation, replayable
 from tests.miner.small_run import PLAN, SmallRun, copied, train_once
 from tests.trainer.stores import IDENTITIES, publish

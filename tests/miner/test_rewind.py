@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from datasets.events import EventLog, last_attempt_by_step, read_events
+from datasets.fence import LockLost
 from datasets.lock import LockHeld, WriterLock
 from datasets.run_dir import RunDir
 from datasets.triplets import GenerationChanged, Lease
-from miner.journal import Journal, next_generation_number, read_records
+from miner.journal import Journal, flush_folder, next_generation_number, read_records
 from miner.queue import Switch, lease_at
 from miner.rewind import Rewound, kept_records, rewind
 from miner.serve import QueueSettings, TripletQueue
@@ -168,6 +169,36 @@ def test_a_run_that_is_being_mined_is_refused(run: RunDir, monkeypatch: pytest.M
     monkeypatch.setattr("miner.rewind._LOCK_TIMEOUT_S", 0.0)
     with WriterLock(run.miner_lock), pytest.raises(LockHeld):
         rewind(run, 8)
+
+
+@pytest.mark.parametrize("lock", [RunDir.queue_lock, RunDir.trainer_lock])
+def test_a_run_whose_queue_or_trainer_lives_on_is_refused(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, lock: property
+) -> None:
+    monkeypatch.setattr("miner.rewind._LOCK_TIMEOUT_S", 0.0)
+    before = everything(run)
+    with WriterLock(lock.__get__(run)), pytest.raises(LockHeld):
+        rewind(run, 8)
+    assert everything(run) == before
+
+
+def test_a_miner_that_takes_over_meanwhile_keeps_its_journal(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = run.queue_journal.read_bytes()
+
+    def lose(folder: Path) -> None:
+        flush_folder(folder)
+        if folder == run.evaluations:  # the last that is moved
+            run.miner_lock.unlink()
+
+    monkeypatch.setattr("miner.rewind.flush_folder", lose)
+    with pytest.raises(LockLost):
+        rewind(run, 8)
+    assert run.queue_journal.read_bytes() == journal
+    monkeypatch.undo()
+    rewind(run, 8)
+    assert run.queue_journal.read_bytes() != journal
 
 
 def test_a_damaged_generation_that_was_never_served_is_moved_too(run: RunDir) -> None:

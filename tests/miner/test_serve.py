@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import read_events
+from datasets.events import EventLog, read_events
 from datasets.run_dir import RunDir
 from datasets.triplets import CorruptGeneration, GenerationChanged, Lease, load_generation
 from miner.empty import EmptyGeneration
@@ -332,16 +332,51 @@ def test_a_switch_that_a_killed_queue_did_not_log_is_logged_by_the_next_one(run:
     for attempt in (2, 3):
         TripletQueue(run, settings(), attempt=attempt)
     after = read_events(run.events, "queue")
-    assert [e["event"] for e in after] == ["switch"]
-    assert {**after[0], "time": 0, "attempt": 0} == {**before[0], "time": 0, "attempt": 0}
+    assert [e["event"] for e in after] == ["start", "switch", "start"]
+    assert {**after[1], "time": 0, "attempt": 0} == {**before[1], "time": 0, "attempt": 0}
+
+
+def test_skips_and_deletions_that_a_killed_queue_did_not_log_are_logged_by_the_next_one(
+    run: RunDir,
+) -> None:
+    publish(run, 1, mined_at_step=0)
+    TripletQueue(run, settings(), attempt=1).ask(0)
+    journal = Journal(run.queue_journal, batch=BATCH, carry_over=0.0, seed=0)
+    journal.skip(2, "2 rows, one batch is 4")
+    journal.delete(0)
+    for attempt in (2, 3):
+        TripletQueue(run, settings(), attempt=attempt)
+    events = [e for e in read_events(run.events, "queue") if e["attempt"] > 1]
+    assert [e["event"] for e in events] == ["start", "skipped", "deleted", "start"]
+    assert (events[1]["generation"], events[1]["reason"]) == (2, "2 rows, one batch is 4")
+    assert events[2]["generation"] == 0
+
+
+def test_a_skip_of_a_number_that_was_given_again_is_logged_again(run: RunDir) -> None:
+    log = EventLog(run.events, "queue", attempt=1)
+    log.write("skipped", generation=1, reason="before the run was taken back")
+    log.write("rewound", step=0, abandoned=None)
+    Journal(run.queue_journal, batch=BATCH, carry_over=0.0, seed=0).skip(1, "since then")
+    TripletQueue(run, settings(), attempt=2)
+    skipped = [e["reason"] for e in read_events(run.events, "queue") if e["event"] == "skipped"]
+    assert skipped[1:] == ["since then"]
+
+
+def test_a_queue_that_comes_back_says_how_far_it_had_granted(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=0)
+    TripletQueue(run, settings(), attempt=1).ask(0)
+    TripletQueue(run, settings(), attempt=1)
+    starts = [e for e in read_events(run.events, "queue") if e["event"] == "start"]
+    assert [e["granted_through"] for e in starts] == [-1, 1]
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
         ({"pairs": 0}, "no anchor had a positive"),
-        ({"pairs": 90, "semi_hard": 3, "band_empty": 87}, "widen miner.margin, embed more"),
-        ({"pairs": 90, "semi_hard": 3, "beyond_search": 87}, "raise miner.neighbours"),
+        ({"pairs": 90, "semi_hard": 3, "band_empty": 87}, "87 have none .widen miner.margin"),
+        ({"pairs": 90, "semi_hard": 3, "beyond_search": 87}, "raise miner.neighbours_limit"),
+        ({"pairs": 9, "semi_hard": 9, "over_max_uses": 7}, "7 rows were over miner.max_uses"),
         ({"pairs": 90, "semi_hard": 3, "suspect": 87}, "raise it, or clean the labels"),
         ({"pairs": 3, "semi_hard": 3}, "lower trainer.batch"),
     ],

@@ -20,7 +20,7 @@ from datasets.split import Split
 from datasets.triplets import Lease, TripletSource
 from miner.config import MinerConfig
 from miner.generation import make_generation
-from miner.refresh import RefreshPlan
+from miner.recipe import RefreshPlan
 from miner.serve import QueueSettings, TripletQueue, Wait
 from tests.trainer.stores import (
     RandomSource,
