@@ -25,7 +25,7 @@ from miner.journal import flush_folder, read_records
 from trainer.checkpoint import verify_checkpoint
 
 _LOCK_TIMEOUT_S = 5.0
-_LOGS = ("trainer", "queue")
+_LOGS = ("trainer", "queue", "miner")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
