@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dashboards.clock import RunClock
-from datasets.events import last_attempt_by_step
+from datasets.events import last_attempt_by_step, standing
 
 Events = Sequence[Mapping[str, Any]]
 Outcome = Literal["published", "failed", "running", "cut off"]
@@ -47,6 +47,7 @@ def read_refreshes(
 
     A failure without a begin, such as a lock that another miner holds, is a refresh where it says
     which generation did not come about; where nothing was due it kept nothing from happening.
+    Those of a run that was taken back since, beyond that step, are left out.
 
     Args:
         miner: events in the order written.
@@ -84,7 +85,7 @@ def read_refreshes(
 
     refreshes: list[Refresh] = []
     begun: Mapping[str, Any] | None = None
-    for event in miner:
+    for event in standing(miner):
         if event["event"] == "begin":
             if begun is not None:
                 refreshes.append(unfinished(begun, is_last=False))

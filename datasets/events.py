@@ -8,6 +8,7 @@ again, and readers keep the last attempt of a step.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -68,6 +69,7 @@ FIELDS: dict[str, str] = {
     "miner/refresh_s": "seconds of the whole refresh",
     "miner/skipped_checkpoints": "checkpoints passed over since the last refresh",
     "miner/reason": "why a refresh failed or published nothing",
+    "miner/abandoned": "folder of what lay beyond the step that the run was taken back to",
     "queue/generation": "generation that takes over; null for random triplets",
     "queue/mined_at_step": "step of the checkpoint that the generation was mined with",
     "queue/first_step": "first step served from the generation",
@@ -78,7 +80,7 @@ FIELDS: dict[str, str] = {
     "trainer/abandoned": "folder of what lay beyond the step that the run was taken back to",
     "driver/command": "command that started the attempt",
     "driver/seconds": "seconds the attempt took",
-    "driver/reason": "why the attempt ended, or why a lost group of workers was brought back",
+    "driver/reason": "why the attempt or its miner ended, or a lost group of workers came back",
     "driver/restarts": "how often the attempt's group of training workers was brought back",
     "driver/auc": "ROC AUC on the evaluated identities",
     "driver/staleness_bound_steps": "bound on staleness derived from this run's refresh times",
@@ -114,6 +116,8 @@ class EventLog:
 
         Raises:
             KeyError: a field is not in `FIELDS`; add it there with its meaning.
+            OSError: the line could not be written, and nothing of it stays. It ends the writer's
+                work: a disk that takes no line takes no checkpoint and no generation either.
         """
         for name in fields:
             if f"{self._stage}/{name}" not in FIELDS:
@@ -130,13 +134,26 @@ class EventLog:
     def _append(self, raw: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, raw)
+            written = os.write(descriptor, raw)
+            if written != len(raw):
+                # Cut off again: the next line must not join a torn one.
+                os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR) - written)
+                raise OSError(
+                    errno.ENOSPC,
+                    f"an event took {written} of {len(raw)} bytes; is the disk full?",
+                    str(self._path),
+                )
         finally:
             os.close(descriptor)
 
     def _end_torn_line(self) -> None:
         """Close what a killed writer left open, so that it swallows no line of ours."""
-        if self._path.is_file() and self._path.read_bytes()[-1:] not in (b"", b"\n"):
+        if not self._path.is_file() or not self._path.stat().st_size:
+            return
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            is_torn = file.read() != b"\n"
+        if is_torn:
             self._append(b"\n")
 
 
@@ -206,3 +223,26 @@ def last_attempt_by_step(
         if known is None or event["attempt"] >= known["attempt"]:
             by_step[event["step"]] = dict(event)
     return [by_step[step] for step in sorted(by_step)]
+
+
+def standing(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what lies beyond a step that the run was taken back to since (`rewound`).
+
+    A refresh lies where its checkpoint does; what names no step stays.
+
+    Args:
+        events: of one stage, in the order written.
+    """
+    kept: list[dict[str, Any]] = []
+    for event in events:
+        if event["event"] == "rewound":
+            kept = [e for e in kept if (_reach(e) or 0) <= event["step"]]
+        else:
+            kept.append(dict(event))
+    return kept
+
+
+def _reach(event: Mapping[str, Any]) -> int | None:
+    """Return how many steps were complete where an event holds; None where it does not say."""
+    step: int | None = event.get("checkpoint_step", event.get("step"))
+    return None if step is None else step + (event["event"] == "step")

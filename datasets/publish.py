@@ -171,7 +171,7 @@ def sweep_staging(folder: Path) -> int:
     for path in dead:
         with contextlib.suppress(FileNotFoundError):
             if path.is_dir():
-                shutil.rmtree(path)
+                _remove_tree(path)
             else:
                 path.unlink()
     return len(dead)
@@ -196,3 +196,23 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_published(folder: Path) -> None:
+    """Remove a published folder: whole for its readers until one rename takes the name away.
+
+    A killed remover leaves a staging name, which is swept as a killed writer's is.
+
+    Raises:
+        FileNotFoundError: nothing has this name.
+    """
+    dead = _staging_path(folder)
+    os.rename(folder, dead)
+    _flush(folder.parent)
+    _remove_tree(dead)
+
+
+def _remove_tree(folder: Path) -> None:
+    # A remover and a sweeper may meet in one staging folder; what either leaves is swept again.
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)

@@ -196,7 +196,7 @@ def check_generation(folder: Path, digest: str | None) -> dict[str, Any]:
 
     Raises:
         GenerationChanged: it is gone, or holds other rows.
-        CorruptGeneration: its manifest is none.
+        CorruptGeneration: its manifest is none, or another generation's.
     """
     try:
         manifest = read_generation_manifest(folder)
@@ -204,6 +204,10 @@ def check_generation(folder: Path, digest: str | None) -> dict[str, Any]:
         raise GenerationChanged(
             f"{folder} is gone, and its rows were granted; {_repair(folder)}"
         ) from error
+    if RunDir(folder.parent.parent).generation(manifest["generation"]) != folder:
+        raise CorruptGeneration(
+            f"{folder / MANIFEST} says generation {manifest['generation']}; {_repair(folder)}"
+        )
     if digest is not None and generation_digest(manifest) != digest:
         raise GenerationChanged(
             f"{folder} holds other rows than those that were granted; {_repair(folder)}"
@@ -224,13 +228,18 @@ def mined_snapshot(run: RunDir) -> int | None:
     return None
 
 
-def read_table(folder: Path) -> pa.Table:
+def read_table(folder: Path, manifest: Mapping[str, Any] | None = None) -> pa.Table:
     """Read all rows of a published generation, in lease order.
+
+    Args:
+        folder: `RunDir.generation(number)`.
+        manifest: where the caller has read it: then these are the rows that it speaks of.
 
     Raises:
         CorruptGeneration: a part is missing or its bytes changed.
     """
-    manifest = read_generation_manifest(folder)
+    if manifest is None:
+        manifest = read_generation_manifest(folder)
     tables = []
     for part in manifest["parts"]:
         path = folder / part["file"]
@@ -252,7 +261,7 @@ def load_generation(folder: Path, *, digest: str | None = None) -> Generation:
         CorruptGeneration: a part is missing or its bytes changed.
     """
     manifest = check_generation(folder, digest)
-    table = read_table(folder)
+    table = read_table(folder, manifest)
     return Generation(
         number=manifest["generation"],
         mined_at_step=manifest["mined_at_step"],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ray.exceptions import RayTaskError
-
 from jobs.cli import PACKAGES
-from trainer.ray_train import describe
+from trainer.ray_train import describe, raised_in_actor
 
 
 class RunFailed(RuntimeError):
@@ -23,8 +21,7 @@ def ending_of(cause: BaseException) -> RunFailed | BadRun:
     smaller than a batch) is the user's to mend. Any other error is a failure: a builtin raised in
     another process does not say whose it is.
     """
-    if isinstance(cause, RayTaskError):
-        cause = cause.cause
+    cause = raised_in_actor(cause) or cause
     is_ours = type(cause).__module__.partition(".")[0] in PACKAGES
     if is_ours and isinstance(cause, ValueError):
         return BadRun(str(cause))

@@ -13,7 +13,7 @@ from datasets.snapshots import read_identities, read_snapshot
 from datasets.split import Part, Split
 from datasets.triplets import mined_snapshot
 from jobs.config import RunConfig
-from jobs.pipeline import faces_of
+from jobs.plans import faces_of
 from trainer.evaluate import check_made_alike
 from trainer.pairs import IntArray
 from trainer.pairs_faces import rejected_photos

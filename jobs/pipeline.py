@@ -18,11 +18,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import ray
 
-from datasets.faces import FaceStore
 from datasets.ingest import Ingest
 from datasets.lock import WriterLock, is_held
 from datasets.publish import sweep_staging
@@ -31,24 +28,21 @@ from datasets.snapshots import Snapshot
 from jobs.cluster import check_fits, check_machine, ray_cluster
 from jobs.config import RunConfig
 from jobs.endings import RunFailed, ending_of
+from jobs.miner_end import MinerEnd
+from jobs.plans import check_split, faces_of, queue_settings, refresh_plan
 from jobs.report import RunReport, make_report
 from jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
 from jobs.watch import Watch, ingest_progress
 from miner.actors import MinerActor, QueueActor, QueueClient
 from miner.approximate import check_index
-from miner.recipe import RefreshPlan
 from miner.rewind import rewind
-from miner.serve import QueueSettings
-from trainer.batches import RandomTriplets
 from trainer.evaluate import evaluate
 from trainer.faces import FacesAt, RunFaces
 from trainer.initial_weights import check_initial_weights
 from trainer.job import TrainJob
-from trainer.pairs import verification_pairs
 from trainer.ray_train import WorkersLost, WorkFailed, fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
-_ACTOR_TIMEOUT_S = 120.0
 # `facequarry status` shares the lock for an instant to see whether someone has it.
 _LOCK_TIMEOUT_S = 0.5
 # Reading a lease's rows and faces, beyond the wait for the lease itself.
@@ -153,21 +147,6 @@ def driving(
             yield attempt
 
 
-def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
-    """Return the faces to evaluate, after checking that both parts can be used.
-
-    Raises:
-        ValueError: a part has no identities, or no identity with two faces.
-    """
-    train = config.split.faces(store, "train")
-    RandomTriplets(train, store.identity_index[train], seed=config.seed)
-    evaluated = config.split.faces(store, config.evaluation.part)
-    verification_pairs(
-        store.identity_index[evaluated], max_pairs=config.evaluation.max_pairs, seed=config.seed
-    )
-    return evaluated
-
-
 @contextlib.contextmanager
 def cluster_and_faces(config: RunConfig, run: RunDir, *, ingest: bool = True) -> Iterator[FacesAt]:
     """Start Ray, ingest the run's photos if it names any, and say where its faces are.
@@ -191,15 +170,6 @@ def cluster_and_faces(config: RunConfig, run: RunDir, *, ingest: bool = True) ->
         yield faces_of(config, run)
 
 
-def faces_of(config: RunConfig, run: RunDir) -> FacesAt:
-    """Say where a run's faces are: the snapshot that it started with."""
-    return FacesAt(
-        root=config.faces,
-        cache=config.cluster.face_cache or config.faces / "cache",
-        snapshot=pinned_snapshot(config, run),
-    )
-
-
 def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: Attempt) -> None:
     """Train to the last step, with the queue and, for mined triplets, the miner beside it.
 
@@ -210,17 +180,7 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: A
     queue = start_queue(config, run, attempt.number)
     miner = start_miner(config, run, faces, attempt.number) if mined else None
     mining = miner.work.remote() if miner else None
-    failure: list[BaseException] = []
-
-    def check_miner() -> None:
-        if mining is None or not ray.wait([mining], timeout=0)[0]:
-            return
-        try:
-            ray.get(mining, timeout=_ACTOR_TIMEOUT_S)
-        except ray.exceptions.RayError as error:
-            failure[:] = [error]
-            # At each look: a restarted queue has forgotten it.
-            queue.give_up.remote(str(ending_of(error)))
+    ended = MinerEnd(mining, queue, attempt.log)
 
     job = TrainJob(
         config=config.trainer,
@@ -233,7 +193,9 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: A
         attempt=attempt.number,
         batch_timeout_s=config.refresh.lease_timeout_s + _BATCH_SLACK_S,
     )
-    watch = Watch(run, attempt=attempt.number, steps=config.trainer.steps, check=check_miner)
+    watch = Watch(
+        run, attempt=attempt.number, steps=config.trainer.steps, check=lambda: ended.look(watch.say)
+    )
 
     def on_restart(reason: str, restarts: int) -> None:
         attempt.log.write("restart", reason=reason, restarts=restarts)
@@ -249,7 +211,7 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: A
                 on_restart=on_restart,
             )
     except WorkFailed as failed:
-        raise ending_of(failure[0] if failure else failed.cause) from failed
+        raise ending_of(ended.behind(failed.cause)) from failed
     except WorkersLost as lost:
         raise RunFailed(str(lost)) from lost
     finally:
@@ -262,22 +224,9 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: A
 
 def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
     """Start the queue actor: no CPU of its own, restarted for ever from its journal."""
-    blocking = config.refresh.mode == "blocking" and config.trainer.selection == "mined"
-    waits = config.refresh.on_stale == "wait"
-    settings = QueueSettings(
-        batch=config.trainer.batch,
-        carry_over=config.refresh.carry_over,
-        seed=config.seed,
-        prefetch=config.trainer.prefetch,
-        random_until_mined=config.trainer.selection != "mined"
-        or config.refresh.on_empty == "random",
-        block_every=config.trainer.checkpoint_every if blocking else None,
-        max_staleness_steps=config.refresh.max_staleness_steps if waits else None,
-        keep_generations=config.refresh.keep_generations,
-    )
     remote: Any = ray.remote(QueueActor)
     actor = remote.options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-    return actor.remote(run, settings, attempt)
+    return actor.remote(run, queue_settings(config), attempt)
 
 
 def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> Any:
@@ -295,17 +244,4 @@ def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) ->
         max_failures=config.refresh.max_failures,
         threads=max(1, int(config.cluster.miner_cpus)),
         attempt=attempt,
-    )
-
-
-def refresh_plan(config: RunConfig) -> RefreshPlan:
-    """Return what every refresh of a run is told."""
-    needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
-    return RefreshPlan(
-        config=config.miner,
-        split=config.split,
-        rows_needed=int(needed),
-        seed=config.seed,
-        snapshots=config.refresh.snapshots,
-        augmentation=config.trainer.augmentation if config.refresh.augmented else None,
     )

@@ -10,18 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from datasets.events import last_attempt_by_step, read_events
+from datasets.events import last_attempt_by_step, read_events, standing
 from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest, read_table
+from jobs.bound import bound_of
 from jobs.config import RunConfig
 from jobs.runs_on_disk import snapshots_of
 from miner.journal import known_generations
-from miner.staleness import (
-    longest_refresh_steps,
-    num_failed_refreshes,
-    num_steps_past_limit,
-    staleness_bound,
-)
+from miner.staleness import longest_refresh_steps, num_failed_refreshes, num_steps_past_limit
 from trainer.consumed import Consumed, by_generation
 from trainer.evaluate import Evaluation
 from trainer.faces import RunFaces
@@ -89,16 +85,8 @@ def make_report(
     miner = read_events(run.events, "miner")
     queue = read_events(run.events, "queue")
     steps = last_attempt_by_step(trainer, "step")
-    longest = longest_refresh_steps(trainer, miner, queue)
     limit = config.refresh.max_staleness_steps
-    bound = staleness_bound(
-        config.trainer.checkpoint_every,
-        longest,
-        prefetch=config.trainer.prefetch,
-        is_carried=config.refresh.carry_over > 0,
-        is_blocking=config.refresh.mode == "blocking",
-        limit=limit if config.refresh.on_stale == "wait" else None,
-    )
+    bound = bound_of(config, trainer=trainer, miner=miner, queue=queue)
     spent = sum(event["step_s"] for event in steps)
     return RunReport(
         root=run.root,
@@ -108,9 +96,9 @@ def make_report(
         snapshots=snapshots_of(run),
         refreshes=len(known_generations(run)),
         failed_refreshes=num_failed_refreshes(miner),
-        longest_refresh_steps=longest,
+        longest_refresh_steps=longest_refresh_steps(trainer, miner, queue),
         steps=len(steps),
-        rows_by_kind=_rows_by_kind(miner),
+        rows_by_kind=rows_by_kind(miner),
         triplets_consumed=sum(event["num_triplets"] for event in steps),
         repeats=sum(event["repeats"] for event in steps),
         max_staleness_steps=max((e.get("staleness_steps", 0) for e in steps), default=0),
@@ -207,8 +195,9 @@ def some_triplets(run: RunDir, faces: RunFaces, number: int) -> list[TripletPict
     return pictures
 
 
-def _rows_by_kind(miner: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def rows_by_kind(miner: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Count the mined triplets of all generations by what they were when mined."""
     kinds: Counter[str] = Counter()
-    for event in miner:
+    for event in standing(miner):
         kinds.update(event.get("rows_by_kind", {}))
     return {kind: count for kind, count in kinds.items() if count}

@@ -10,9 +10,10 @@ from datasets.events import read_events
 from datasets.lock import is_held
 from datasets.publish import read_manifest
 from datasets.run_dir import METRICS, RunDir
-from jobs.config import RunConfig
-from jobs.runs_on_disk import read_run, snapshots_of
-from miner.staleness import longest_refresh_steps, num_failed_refreshes, staleness_bound
+from jobs.bound import bound_of
+from jobs.runs_on_disk import last_attempt, read_run, snapshots_of
+from miner.journal import known_generations
+from miner.staleness import num_failed_refreshes
 
 Event = Mapping[str, Any]
 State = Literal[
@@ -89,10 +90,10 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
     config = read_run(run)
     is_driven = is_held(run.driver_lock)  # looked at first: an end is logged before it is freed
     events = {stage: read_events(run.events, stage) for stage in STAGES}
-    trainer, miner = events["trainer"], events["miner"]
+    trainer, miner, queue = events["trainer"], events["miner"], events["queue"]
     steps = [event for event in trainer if event["event"] == "step"]
     last = steps[-1] if steps else None
-    refresh = _refresh_in_hand(miner) if is_driven else None
+    refresh = _refresh_in_hand(miner, attempt=last_attempt(run)) if is_driven else None
     step = _completed(trainer)
     is_complete = step >= config.trainer.steps
     state, reason = _state(
@@ -104,6 +105,7 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
     )
     evaluated = run.evaluation_steps()
     mined = config.trainer.selection == "mined"
+    bound = bound_of(config, trainer=trainer, miner=miner, queue=queue) if last and mined else None
     return RunState(
         state=state,
         reason=reason,
@@ -113,11 +115,11 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
         loss_d2=last["loss_d2"] if last else None,
         in_band_share=last["in_band_share"] if last else None,
         staleness_steps=last.get("staleness_steps") if last else None,
-        staleness_bound_steps=_bound(config, trainer, miner) if last and mined else None,
+        staleness_bound_steps=bound,
         serving=last["generation"] if last else None,
         newest=max(run.generation_numbers(), default=None),
         refresh=refresh,
-        refreshes=sum(event["event"] == "published" for event in miner),
+        refreshes=len(known_generations(run)),
         failed_refreshes=num_failed_refreshes(miner),
         restarts=sum(event["event"] == "restart" for event in events["driver"]),
         checkpoint=max(run.checkpoint_steps(), default=None),
@@ -159,9 +161,11 @@ def _completed(trainer: Sequence[Event]) -> int:
     return 0
 
 
-def _refresh_in_hand(miner: Sequence[Event]) -> Refresh | None:
-    """Return the refresh that began last, if nothing says that it ended."""
+def _refresh_in_hand(miner: Sequence[Event], *, attempt: int) -> Refresh | None:
+    """Return the refresh that began last, if neither an event nor its attempt's end ended it."""
     for event in reversed(miner):
+        if event["attempt"] < attempt:
+            return None
         if event["event"] in ("published", "failed"):
             return None
         if event["event"] == "begin":
@@ -180,16 +184,6 @@ def _rate(steps: Sequence[Event]) -> float | None:
         row.append(event)
     took_s = row[0]["time"] - row[-1]["time"] if row else 0.0
     return (len(row) - 1) / took_s if took_s > 0 else None
-
-
-def _bound(config: RunConfig, trainer: Sequence[Event], miner: Sequence[Event]) -> int:
-    return staleness_bound(
-        config.trainer.checkpoint_every,
-        longest_refresh_steps(trainer, miner),
-        prefetch=config.trainer.prefetch,
-        is_carried=config.refresh.carry_over > 0,
-        is_blocking=config.refresh.mode == "blocking",
-    )
 
 
 def _auc(run: RunDir, step: int) -> float:

@@ -16,6 +16,7 @@ from datasets.run_dir import RunDir
 from datasets.snapshots import Snapshot, newest_snapshot_number, read_snapshot
 from datasets.triplets import mined_snapshot
 from jobs.config import RunConfig, load_run_config, to_tree
+from miner.journal import Journal
 
 # What may change between attempts without changing which rows a step gets or what they mean:
 # faces may move, but `faces.json` says which snapshot they have to hold.
@@ -64,6 +65,7 @@ def check_run(config: RunConfig, *, resume: bool, resume_from: int | None = None
         FileExistsError: the run exists and `resume` is false; names the three ways out.
         FileNotFoundError: there is nothing to resume, or the faces that were mined are gone.
         ValueError: the run was started with settings that cannot change.
+        CorruptJournal, QueueMismatch: its queue could not go on from its journal.
     """
     run = RunDir(config.runs / config.name)
     if not run.config.exists():
@@ -93,6 +95,13 @@ def check_run(config: RunConfig, *, resume: bool, resume_from: int | None = None
             f"{run.queue_journal} is gone, so which rows the steps up to {newest} got is lost; "
             "restore the file, or start a new run with --name"
         )
+    Journal(
+        run.queue_journal,
+        batch=config.trainer.batch,
+        carry_over=config.refresh.carry_over,
+        seed=config.seed,
+        is_read_only=True,
+    )
     if config.trainer.steps < newest:
         raise ValueError(
             f"{run.root} has a checkpoint of step {newest}, trainer.steps is now "

@@ -24,21 +24,31 @@ class Journal:
     Args:
         path: `RunDir.queue_journal`; made with an `open` record if absent.
         batch, carry_over, seed: the run's settings.
+        is_read_only: look whether it can be gone on with; no byte of it is touched.
 
     Raises:
         QueueMismatch: the journal was granted with other settings.
         CorruptJournal: a record is damaged (a torn last line is not: no answer depended on it).
     """
 
-    def __init__(self, path: Path, *, batch: int, carry_over: float, seed: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        batch: int,
+        carry_over: float,
+        seed: int,
+        is_read_only: bool = False,
+    ) -> None:
         self._path = path
-        self._cut_torn_line()
+        if not is_read_only:
+            self._cut_torn_line()
         settings = {"batch": batch, "carry_over": carry_over, "seed": seed}
         self.state = QueueState(**settings)  # type: ignore[arg-type]
         self.skipped: dict[int, str] = {}
         self.deleted: set[int] = set()
         records = read_records(path)
-        if not records:
+        if not records and not is_read_only:
             self._append({"record": "open", **settings})
         for number, record in enumerate(records, start=1):
             try:

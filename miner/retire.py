@@ -1,16 +1,14 @@
-"""Which generations may go, and their deletion: journaled before the first file does."""
+"""Which generations may go, and their deletion: journaled before the name does."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from datasets.publish import MANIFEST
+from datasets.publish import remove_published
 from miner.queue import QueueState
-
-# The generation being served and the one before it, whose rows may still be carried over.
-_LIVE_SWITCHES = 2
+from trainer.retention import LIVE_GENERATIONS
 
 
 def deletable_generations(
@@ -36,9 +34,9 @@ def deletable_generations(
     oldest = min((step for step in checkpoint_steps if step), default=0)
     # Rows carried over are served until the generation after the next one begins.
     begins = 2 if state.num_carried else 1
-    live = {switch.generation for switch in state.switches[-_LIVE_SWITCHES:]}
+    live = {switch.generation for switch in state.switches[-LIVE_GENERATIONS:]}
     free_from = {generation: 0 for generation in passed_over}
-    for position, switch in enumerate(state.switches[:-_LIVE_SWITCHES]):
+    for position, switch in enumerate(state.switches[:-LIVE_GENERATIONS]):
         if switch.generation is not None:
             free_from[switch.generation] = state.switches[position + begins].first_step
     return [
@@ -49,7 +47,6 @@ def deletable_generations(
 
 
 def remove_generation(folder: Path) -> None:
-    """Remove a generation's files; from the first moment on it is not published any more."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove a generation, if it is still there."""
+    with contextlib.suppress(FileNotFoundError):
+        remove_published(folder)

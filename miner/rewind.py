@@ -26,7 +26,7 @@ from miner.one_miner import mining
 from trainer.checkpoint import verify_checkpoint
 
 _LOCK_TIMEOUT_S = 30.0  # the actors of a killed driver live on for seconds
-_LOGS = ("trainer", "queue")
+_LOGS = ("trainer", "queue", "miner")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

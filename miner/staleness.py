@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from datasets.events import last_attempt_by_step
+from datasets.events import last_attempt_by_step, standing
 
 
 def staleness_bound(
@@ -47,30 +47,78 @@ def _unlimited_bound(
     # A refresh no longer than N starts at its checkpoint; a longer one starts at a checkpoint that
     # may be almost as old as the refresh before it took.
     waits = every + refresh_steps if refresh_steps <= every else every + 2 * refresh_steps
-    # The generation before was mined one checkpoint, or one refresh, earlier.
-    carried = max(every, refresh_steps) if is_carried else 0
+    # The generation before was mined one checkpoint earlier; a refresh that lasts until the next
+    # one may, where its first try failed, end with the newest, up to M later.
+    carried = every if refresh_steps < every else every + refresh_steps
     # When a generation appears, the step in training is behind what was granted of the old one:
     # `prefetch` batches lie ready, one more is in the maker's hand, and its ask granted a block of
     # `prefetch` steps; one more step may be complete that the log does not show yet.
-    return waits + carried + 2 * prefetch + 2
+    return waits + (carried if is_carried else 0) + 2 * prefetch + 2
+
+
+def measured_bound(
+    trainer: Sequence[Mapping[str, Any]],
+    miner: Sequence[Mapping[str, Any]],
+    queue: Sequence[Mapping[str, Any]],
+    *,
+    every: int,
+    prefetch: int,
+    is_carried: bool,
+    is_blocking: bool,
+    limit: int | None,
+) -> int:
+    """Return what staleness_steps stays below, with the refreshes that the event log shows.
+
+    Args:
+        trainer: `trainer` events in the order written.
+        miner: `miner` events in the order written.
+        queue: `queue` events in the order written.
+        every: as `staleness_bound` takes it, and what follows too.
+        prefetch: see there.
+        is_carried: see there.
+        is_blocking: see there.
+        limit: see there.
+    """
+    if was_passed_over(queue):
+        # A generation that cannot be served ends a wait all the same: the next may be no better.
+        is_blocking, limit = False, None
+    return staleness_bound(
+        every,
+        longest_refresh_steps(trainer, miner, queue),
+        prefetch=prefetch,
+        is_carried=is_carried,
+        is_blocking=is_blocking,
+        limit=limit,
+    )
+
+
+def was_passed_over(queue: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether the queue passed a generation over while it served another."""
+    has_served = False
+    for event in queue:
+        if event["event"] == "skipped" and has_served:
+            return True
+        has_served |= event["event"] == "switch" and event["generation"] is not None
+    return False
 
 
 def longest_refresh_steps(
     trainer: Sequence[Mapping[str, Any]],
     miner: Sequence[Mapping[str, Any]],
-    queue: Sequence[Mapping[str, Any]] = (),
+    queue: Sequence[Mapping[str, Any]],
 ) -> int:
     """Return M as the event log shows it: training steps completed during the longest refresh.
 
     A refresh that failed, was cut off or made a generation that was never served goes on until the
     next one is published: training goes on with the old one meanwhile. One that never ended counts
-    as far as training came.
+    as far as training came. What a run that was taken back gave up does not count.
 
     Args:
         trainer: `trainer` events in the order written.
         miner: `miner` events in the order written.
         queue: `queue` events in the order written.
     """
+    trainer, miner = standing(trainer), standing(miner)
     passed_over: set[int] = set()
     for event in queue:
         if event["event"] == "skipped":
@@ -105,7 +153,7 @@ def num_failed_refreshes(miner: Sequence[Mapping[str, Any]]) -> int:
     """
     failed = 0
     in_hand: tuple[int, int] | None = None
-    for event in miner:
+    for event in standing(miner):
         if event["event"] == "begin":
             # The miner was killed and came back; one that came to publish takes the next number.
             begun = (event["attempt"], event["generation"])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import ray.train
 import ray.train.torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from ray.train import (
     ControllerError,
     FailureConfig,
@@ -33,6 +33,8 @@ from trainer.world import World
 
 # Placement is tried for a minute at a time; after this many tries the cluster will not fit us.
 _PLACEMENT_TRIES = 3
+# By name: Ray Train has them in a private module.
+_PLACEMENT_ERRORS = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
 # How often Ray Train looks at its workers, seconds: a lost one, and the end, are seen that late.
 _LOOK_S = "0.5"
 
@@ -61,7 +63,8 @@ def fit(job: TrainJob, *, storage: Path, cpus_per_worker: float, on_restart: OnR
         on_restart: told why a lost group is brought back, and how often it has been by then.
 
     Raises:
-        WorkersLost: workers were lost more than `max_failures` times, or cannot be placed.
+        WorkersLost: workers were lost more than `max_failures` times, or cannot be placed, or
+            Ray Train itself failed.
         WorkFailed: a worker's own code raised.
         KeyboardInterrupt: Ctrl-C; the workers are ended.
     """
@@ -89,10 +92,16 @@ def lost_reason(error: TrainingFailedError | RayActorError, *, workers: int) -> 
 
     Raises:
         WorkFailed: a worker's own code raised.
-        WorkersLost: the workers cannot be placed.
+        WorkersLost: the workers cannot be placed, or Ray Train's controller failed.
     """
     if isinstance(error, ControllerError):
-        raise WorkersLost(f"the training workers cannot be placed: {describe(error)}") from error
+        is_placement = type(error.controller_failure).__name__ in _PLACEMENT_ERRORS
+        what = (
+            "the training workers cannot be placed"
+            if is_placement
+            else "Ray Train's controller failed"
+        )
+        raise WorkersLost(f"{what}: {describe(error)}") from error
     failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
     raised = raised_by_work(failures, workers=workers)
     if raised is not None:
@@ -121,15 +130,24 @@ def raised_by_work(failures: Mapping[int, BaseException], *, workers: int) -> Ba
 def is_lost(failure: BaseException) -> bool:
     """Say whether a failure is Ray's, a process or node that is gone, and no code's."""
     is_of_ray = type(failure).__module__.partition(".")[0] == "ray"
-    # A task error carries what an actor's code raised.
-    return is_of_ray and not isinstance(failure, RayTaskError)
+    return is_of_ray and raised_in_actor(failure) is None
+
+
+def raised_in_actor(error: BaseException) -> BaseException | None:
+    """Return what an actor's own code raised, in a call or in its constructor; None if nothing."""
+    if isinstance(error, RayTaskError):
+        return raised_in_actor(error.cause) or error.cause
+    if isinstance(error, ActorDiedError) and error.actor_init_failed:
+        return raised_in_actor(error.args[0])  # the constructor's own task error
+    return None
 
 
 def describe(error: BaseException) -> str:
     """Return the one line at the bottom of an error that came through Ray."""
+    raised = raised_in_actor(error)
+    if raised is not None:
+        return describe(raised)
     match error:
-        case RayTaskError():
-            return describe(error.cause)
         case ControllerError():
             return describe(error.controller_failure)
         case WorkerGroupError() if error.worker_failures:

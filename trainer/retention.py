@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+from collections.abc import Callable
 
 from datasets.events import last_attempt_by_step, read_events
+from datasets.publish import remove_published
 from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest
 
@@ -26,16 +27,26 @@ def surplus_steps(steps: list[int], named: set[int], *, keep: int) -> list[int]:
     return [step for step in steps if step not in kept]
 
 
-def prune_checkpoints(run: RunDir, *, keep: int) -> list[int]:
-    """Delete the checkpoints that nothing needs; return their steps."""
+def prune_checkpoints(
+    run: RunDir, *, keep: int, announce: Callable[[list[int]], object] = list
+) -> list[int]:
+    """Delete the checkpoints that nothing needs; return their steps.
+
+    Args:
+        run: the run directory.
+        keep: newest checkpoints that stay.
+        announce: told of the steps before the first of them goes, so that the log names what a
+            killed trainer did not come to delete, and never misses what it did.
+    """
     # A refresh in hand logged which checkpoint it began with.
     begun = [
         e["checkpoint_step"] for e in read_events(run.events, "miner") if e["event"] == "begin"
     ]
     named = _newest_mined(run) | _live_mined(run) | set(begun[-1:])
     gone = surplus_steps(run.checkpoint_steps(), named, keep=keep)
+    announce(gone)
     for step in gone:
-        shutil.rmtree(run.checkpoint(step))
+        remove_published(run.checkpoint(step))
     return gone
 
 

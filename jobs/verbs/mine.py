@@ -51,7 +51,7 @@ def run(flags: Sequence[str]) -> int:
 def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
     from datasets.events import EventLog
     from datasets.lock import LockHeld
-    from jobs.pipeline import faces_of, refresh_plan
+    from jobs.plans import faces_of, refresh_plan
     from jobs.report import draw_generation
     from jobs.runs_on_disk import last_attempt
     from miner.approximate import check_index
@@ -91,7 +91,7 @@ def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
 
 def _replay(where: RunDir, config: RunConfig, number: int) -> int:
     """Return 0 where the generation came out the same, else 1."""
-    from jobs.pipeline import faces_of
+    from jobs.plans import faces_of
     from miner.replay import replay_generation
 
     replay = replay_generation(where, faces_of(config, where), number, threads=config.miner.threads)

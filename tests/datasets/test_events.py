@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from datasets.events import FIELDS, EventLog, EventTail, last_attempt_by_step, read_events
+from datasets.events import (
+    FIELDS,
+    EventLog,
+    EventTail,
+    last_attempt_by_step,
+    read_events,
+    standing,
+)
 
 
 def make_log(folder: Path, attempt: int = 1) -> EventLog:
@@ -43,6 +51,29 @@ def test_a_torn_line_swallows_nothing_of_the_next_attempt(tmp_path: Path) -> Non
     with path.open("a") as file:
         file.write('{"time": 13.0, "att')
     assert [event["step"] for event in read_events(tmp_path, "trainer")] == [0]
+    make_log(tmp_path, attempt=2).write("step", step=1)
+    assert [event["step"] for event in read_events(tmp_path, "trainer")] == [0, 1]
+
+
+def test_a_line_that_a_full_disk_took_half_of_is_cut_off_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, write = make_log(tmp_path), os.write
+    log.write("step", step=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, raw: write(descriptor, raw[:9]))
+        with pytest.raises(OSError, match="9 of .* bytes; is the disk full"):
+            log.write("step", step=1)
+    log.write("step", step=2)
+    assert [event["step"] for event in read_events(tmp_path, "trainer")] == [0, 2]
+    assert len((tmp_path / "trainer.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_long_log_is_not_read_to_find_its_last_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_log(tmp_path).write("step", step=0)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("the whole log was read"))
     make_log(tmp_path, attempt=2).write("step", step=1)
     assert [event["step"] for event in read_events(tmp_path, "trainer")] == [0, 1]
 
@@ -93,6 +124,28 @@ def test_a_run_that_was_taken_back_shows_nothing_beyond_that_step(tmp_path: Path
     log.write("rewound", step=1)
     kept = last_attempt_by_step(read_events(tmp_path, "trainer"))
     assert [event["step"] for event in kept] == [0]
+
+
+def test_what_a_run_gave_up_when_it_was_taken_back_stands_no_more(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, "miner", attempt=1)
+    for step in (0, 10, 20):
+        log.write("published", checkpoint_step=step, generation=step // 10)
+    log.write("failed", reason="held")
+    log.write("rewound", step=10)
+    log.write("published", checkpoint_step=20, generation=2)
+    kept = standing(read_events(tmp_path, "miner"))
+    assert [e.get("checkpoint_step") for e in kept] == [0, 10, None, 20]
+
+
+def test_a_step_stands_where_the_run_was_taken_back_to_its_end(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    for step in range(4):
+        log.write("checkpoint", step=step)
+        log.write("step", step=step)
+    log.write("rewound", step=2)
+    kept = standing(read_events(tmp_path, "trainer"))
+    assert [e["step"] for e in kept if e["event"] == "step"] == [0, 1]
+    assert [e["step"] for e in kept if e["event"] == "checkpoint"] == [0, 1, 2]
 
 
 def test_a_tail_returns_each_complete_line_once(tmp_path: Path) -> None:

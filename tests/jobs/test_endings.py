@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    InsufficientClusterResourcesError,
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+)
 from torch.distributed import DistBackendError
 
 from jobs.cli import is_expected_failure
 from jobs.endings import BadRun, RunFailed, ending_of
 from miner.empty import EmptyGeneration
+from miner.journal import CorruptJournal
 from miner.refresh import MiningFailed
 from trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint
-from trainer.ray_train import WorkersLost, WorkFailed, lost_reason
+from trainer.ray_train import WorkersLost, WorkFailed, is_lost, lost_reason
 
 GONE = ActorDiedError()
 PEER = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
@@ -60,9 +69,59 @@ def test_alone_a_worker_has_no_peer_to_blame() -> None:
         lost_reason(WorkerGroupError("", {0: RuntimeError("shapes differ")}), workers=1)
 
 
-def test_workers_that_cannot_be_placed_are_not_waited_for_again() -> None:
-    with pytest.raises(WorkersLost, match="cannot be placed: TimeoutError: no room"):
-        lost_reason(ControllerError(TimeoutError("no room\nmore")), workers=1)
+@pytest.mark.parametrize(
+    "error",
+    [WorkerGroupStartupTimeoutError(num_workers=2), InsufficientClusterResourcesError("2 GPUs")],
+)
+def test_workers_that_cannot_be_placed_are_not_waited_for_again(error: Exception) -> None:
+    with pytest.raises(WorkersLost, match=f"cannot be placed: {type(error).__name__}: "):
+        lost_reason(ControllerError(error), workers=1)
+
+
+@pytest.mark.parametrize(
+    "error", [WorkerGroupStartupFailedError("its node died"), OSError("its node died")]
+)
+def test_a_controller_that_failed_is_not_said_to_have_no_room(error: Exception) -> None:
+    words = f"^Ray Train's controller failed: {type(error).__name__}: its node died$"
+    with pytest.raises(WorkersLost, match=words):
+        lost_reason(ControllerError(error), workers=1)
+
+
+def test_an_actor_that_died_in_its_constructor_is_no_lost_worker() -> None:
+    died = ActorDiedError(RayTaskError("__init__", "", CorruptJournal("line 3 is damaged")))
+    with pytest.raises(WorkFailed, match="^CorruptJournal: line 3 is damaged$") as caught:
+        lost_reason(WorkerGroupError("", {0: died}), workers=1)
+    ending = ending_of(caught.value.cause)
+    assert (type(ending), str(ending)) == (BadRun, "line 3 is damaged")
+
+
+class DiesAtOnce:
+    """An actor of no use."""
+
+    def __init__(self) -> None:
+        raise CorruptJournal("line 3 is damaged")
+
+    def ask(self) -> None:
+        """Never comes to it."""
+
+
+class Asks:
+    """An actor that asks another one, as a training worker asks the queue."""
+
+    def ask(self, other: Any) -> None:
+        ray.get(other.ask.remote(), timeout=60)
+
+
+@pytest.mark.ray
+def test_ray_says_what_a_constructor_raised_also_through_another_actor(ray_cluster: None) -> None:
+    remote: Any = ray.remote
+    dead = remote(DiesAtOnce).options(num_cpus=0, max_restarts=-1).remote()
+    asking = remote(Asks).options(num_cpus=0).remote()
+    for answer in (dead.ask.remote(), asking.ask.remote(dead)):
+        with pytest.raises(ray.exceptions.RayError) as caught:
+            ray.get(answer, timeout=60)
+        assert not is_lost(caught.value)
+        assert str(ending_of(caught.value)) == "line 3 is damaged"
 
 
 def test_a_lost_controller_takes_the_group_with_it() -> None:

@@ -14,7 +14,7 @@ from datasets.run_dir import RunDir
 from datasets.split import Split
 from jobs.cli import main
 from jobs.config import RunConfig
-from jobs.pipeline import faces_of
+from jobs.plans import faces_of
 from jobs.runs_on_disk import open_run
 from tests.datasets.photos import WHOLE, publish_plainly
 from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from datasets.config import IngestConfig
-from datasets.events import last_attempt_by_step, read_events
+from datasets.events import last_attempt_by_step, read_events, standing
 from datasets.fence import FencedLock
 from datasets.lock import LockHeld, WriterLock
 from datasets.run_dir import RunDir
@@ -181,15 +181,39 @@ def test_faces_that_are_ingested_while_a_run_trains_are_mined_and_trained_on(
 
 
 def test_mining_that_never_succeeds_ends_the_run_with_its_reason(config: RunConfig) -> None:
-    # A factory string that FAISS refuses is found out only by the miner.
+    # That so few faces cannot train this index is found out only by the miner.
     bad = replace(
         config,
         name="bad",
-        miner=replace(MINER, engine="faiss", faiss_index="Nonsense"),
+        miner=replace(MINER, engine="faiss", faiss_index="PQ8"),
         refresh=RefreshConfig(max_failures=2),
     )
-    with pytest.raises(RunFailed, match="Nonsense"):
+    with pytest.raises(RunFailed, match="PQ8"):
         run_pipeline(bad)
+    events = read_events(RunDir(config.runs / "bad").events, "driver")
+    (ended,) = [event for event in events if event["event"] == "miner ended"]
+    assert "PQ8" in ended["reason"]
+
+
+def test_a_finished_run_that_is_taken_back_ends_with_the_same_weights(
+    config: RunConfig, report: RunReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = replace(
+        config,
+        name="twice",
+        photos=None,
+        trainer=replace(config.trainer, steps=16, checkpoint_every=8),
+        refresh=RefreshConfig(mode="blocking"),
+    )
+    run = RunDir(run_pipeline(twice).root)
+    files = [run.checkpoint(16) / "model.safetensors", *run.generation(1).glob("part-*")]
+    before = [path.read_bytes() for path in files]
+    assert main(["train", "--run", str(run.root), "--resume-from", "0"]) == 0
+    assert "0 to 16 in" in capsys.readouterr().out
+    assert [path.read_bytes() for path in files] == before
+    published = [e for e in standing(read_events(run.events, "miner")) if e["event"] == "published"]
+    assert [e["generation"] for e in published] == [0, 1]
+    assert len(before) > 1 and len(list(run.root.glob("abandoned/*/generations/*"))) == 1
 
 
 def test_more_cpus_than_there_are_is_said_at_once(config: RunConfig) -> None:

@@ -11,7 +11,7 @@ from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
 from jobs import runs_on_disk
 from jobs.config import RunConfig
-from jobs.pipeline import check_split, faces_of
+from jobs.plans import check_split, faces_of
 from jobs.runs_on_disk import absolute, pinned_snapshot, read_run, snapshots_of
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.trainer.stores import RandomSource, publish_rows

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from torch import nn
 
+from datasets.events import read_events
 from datasets.lock import LockHeld, WriterLock, is_held
 from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
@@ -20,9 +21,11 @@ from jobs import pipeline
 from jobs.cli import main
 from jobs.cluster import NoCluster, check_answers
 from jobs.config import RunConfig, to_tree
-from jobs.runs_on_disk import absolute, check_run, last_attempt, open_run
+from jobs.runs_on_disk import Attempt, absolute, check_run, last_attempt, open_run
 from jobs.verbs.run import parse_run
+from miner.queue import QueueMismatch
 from tests.datasets.photos import publish_plainly, write_tree
+from trainer.checkpoint import publish_checkpoint
 
 
 @pytest.fixture
@@ -173,20 +176,71 @@ def test_an_earlier_checkpoint_may_be_gone_on_from_with_fewer_steps(config: RunC
 
 
 def test_a_run_is_rewound_under_its_drivers_lock_before_the_attempt_begins(
-    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig,
 ) -> None:
-    run, seen = started(config), []
-
-    def rewind(run: RunDir, step: int) -> None:
-        seen.append((step, is_held(run.driver_lock), (run.events / "driver.jsonl").exists()))
-
-    stub = ModuleType("miner.rewind")
-    stub.__dict__["rewind"] = rewind
-    monkeypatch.setitem(sys.modules, "miner.rewind", stub)
+    run, config = started(config), absolute(config)
+    for step in (0, 50, 100):
+        publish_checkpoint(
+            run,
+            step,
+            nn.Linear(2, 2),
+            backbone="compact",
+            embedding_dim=2,
+            crop_px=32,
+            trainer_state={},
+        )
+    run.queue_journal.touch()
     faces = read_snapshot(config.faces)
-    with pipeline.driving(absolute(config), run, faces, resume=True, resume_from=50) as attempt:
-        assert (attempt.number, last_attempt(run)) == (2, 2)
-    assert seen == [(50, True, False)]
+
+    def driven() -> AbstractContextManager[Attempt]:
+        return pipeline.driving(config, run, faces, resume=True, resume_from=50)
+
+    with WriterLock(run.driver_lock), pytest.raises(LockHeld), driven():
+        pass
+    assert run.checkpoint_steps() == [0, 50, 100]
+    with driven() as attempt:
+        assert run.checkpoint_steps() == [0, 50]
+        assert is_held(run.driver_lock)
+    rewound, begun = read_events(run.events, "trainer")[-1], read_events(run.events, "driver")[0]
+    assert (rewound["event"], rewound["step"]) == ("rewound", 50)
+    assert begun["event"] == "start" and rewound["time"] <= begun["time"]
+    assert (attempt.number, last_attempt(run)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ('{"record": "granted", "through_step": "x"}', "queue.jsonl line 2 is damaged"),
+        ('{"record": "gran', "restore the file, or start a new run with --name"),
+    ],
+)
+def test_a_damaged_journal_is_said_before_anything_is_started(
+    config: RunConfig, record: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = started(config)
+    checkpoint(run, 50)
+    opened = {"record": "open", "batch": config.trainer.batch, "carry_over": 0.0, "seed": 0}
+    journal = f"{json.dumps(opened)}\n{record}\n"
+    run.queue_journal.write_text(journal)
+    assert main(["train", "--run", str(run.root)]) == 2
+    assert words in capsys.readouterr().err
+    assert run.queue_journal.read_text() == journal
+
+
+def test_a_journal_of_other_settings_is_said_before_anything_is_started(config: RunConfig) -> None:
+    run = started(config)
+    checkpoint(run, 50)
+    run.queue_journal.write_text('{"record": "open", "batch": 7, "carry_over": 0.0, "seed": 0}\n')
+    with pytest.raises(QueueMismatch, match="was granted with batch 7"):
+        check_run(absolute(config), resume=True)
+
+
+def test_a_torn_last_record_is_no_damage_and_stays_for_the_queue(config: RunConfig) -> None:
+    run = started(config)
+    checkpoint(run, 50)
+    run.queue_journal.write_text('{"record": "op')
+    check_run(absolute(config), resume=True)
+    assert run.queue_journal.read_text() == '{"record": "op'
 
 
 def test_a_training_that_is_complete_asks_for_more_steps(

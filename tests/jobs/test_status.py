@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets.events import EventLog
+from dashboards.clock import RunClock
+from dashboards.refreshes import read_refreshes
+from datasets.events import EventLog, read_events
 from datasets.lock import WriterLock
+from datasets.publish import write_json
 from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
+from jobs.bound import bound_of
 from jobs.cli import main
-from jobs.config import RunConfig
+from jobs.config import RunConfig, to_tree
+from jobs.report import rows_by_kind
 from jobs.run_state import read_state
-from jobs.runs_on_disk import open_run
+from jobs.runs_on_disk import open_run, read_run
+from miner.refresh_config import RefreshConfig
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.trainer.stores import publish_rows
 
@@ -171,3 +179,53 @@ def test_a_refresh_that_was_cut_off_is_counted(
     assert "failed" not in shown(run, capsys)
     log.write("begin", checkpoint_step=0, generation=0)
     assert "0 (1 failed)" in shown(run, capsys)
+
+
+def test_a_refresh_that_an_earlier_attempt_left_is_not_in_hand(run: RunDir) -> None:
+    EventLog(run.events, "miner", attempt=1).write("begin", checkpoint_step=0, generation=0)
+    with WriterLock(run.driver_lock):
+        assert read_state(run).refresh is not None
+        EventLog(run.events, "driver", attempt=2).write("start")
+        state = read_state(run)
+        assert (state.refresh, state.state) == (None, "starting")
+        EventLog(run.events, "miner", attempt=2).write("begin", checkpoint_step=4, generation=0)
+        again = read_state(run).refresh
+    assert again is not None and again.checkpoint_step == 4
+
+
+def test_the_bound_is_that_of_the_closing_table(run: RunDir) -> None:
+    limited = RefreshConfig(max_staleness_steps=53, on_stale="wait")
+    write_json(run.config, to_tree(replace(read_run(run), refresh=limited)), replace=True)
+    log_step(run, 0, time=0.5)
+    assert read_state(run).staleness_bound_steps == 54
+    queue = EventLog(run.events, "queue", attempt=1)
+    queue.write("switch", step=0, generation=0, first_step=0, rows=40, mined_at_step=0)
+    queue.write("skipped", generation=1, reason="3 rows, one batch is 90")
+    events = {stage: read_events(run.events, stage) for stage in ("trainer", "miner", "queue")}
+    bound = bound_of(read_run(run), **events)
+    assert read_state(run).staleness_bound_steps == bound == 56
+
+
+def test_refreshes_that_a_run_gave_up_are_counted_nowhere(run: RunDir) -> None:
+    log = EventLog(run.events, "miner", attempt=1)
+    for number in range(3):
+        log.write("begin", checkpoint_step=10 * number, generation=number)
+        log.write(
+            "published",
+            checkpoint_step=10 * number,
+            generation=number,
+            rows_by_kind={"semi_hard": 5, "easy": 0},
+        )
+        publish_rows(run, number, np.zeros((4, 3), np.int64))
+    log.write("begin", checkpoint_step=30, generation=3)
+    log.write("failed", checkpoint_step=30, generation=3, reason="OSError: disk full")
+    assert (read_state(run).refreshes, read_state(run).failed_refreshes) == (3, 1)
+    for number in (1, 2):
+        shutil.rmtree(run.generation(number))
+    log.write("rewound", step=0)
+    state = read_state(run)
+    assert (state.refreshes, state.failed_refreshes) == (1, 0)
+    miner = read_events(run.events, "miner")
+    assert rows_by_kind(miner) == {"semi_hard": 5}
+    clock = RunClock(miner)
+    assert [r.generation for r in read_refreshes(miner, [], clock, is_live=False)] == [0]

@@ -19,7 +19,7 @@ from datasets.events import read_events
 from datasets.run_dir import RunDir
 from datasets.triplets import Lease
 from miner.serve import QueueSettings, TripletQueue, Wait
-from miner.staleness import num_steps_past_limit, staleness_bound
+from miner.staleness import measured_bound, num_steps_past_limit, staleness_bound
 from tests.miner.generations import publish_checkpoint_folder, publish_manifest
 
 BATCH = 4
@@ -64,15 +64,19 @@ class FakeRun:
     world_size: int = 1
     deaths: Sequence[int] = ()
     """Ticks at which trainers and queue are killed and come back."""
+    trainer: list[dict[str, object]] = field(default_factory=list)
+    miner: list[dict[str, object]] = field(default_factory=list)
+    """Events as the real ones write them, with ticks for seconds."""
 
     def play(self, steps: int, max_ticks: int) -> list[Lease]:
         """Return the lease that each step was trained on; of steps trained twice the last."""
         run, trained = self.run, dict[int, Lease]()
         self.queue = TripletQueue(run, self.settings, attempt=1)
-        publish_checkpoint_folder(run, 0)
         step, self.busy, self.tries, self.mined = 0, None, 0, -1
+        self._checkpoint(0)
         ranks = [Rank(0) for _ in range(self.world_size)]
         for tick in range(max_ticks):
+            self.tick = tick
             if tick in self.deaths:
                 self.queue = TripletQueue(run, self.settings, attempt=2)
                 step = run.checkpoint_steps()[-1]
@@ -84,6 +88,7 @@ class FakeRun:
                 answers = [rank.ready.pop(0) for rank in ranks]
                 assert all(answer == answers[0] and answer.step == step for answer in answers)
                 assert trained.setdefault(step, answers[0]) == answers[0]
+                self.trainer.append({"event": "step", "step": step, "time": tick + 0.5})
                 step += 1
                 if step == steps:
                     return [trained[s] for s in range(steps)]
@@ -96,15 +101,18 @@ class FakeRun:
     def _checkpoint(self, step: int) -> None:
         if step not in self.run.checkpoint_steps():
             publish_checkpoint_folder(self.run, step)
+            self.trainer.append({"event": "checkpoint", "step": step, "time": self.tick + 0.5})
 
     def _mine(self, tick: int) -> None:
         if self.busy is not None and tick >= self.busy[1]:
             has_failed = self.fails[self.tries % len(self.fails)]
             is_small = self.smalls[self.tries % len(self.smalls)]
             self.tries += 1
+            number = len(self.run.generation_numbers())
+            end = {"checkpoint_step": self.busy[0], "generation": number, "time": tick}
+            self.miner.append({"event": "failed" if has_failed else "published", **end})
             if not has_failed:
                 self.mined = self.busy[0]
-                number = len(self.run.generation_numbers())
                 # The first one is served, or the run would end there.
                 rows = BATCH - 1 if is_small and number else 5 * BATCH
                 publish_manifest(self.run, number, mined_at_step=self.mined, rows=rows)
@@ -112,8 +120,11 @@ class FakeRun:
         newest = self.run.checkpoint_steps()[-1]
         if self.busy is None and newest > self.mined:
             self.busy = (newest, tick + self.durations[self.tries % len(self.durations)])
+            begin = {"checkpoint_step": newest, "time": tick}
+            self.miner.append({"event": "begin", **begin})
 
     busy: tuple[int, int] | None = None
+    tick: int = 0
 
 
 def queue_settings(**changed: object) -> QueueSettings:
@@ -198,6 +209,80 @@ def test_training_goes_on_where_no_younger_generation_can_be_served(
             run, queue_settings(max_staleness_steps=every + 2), every, durations, smalls=smalls
         )
         assert len(fake.play(40, max_ticks=20_000)) == 40
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    every=st.integers(1, 10),
+    smalls=st.lists(st.booleans(), min_size=1, max_size=4),
+    fails=st.lists(st.booleans(), max_size=3),
+    durations=st.lists(st.integers(0, 25), min_size=1, max_size=4),
+    prefetch=st.integers(1, 4),
+    carry_over=st.sampled_from([0.0, 0.5]),
+    blocks=st.booleans(),
+    waits=st.booleans(),
+)
+def test_the_measured_bound_holds_where_generations_are_passed_over(
+    every: int,
+    smalls: list[bool],
+    fails: list[bool],
+    durations: list[int],
+    prefetch: int,
+    carry_over: float,
+    blocks: bool,
+    waits: bool,
+) -> None:
+    limit = every + prefetch if waits else None
+    with TemporaryDirectory() as folder:
+        run = RunDir(Path(folder))
+        asked = queue_settings(
+            prefetch=prefetch,
+            carry_over=carry_over,
+            block_every=every if blocks else None,
+            max_staleness_steps=limit,
+        )
+        fake = FakeRun(run, asked, every, durations, fails=[*fails, False], smalls=smalls)
+        leases = fake.play(60, max_ticks=20_000)
+        queue = read_events(run.events, "queue")
+    mined_at = {e["generation"]: e["mined_at_step"] for e in queue if e["event"] == "switch"}
+    oldest = [lease.step - min(mined_at[r.generation] for r in lease.ranges) for lease in leases]
+    bound = measured_bound(
+        fake.trainer,
+        fake.miner,
+        queue,
+        every=every,
+        prefetch=prefetch,
+        is_carried=carry_over > 0,
+        is_blocking=blocks,
+        limit=limit,
+    )
+    assert max(oldest) < bound
+
+
+def test_a_generation_that_is_passed_over_ends_the_wait_and_the_shorter_bounds_with_it(
+    tmp_path: Path,
+) -> None:
+    run = RunDir(tmp_path)
+    asked = queue_settings(block_every=5, max_staleness_steps=7)
+    fake = FakeRun(run, asked, 5, [1], smalls=[False, True, True])
+    staleness = main_staleness(run, fake.play(30, max_ticks=2_000))
+    assert max(staleness) > 7
+
+    def bound(queue: Sequence[dict[str, object]]) -> int:
+        return measured_bound(
+            fake.trainer,
+            fake.miner,
+            queue,
+            every=5,
+            prefetch=2,
+            is_carried=False,
+            is_blocking=True,
+            limit=7,
+        )
+
+    queue = read_events(run.events, "queue")
+    assert bound([event for event in queue if event["event"] != "skipped"]) == 5
+    assert bound(queue) > max(staleness)
 
 
 @settings(max_examples=25, deadline=None)

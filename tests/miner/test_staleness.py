@@ -108,7 +108,7 @@ def test_the_measured_bound_holds_where_refreshes_fail(
 ) -> None:
     loop = FakeLoop(every, durations, prefetch, carry_over, fails)
     loop.run(steps=500)
-    longest = longest_refresh_steps(loop.trainer, loop.miner)
+    longest = longest_refresh_steps(loop.trainer, loop.miner, [])
     bound = staleness_bound(every, longest, prefetch=prefetch, is_carried=carry_over > 0)
     assert max(loop.staleness) < bound
 
@@ -138,7 +138,7 @@ def test_refresh_length_counts_the_steps_that_training_made_meanwhile() -> None:
         {"event": "published", "checkpoint_step": 0, "time": 0.5},
         {"event": "published", "checkpoint_step": 4, "time": 7.5},
     ]
-    assert longest_refresh_steps(trainer, miner) == 3
+    assert longest_refresh_steps(trainer, miner, []) == 3
 
 
 def test_a_refresh_that_was_cut_off_counts_as_failed_and_its_time_as_waited() -> None:
@@ -158,7 +158,7 @@ def test_a_refresh_that_was_cut_off_counts_as_failed_and_its_time_as_waited() ->
         {"event": "published", "attempt": 1, "checkpoint_step": 20, "time": 24.0},
     ]
     assert num_failed_refreshes(miner) == 1
-    assert longest_refresh_steps(trainer, miner) == 14
+    assert longest_refresh_steps(trainer, miner, []) == 14
 
 
 def test_a_refresh_that_the_end_of_training_cut_off_did_not_fail() -> None:
@@ -167,7 +167,7 @@ def test_a_refresh_that_the_end_of_training_cut_off_did_not_fail() -> None:
     begin = {"event": "begin", "generation": 0, "checkpoint_step": 0, "time": 0.0}
     miner = [begin | {"attempt": 1}, begin | {"attempt": 2}]
     assert num_failed_refreshes(miner) == 0
-    assert longest_refresh_steps(trainer, miner) == 8
+    assert longest_refresh_steps(trainer, miner, []) == 8
 
 
 def test_a_refresh_whose_generation_was_never_served_lasts_until_the_next_one() -> None:
@@ -178,7 +178,7 @@ def test_a_refresh_whose_generation_was_never_served_lasts_until_the_next_one() 
         for n in range(3)
     ]
     queue = [{"event": "switch", "generation": 0}, {"event": "skipped", "generation": 1}]
-    assert longest_refresh_steps(trainer, miner) == 3
+    assert longest_refresh_steps(trainer, miner, []) == 3
     assert longest_refresh_steps(trainer, miner, queue) == 13
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from datasets.faces import FaceStore
+from datasets.publish import read_manifest
 from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration, Lease, RowRange
+from datasets.triplets import CorruptGeneration, Lease, RowRange, load_generation
 from tests.trainer.stores import (
     IDENTITIES,
     publish,
@@ -107,6 +110,28 @@ def test_a_part_whose_bytes_changed_is_refused(store: FaceStore, tmp_path: Path)
     part.write_bytes(part.read_bytes() + b"x")
     with pytest.raises(CorruptGeneration, match="mine it again"):
         reader_of(run, store).read(Lease(0, 0, (RowRange(0, 0, 4),)), 0, 1)
+
+
+def test_a_generation_under_another_number_is_refused(store: FaceStore, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    publish_rows(run, 3, np.zeros((4, 3), np.int64))
+    run.generation(3).rename(run.generation(4))
+    with pytest.raises(CorruptGeneration, match="says generation 3"):
+        load_generation(run.generation(4))
+
+
+def test_rows_are_verified_against_the_manifest_whose_digest_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, num_reads = RunDir(tmp_path), count()
+    publish_rows(run, 0, np.zeros((4, 3), np.int64))
+
+    def read_once(path: Path) -> dict[str, Any]:
+        assert next(num_reads) == 0, "the manifest was read twice, and may have been replaced"
+        return read_manifest(path)
+
+    monkeypatch.setattr("datasets.triplets.read_manifest", read_once)
+    assert len(load_generation(run.generation(0)).anchors) == 4
 
 
 def test_a_generation_whose_manifest_lacks_something_is_refused(

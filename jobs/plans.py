@@ -1,0 +1,70 @@
+"""What each part of a run is told, from its configuration: faces, split, queue and refreshes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets.faces import FaceStore
+from datasets.run_dir import RunDir
+from jobs.config import RunConfig
+from jobs.runs_on_disk import pinned_snapshot
+from miner.recipe import RefreshPlan
+from miner.serve import QueueSettings
+from trainer.batches import RandomTriplets
+from trainer.faces import FacesAt
+from trainer.pairs import verification_pairs
+
+
+def faces_of(config: RunConfig, run: RunDir) -> FacesAt:
+    """Say where a run's faces are: the snapshot that it started with."""
+    return FacesAt(
+        root=config.faces,
+        cache=config.cluster.face_cache or config.faces / "cache",
+        snapshot=pinned_snapshot(config, run),
+    )
+
+
+def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
+    """Return the faces to evaluate, after checking that both parts can be used.
+
+    Raises:
+        ValueError: a part has no identities, or no identity with two faces.
+    """
+    train = config.split.faces(store, "train")
+    RandomTriplets(train, store.identity_index[train], seed=config.seed)
+    evaluated = config.split.faces(store, config.evaluation.part)
+    verification_pairs(
+        store.identity_index[evaluated], max_pairs=config.evaluation.max_pairs, seed=config.seed
+    )
+    return evaluated
+
+
+def queue_settings(config: RunConfig) -> QueueSettings:
+    """Return what the queue of a run is told."""
+    is_mined = config.trainer.selection == "mined"
+    blocks = config.refresh.mode == "blocking" and is_mined
+    waits = config.refresh.on_stale == "wait"
+    return QueueSettings(
+        batch=config.trainer.batch,
+        carry_over=config.refresh.carry_over,
+        seed=config.seed,
+        prefetch=config.trainer.prefetch,
+        random_until_mined=not is_mined or config.refresh.on_empty == "random",
+        block_every=config.trainer.checkpoint_every if blocks else None,
+        max_staleness_steps=config.refresh.max_staleness_steps if waits else None,
+        keep_generations=config.refresh.keep_generations,
+    )
+
+
+def refresh_plan(config: RunConfig) -> RefreshPlan:
+    """Return what every refresh of a run is told."""
+    needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
+    return RefreshPlan(
+        config=config.miner,
+        split=config.split,
+        rows_needed=int(needed),
+        seed=config.seed,
+        snapshots=config.refresh.snapshots,
+        augmentation=config.trainer.augmentation if config.refresh.augmented else None,
+    )
