@@ -5,8 +5,8 @@ python -m benchmarks
 
 import argparse
 
-from benchmarks import detectors, ingest, memory, mining, planning, shards, store
+from benchmarks import detectors, ingest, loop, memory, mining, planning, shards, store
 
 argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
-for benchmark in (mining, store, shards, ingest, memory, planning, detectors):
+for benchmark in (loop, mining, store, shards, ingest, memory, planning, detectors):
     benchmark.main()

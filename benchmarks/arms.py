@@ -24,6 +24,8 @@ import tyro
 from benchmarks.common import show
 from datasets.events import last_attempt_by_step, read_events
 from datasets.run_dir import METRICS, RunDir
+from jobs.config import RunConfig, load_run_config
+from jobs.runs_on_disk import absolute, check_run, read_run
 from trainer.figure import BLUE, GREY, ORANGE, new_axes, new_figure, publish_figure
 
 ARMS: dict[str, tuple[str, ...]] = {
@@ -34,6 +36,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 """Flags of each arm over the run file; the learning rates are those that were best on the tuning
 people (docs/results.md)."""
 _COLOURS = {"mined": ORANGE, "random": GREY, "in-batch": BLUE}
+_COMMAND_TIMEOUT_S = 3600.0
 _FIGURES = ("AUC", "TAR at FAR 1e-2", "TAR at FAR 1e-3")
 
 
@@ -58,15 +61,23 @@ class Arms:
 
 
 def train_arm(args: Arms, arm: str, seed: int) -> RunDir:
-    """Run one arm with one seed to its end, unless it is there, and evaluate its checkpoints."""
+    """Run one arm with one seed to its end, unless it is there, and evaluate its checkpoints.
+
+    Raises:
+        ValueError: the run that is there was made with other settings.
+        subprocess.TimeoutExpired, subprocess.CalledProcessError: a command did not end, or failed.
+    """
     run = RunDir(args.out / f"{arm}-{seed}")
+    flags = ["--name", run.root.name, "--runs", str(args.out)]
+    flags += ["--photos", str(args.photos), "--faces", str(args.out / "faces")]
+    flags += ["--seed", str(seed), "--trainer.steps", str(args.steps)]
+    flags += ["--trainer.keep-checkpoints", "999", "--evaluation.part", args.part]
+    flags += ARMS[arm]
+    resume = ["--resume"] if run.config.exists() else []
+    if resume:
+        check_reusable(load_run_config(args.config, flags))
     if not _is_evaluated(run, args.steps, args.part):
-        flags = ["--config", str(args.config), "--name", run.root.name, "--runs", str(args.out)]
-        flags += ["--photos", str(args.photos), "--faces", str(args.out / "faces")]
-        flags += ["--seed", str(seed), "--trainer.steps", str(args.steps)]
-        flags += ["--trainer.keep-checkpoints", "999", "--evaluation.part", args.part]
-        resume = ["--resume"] if run.config.exists() else []
-        _facequarry("run", *resume, *flags, *ARMS[arm])
+        _facequarry("run", *resume, "--config", str(args.config), *flags)
     for step in args.at:
         if not _is_evaluated(run, step, args.part):
             _facequarry(
@@ -75,24 +86,45 @@ def train_arm(args: Arms, arm: str, seed: int) -> RunDir:
     return run
 
 
+def check_reusable(config: RunConfig) -> None:
+    """Check that a run that is there is the one asked for, as `run --resume` would.
+
+    Raises:
+        ValueError: it was made with other settings, or its figures are of other pairs.
+    """
+    run = check_run(absolute(config), resume=True)
+    had, wanted = read_run(run).evaluation.max_pairs, config.evaluation.max_pairs
+    if had != wanted:
+        raise ValueError(
+            f"{run.root} was evaluated with evaluation.max_pairs = {had}, now it is {wanted}; take "
+            "the old value, or another --out"
+        )
+
+
 def _facequarry(*flags: str) -> None:
-    subprocess.run([sys.executable, "-m", "jobs", *flags], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "jobs", *flags]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=_COMMAND_TIMEOUT_S)
 
 
 def _is_evaluated(run: RunDir, step: int, part: str) -> bool:
     return (run.evaluation(step, part) / METRICS).is_file()
 
 
-def figures_of(run: RunDir, step: int, part: str) -> dict[str, float]:
-    """Return the figures of `_FIGURES` at one checkpoint."""
-    metrics = json.loads((run.evaluation(step, part) / METRICS).read_text(encoding="utf-8"))
-    found: Mapping[str, Any] = metrics["verification"]
+def figures_of(run: RunDir, step: int, part: str) -> dict[str, float | None]:
+    """Return the figures of `_FIGURES` at one checkpoint; None where pairs were too few for one."""
+    found = _verification(run, step, part)
     tar = found["tar_at_far"]
     return {
         "AUC": found["auc"],
-        "TAR at FAR 1e-2": tar["1e-2"] or 0.0,
-        "TAR at FAR 1e-3": tar["1e-3"] or 0.0,
+        "TAR at FAR 1e-2": tar["1e-2"],
+        "TAR at FAR 1e-3": tar["1e-3"],
     }
+
+
+def _verification(run: RunDir, step: int, part: str) -> Mapping[str, Any]:
+    metrics = json.loads((run.evaluation(step, part) / METRICS).read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = metrics["verification"]
+    return found
 
 
 def cost_of(run: RunDir) -> dict[str, float]:
@@ -106,9 +138,12 @@ def cost_of(run: RunDir) -> dict[str, float]:
     }
 
 
-def spread(values: Sequence[float]) -> str:
-    """Return mean and [lowest, highest]."""
-    return f"{mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+def spread(values: Sequence[float | None]) -> str:
+    """Return mean and [lowest, highest]; `n/a` where a run has no such figure."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "n/a"
+    return f"{mean(known):.3f} [{min(known):.3f}, {max(known):.3f}]"
 
 
 def draw(args: Arms, runs: Mapping[str, Sequence[RunDir]], path: Path) -> None:
@@ -116,7 +151,7 @@ def draw(args: Arms, runs: Mapping[str, Sequence[RunDir]], path: Path) -> None:
     figure = new_figure(7, 4)
     axes = new_axes(figure, "People not trained on", "step", "AUC")
     for arm, found in runs.items():
-        curves = [[figures_of(run, step, args.part)["AUC"] for step in args.at] for run in found]
+        curves = [[_verification(run, step, args.part)["auc"] for step in args.at] for run in found]
         columns = list(zip(*curves, strict=True))
         colour = _COLOURS[arm]
         axes.plot(args.at, [mean(column) for column in columns], color=colour, label=arm)
@@ -128,7 +163,10 @@ def draw(args: Arms, runs: Mapping[str, Sequence[RunDir]], path: Path) -> None:
 def main() -> None:
     """Train what is missing, print the tables, draw the curves."""
     args = tyro.cli(Arms, prog="python -m benchmarks.arms", description=__doc__)
-    runs = {arm: [train_arm(args, arm, seed) for seed in args.seeds] for arm in ARMS}
+    try:
+        runs = {arm: [train_arm(args, arm, seed) for seed in args.seeds] for arm in ARMS}
+    except ValueError as error:
+        sys.exit(str(error))
     for name in _FIGURES:
         rows = []
         for arm, found in runs.items():

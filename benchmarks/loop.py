@@ -42,6 +42,7 @@ from trainer.embed import to_input
 from trainer.faces import FacesAt, RunFaces
 from trainer.loop import train
 from trainer.losses import triplet_loss
+from trainer.optimizer import build_optimizer
 from trainer.step_log import StepLog
 from trainer.world import World
 
@@ -141,8 +142,11 @@ def loop_turn(base: RunDir, faces: FacesAt, folder: Path) -> Turn:
     return Turn(spent / len(timed), sum(event["wait_s"] for event in timed) / spent)
 
 
-def bare_steps(run: RunDir, faces: FacesAt) -> Callable[[], float]:
+def bare_steps(base: RunDir, faces: FacesAt, folder: Path) -> Callable[[], float]:
     """Return what trains the same steps on tensors in memory and returns seconds a step."""
+    # In a copy: a step that is granted in the base run would cost the timed loop no journal.
+    run = RunDir(folder)
+    shutil.copytree(base.root, run.root)
     opened = RunFaces(faces)
     reader, queue = RowReader(run, random_triplets(opened), opened), QueueHere(run)
     batches = [assemble(queue.lease(step), reader, rank=0, world_size=1) for step in range(STEPS)]
@@ -153,7 +157,7 @@ def bare_steps(run: RunDir, faces: FacesAt) -> Callable[[], float]:
         torch.set_num_threads(CONFIG.threads)
         model = build_backbone(CONFIG.backbone, CONFIG.embedding_dim).train()
         load_weights(model, run.checkpoint(0))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=CONFIG.learning_rate)
+        optimizer = build_optimizer(CONFIG, model)
         began = 0.0
         for step, (faces_in, rows) in enumerate(zip(images, triplets, strict=True)):
             if step == WARM_STEPS:
@@ -210,13 +214,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base, faces = prepare(folder)
-        train_bare = bare_steps(base, faces)
+        train_bare = bare_steps(base, faces, folder / "bare")
+        refreshes: list[dict[str, Any]] = []
         for turn in range(REPEATS):
             bare.append(train_bare())
             alone.append(loop_turn(base, faces, folder / "alone"))
             with refreshing(base, faces, folder / f"refreshing-{turn}") as mined:
                 beside.append(loop_turn(base, faces, folder / "beside"))
-            stages = _stages(_published(mined)[1:])
+            refreshes += _published(mined)[1:]  # the first one is the base run's own
+    stages = _stages(refreshes)
     limit = median(bare)
     ways = {"alone": alone, "beside a refresh": beside}
     rows = [("bare step", f"{1000 * limit:.1f}", "1.00", "", "")]

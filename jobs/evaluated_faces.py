@@ -9,10 +9,10 @@ import numpy as np
 
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
-from datasets.snapshots import read_identities, read_snapshot
+from datasets.snapshots import read_snapshot
 from datasets.split import Part, Split
-from datasets.triplets import mined_snapshot
 from jobs.config import RunConfig
+from jobs.origin import Origin, origin_of, people_of
 from jobs.plans import faces_of
 from trainer.evaluate import check_made_alike
 from trainer.pairs import IntArray
@@ -30,6 +30,8 @@ class EvaluatedFaces:
     split: Split
     known: frozenset[str]
     """Identities that the run had faces of: only these can have been trained or tuned on."""
+    origin: Origin
+    """What the run's first weights had been trained on before it."""
     differences: list[str]
     """How these faces were made otherwise than those of the training, in words."""
 
@@ -45,7 +47,6 @@ class EvaluatedFaces:
         """
         own = faces_of(config, run)
         trained = read_snapshot(own.root, own.snapshot)
-        known = read_identities(own.root, max(own.snapshot, mined_snapshot(run) or 0))
         if root is None:
             store, differences = own.open(), []
         else:
@@ -56,12 +57,18 @@ class EvaluatedFaces:
             store=store,
             name=None if root is None else root.resolve().name,
             split=config.split,
-            known=frozenset(known),
+            known=people_of(config, run),
+            origin=origin_of(config),
             differences=differences,
         )
 
     def part_of(self, identity: str) -> Part:
-        """Return the run's part of an identity; people it had no faces of are held out."""
+        """Return the run's part of an identity; people it had no faces of are held out.
+
+        Whoever the run's first weights had been trained on counts as trained on.
+        """
+        if self.origin.trained_on(identity):
+            return "train"
         return self.split.of(identity) if identity in self.known else "held_out"
 
     def of_part(self, part: Part) -> IntArray:

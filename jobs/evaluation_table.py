@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from trainer.evaluate import Evaluation
+from trainer.evaluation import Evaluation
 
 
-def evaluation_table(run: str, result: Evaluation) -> Table:
-    """Return all figures of an evaluation, and what they leave out."""
+def evaluation_table(run: str, result: Evaluation, *, caveat: str | None = None) -> Table:
+    """Return all figures of an evaluation, and what they leave out.
+
+    Args:
+        run: the run's name.
+        result: its checkpoint's evaluation.
+        caveat: what the figures may be worth less for, if anything.
+    """
     figures, found = result.verification, result.retrieval
     table = Table(title=_title(run, result), show_header=False, title_justify="left")
     table.add_row("identities, faces", f"{result.num_identities}, {result.num_faces}")
@@ -18,6 +24,8 @@ def evaluation_table(run: str, result: Evaluation) -> Table:
         table.add_row("left out of all figures", _counts(result.pairs.left_out))
         if result.pairs.num_tuning:
             table.add_row("with people tuned on", f"{result.pairs.num_tuning}, counted")
+    if caveat:
+        table.add_row("beware", caveat)
     table.add_section()
     table.add_row("accuracy", _accuracy(result))
     table.add_row("AUC", f"{figures.auc:.4f}")
@@ -43,6 +51,10 @@ def _title(run: str, result: Evaluation) -> str:
 def _accuracy(result: Evaluation) -> str:
     figures = result.verification
     if figures.accuracy is None or figures.accuracy_std is None:
+        if result.pairs and result.pairs.has_folds:
+            return (
+                "n/a (fewer than two of the file's folds can be judged: both kinds in and outside)"
+            )
         return "n/a (too few people for two folds that share none)"
     folds = "no person is in two"
     if result.pairs and result.pairs.has_folds:

@@ -19,7 +19,7 @@ from jobs.runs_on_disk import snapshots_of
 from miner.journal import known_generations
 from miner.staleness import longest_refresh_steps, num_failed_refreshes, num_steps_past_limit
 from trainer.consumed import Consumed, by_generation
-from trainer.evaluate import Evaluation
+from trainer.evaluation import Evaluation
 from trainer.faces import RunFaces
 from trainer.plots import (
     d2_histograms_before_after,
@@ -132,10 +132,11 @@ def draw(
     if any(event["num_triplets"] for event in steps):
         pictures["consumed"] = folder / "consumed.png"
         kinds = {
-            word: [event[f"{name}_share"] if event["num_triplets"] else None for event in steps]
+            word: [event[f"{name}_share"] for event in steps]
             for word, name in _WHEN_CONSUMED.items()
         }
-        shares(at, kinds, taken_over, pictures["consumed"])
+        counts = [event["num_triplets"] for event in steps]
+        shares(at, kinds, counts, taken_over, pictures["consumed"])
     pictures["roc"] = folder / "roc.png"
     curves = {f"step {evaluation.step}": evaluation.roc for evaluation in (before, after)}
     roc(curves, pictures["roc"])
@@ -143,9 +144,10 @@ def draw(
     d2_histograms_before_after(before.split_d2, after.split_d2, pictures["d2"])
     numbers = run.generation_numbers()
     if numbers:
-        pictures["staleness"] = folder / "staleness.png"
         ages = [event.get("staleness_steps") for event in steps]
-        staleness(at, ages, bound, pictures["staleness"])
+        if any(age is not None for age in ages):  # a fast training may end before its first rows
+            pictures["staleness"] = folder / "staleness.png"
+            staleness(at, ages, bound, pictures["staleness"])
         pictures |= draw_generation(run, faces, numbers[-1], margin=config.miner.margin)
     return pictures
 

@@ -6,9 +6,15 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+# Faces that go through the network at once: a training step's memory grows with them.
+_TILE = 64
+
 
 def calibrate(model: nn.Module, faces: torch.Tensor) -> None:
-    """Set every batch normalisation's running statistics from (B, 3, H, W) faces.
+    """Set every batch normalisation's running statistics from (B, 3, H, W) faces, B 2 or more.
+
+    They are the means over even tiles of at most 64 faces, each normalised by its own statistics as
+    a training batch is.
 
     A fresh network's statistics are 0 and 1, which no face has: the checkpoint of step 0, which
     the first refresh mines and results are compared with, would not be the untrained network.
@@ -16,9 +22,11 @@ def calibrate(model: nn.Module, faces: torch.Tensor) -> None:
     norms = _norms(model)
     momentums = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 1.0  # the running statistics become those of this batch
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean, every tile weighing the same
     with torch.no_grad():
-        model.train()(faces)
+        for tile in faces.tensor_split(-(-len(faces) // _TILE)):
+            model.train()(tile)
     for norm, momentum in zip(norms, momentums, strict=True):
         norm.momentum = momentum
 

@@ -158,7 +158,9 @@ def load_trainer_state(folder: Path) -> dict[str, Any]:
         CorruptCheckpoint: the file's sha256 is not the manifest's.
     """
     _verify(folder, TRAINER_FILE, read_checkpoint_manifest(folder)["trainer_sha256"])
-    state: dict[str, Any] = torch.load(folder / TRAINER_FILE, weights_only=True)
+    # To the CPU: the optimizer moves it to wherever the parameters are, on a machine without the
+    # GPU that it was saved from too.
+    state: dict[str, Any] = torch.load(folder / TRAINER_FILE, map_location="cpu", weights_only=True)
     return state
 
 
@@ -195,17 +197,17 @@ def verify_checkpoint(folder: Path) -> None:
     _verify(folder, TRAINER_FILE, manifest["trainer_sha256"])
 
 
-def abandon_unverified(run: RunDir) -> list[int]:
-    """Move checkpoints newer than the newest one that verifies out of the way; return their steps.
+def abandon_unverified(run: RunDir) -> int | None:
+    """Move checkpoints newer than the newest one that verifies out of the way; return its step.
 
-    Training goes on from the one that verifies and publishes those steps again. What is set aside
-    lies in `abandoned/` for a person to look at.
+    None where none verifies. Training goes on from it and publishes the later steps again. What is
+    set aside lies in `abandoned/` for a person to look at.
     """
     verified = newest_verified_step(run)
-    gone = [step for step in run.checkpoint_steps() if verified is None or step > verified]
-    for step in gone:
-        _abandon(run, step)
-    return gone
+    for step in run.checkpoint_steps():
+        if verified is None or step > verified:
+            _abandon(run, step)
+    return verified
 
 
 def verified_or_abandoned(run: RunDir, step: int) -> bool:

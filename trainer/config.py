@@ -12,6 +12,8 @@ Backbone = Literal["compact", "iresnet18", "iresnet34", "iresnet50"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["constant", "cosine", "milestones"]
 Selection = Literal["mined", "random", "online_semi_hard"]
+# The search within a batch marks every triple of its faces in a byte: 453 MB, and copies of it.
+MOST_FACES_IN_BATCH = 768
 BACKBONES: tuple[Backbone, ...] = ("compact", "iresnet18", "iresnet34", "iresnet50")
 
 
@@ -119,10 +121,19 @@ class TrainerConfig:
                 f"trainer.batch is {self.batch} and trainer.workers is {self.workers}: "
                 "the batch must divide over the workers"
             )
-        if (
-            self.selection == "online_semi_hard"
-            and 3 * self.batch < 2 * self.workers * self.faces_per_identity
-        ):
+        if self.selection == "online_semi_hard":
+            self._check_in_batch()
+
+    def _check_in_batch(self) -> None:
+        faces_per_rank = 3 * self.batch // self.workers
+        if faces_per_rank > MOST_FACES_IN_BATCH:
+            raise ValueError(
+                f"trainer.batch is {self.batch}, so each of {self.workers} workers looks for "
+                f"triplets among {faces_per_rank} faces, whose cube its memory has to hold; at "
+                f"most {MOST_FACES_IN_BATCH} faces each are searched: lower trainer.batch to "
+                f"{MOST_FACES_IN_BATCH // 3 * self.workers} or raise trainer.workers"
+            )
+        if 3 * self.batch < 2 * self.workers * self.faces_per_identity:
             raise ValueError(
                 f"trainer.batch is {self.batch}, so a step has {3 * self.batch} faces: fewer than "
                 f"two identities of trainer.faces_per_identity {self.faces_per_identity} for each "

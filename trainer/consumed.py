@@ -39,7 +39,7 @@ class Consumed:
     repeats: int
     """Rows that the generation had served before."""
     mean_loss_d2: float
-    """Over steps, squared L2."""
+    """Over the steps that had a triplet, squared L2; 0 where none had."""
     faces_per_triplet: float | None
     """Over all its triplets; None where there were none."""
     at_takeover: Shares
@@ -70,6 +70,7 @@ def _sum_up(generation: int | None, events: list[Mapping[str, Any]]) -> Consumed
     triplets = [event["num_triplets"] for event in events]
     ages = [event["staleness_steps"] for event in events if "staleness_steps" in event]
     faces = sum(event.get("faces_per_triplet", 0.0) * event["num_triplets"] for event in events)
+    losses = [event["loss_d2"] for event in events if event["num_triplets"]]
     spent = sum(event["step_s"] for event in events)
     return Consumed(
         generation=generation,
@@ -79,7 +80,7 @@ def _sum_up(generation: int | None, events: list[Mapping[str, Any]]) -> Consumed
         num_triplets=sum(triplets),
         num_empty_steps=triplets.count(0),
         repeats=sum(event["repeats"] for event in events),
-        mean_loss_d2=sum(event["loss_d2"] for event in events) / len(events),
+        mean_loss_d2=sum(losses) / max(len(losses), 1),
         faces_per_triplet=faces / sum(triplets) if sum(triplets) else None,
         at_takeover=_shares(events[:1]),
         overall=_shares(events),

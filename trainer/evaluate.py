@@ -18,22 +18,11 @@ from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from trainer.checkpoint import load_model
 from trainer.embed import embed
-from trainer.evaluation import Evaluation, PairsSource, metrics_of, publish_evaluation
+from trainer.evaluation import Evaluation, PairsSource, publish_evaluation
 from trainer.folds import identity_folds
 from trainer.pairs import BoolArray, IntArray, pair_d2, verification_pairs
 from trainer.pairs_faces import FacePairs
 from trainer.verification import Retrieval, retrieval, verify
-
-__all__ = [
-    "AlignmentMismatch",
-    "CropMismatch",
-    "Evaluation",
-    "PairsSource",
-    "check_made_alike",
-    "evaluate",
-    "evaluate_pairs",
-    "metrics_of",
-]
 
 # Different pairs are plenty and TAR at a small FAR needs many: 10 / FAR of them.
 _DIFFERENT_PER_SAME = 20
@@ -63,6 +52,7 @@ def evaluate(
     max_pairs: int,
     seed: int,
     faces: str | None = None,
+    inputs_sha256: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Verify drawn pairs of faces with the checkpoint of `step`; publish figures and pictures.
@@ -76,6 +66,7 @@ def evaluate(
         max_pairs: most same-identity pairs; there are up to 20 times as many different ones.
         seed: of the pairs and folds; the same pairs for every step.
         faces: name of the faces, where they are not the run's.
+        inputs_sha256: of what the folder's name stands for, where another may have the same.
         on_progress: told the number of faces embedded so far.
 
     Raises:
@@ -84,25 +75,23 @@ def evaluate(
         CropMismatch: the checkpoint saw crops of another size.
         ValueError: fewer than two identities, or none with two faces.
     """
-    model = _load(run, step, store)
     pairs = verification_pairs(
         store.identity_index[face_indices],
         max_pairs=max_pairs,
         seed=seed,
         different_per_same=_DIFFERENT_PER_SAME,
     )
-    rows = _Rows(pairs.left, pairs.right, pairs.is_same)
-    embeddings = embed(model, store, face_indices, on_progress=on_progress)
-    result = _measure(
-        embeddings,
-        store.identity_index[face_indices],
-        rows,
-        None,
+    return _judge(
+        run,
+        store,
+        _Rows(face_indices=face_indices, left=pairs.left, right=pairs.right, is_same=pairs.is_same),
+        step=step,
+        part=part,
         seed=seed,
-        about={"step": step, "part": part, "faces": faces},
+        faces=faces,
+        inputs_sha256=inputs_sha256,
+        on_progress=on_progress,
     )
-    publish_evaluation(run, result)
-    return result
 
 
 def evaluate_pairs(
@@ -115,6 +104,7 @@ def evaluate_pairs(
     part: str,
     seed: int,
     faces: str | None = None,
+    inputs_sha256: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Verify a file's pairs with the checkpoint of `step`; publish figures and pictures.
@@ -130,29 +120,32 @@ def evaluate_pairs(
         part: what the pairs are called in the folder's name, such as `pairs-pairsDevTrain`.
         seed: of the folds, where the file has none.
         faces: name of the faces, where they are not the run's.
+        inputs_sha256: of what the folder's name stands for, where another may have the same.
         on_progress: told the number of faces embedded so far.
 
     Raises:
         as `evaluate` does.
     """
-    model = _load(run, step, store)
     face_indices = pairs.face_indices
     rows = _Rows(
-        np.searchsorted(face_indices, pairs.left),
-        np.searchsorted(face_indices, pairs.right),
-        pairs.is_same,
+        face_indices=face_indices,
+        left=np.searchsorted(face_indices, pairs.left),
+        right=np.searchsorted(face_indices, pairs.right),
+        is_same=pairs.is_same,
+        fold_of=pairs.fold_of,
     )
-    embeddings = embed(model, store, face_indices, on_progress=on_progress)
-    result = _measure(
-        embeddings,
-        store.identity_index[face_indices],
+    return _judge(
+        run,
+        store,
         rows,
-        pairs.fold_of,
+        step=step,
+        part=part,
         seed=seed,
-        about={"step": step, "part": part, "faces": faces, "pairs": source},
+        faces=faces,
+        inputs_sha256=inputs_sha256,
+        source=source,
+        on_progress=on_progress,
     )
-    publish_evaluation(run, result)
-    return result
 
 
 def check_made_alike(trained: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -178,13 +171,56 @@ def check_made_alike(trained: Mapping[str, Any], found: Mapping[str, Any]) -> li
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Rows:
-    """Pairs as row numbers of the embeddings."""
+    """Faces, and pairs of them as row numbers of their embeddings."""
 
+    face_indices: IntArray
     left: IntArray
     right: IntArray
     is_same: BoolArray
+    fold_of: IntArray | None = None
+    """None where they are to be dealt out."""
+
+
+def _judge(
+    run: RunDir,
+    store: FaceStore,
+    rows: _Rows,
+    *,
+    step: int,
+    part: str,
+    seed: int,
+    faces: str | None,
+    inputs_sha256: str | None,
+    on_progress: OnProgress | None,
+    source: PairsSource | None = None,
+) -> Evaluation:
+    """Embed the faces, measure the pairs and publish what came of it."""
+    model = _load(run, step, store)
+    embeddings = embed(model, store, rows.face_indices, on_progress=on_progress)
+    identities = store.identity_index[rows.face_indices]
+    d2 = pair_d2(embeddings, rows.left, rows.right)
+    fold_of = rows.fold_of
+    if fold_of is None:
+        fold_of = identity_folds(identities[rows.left], identities[rows.right], seed=seed)
+    if fold_of is None:  # too few people: one fold for all of them, and no accuracy
+        fold_of = np.zeros(len(d2), dtype=np.int64)
+    result = Evaluation(
+        step=step,
+        part=part,
+        num_identities=len(np.unique(identities)),
+        num_faces=len(identities),
+        verification=verify(d2, rows.is_same, fold_of),
+        retrieval=_retrieval_of_some(embeddings, identities, seed=seed),
+        d2=d2,
+        is_same=rows.is_same,
+        pairs=source,
+        faces=faces,
+        inputs_sha256=inputs_sha256,
+    )
+    publish_evaluation(run, result)
+    return result
 
 
 def _load(run: RunDir, step: int, store: FaceStore) -> nn.Module:
@@ -195,31 +231,6 @@ def _load(run: RunDir, step: int, store: FaceStore) -> nn.Module:
             f"{store.crop_px} px; ingest with --crop-px {manifest['crop_px']}"
         )
     return model
-
-
-def _measure(
-    embeddings: npt.NDArray[np.float32],
-    identities: npt.NDArray[np.integer],
-    rows: _Rows,
-    fold_of: IntArray | None,
-    *,
-    seed: int,
-    about: Mapping[str, Any],
-) -> Evaluation:
-    d2 = pair_d2(embeddings, rows.left, rows.right)
-    if fold_of is None:
-        fold_of = identity_folds(identities[rows.left], identities[rows.right], seed=seed)
-    if fold_of is None:  # too few people: one fold for all of them, and no accuracy
-        fold_of = np.zeros(len(d2), dtype=np.int64)
-    return Evaluation(
-        num_identities=len(np.unique(identities)),
-        num_faces=len(identities),
-        verification=verify(d2, rows.is_same, fold_of),
-        retrieval=_retrieval_of_some(embeddings, identities, seed=seed),
-        d2=d2,
-        is_same=rows.is_same,
-        **about,
-    )
 
 
 def _retrieval_of_some(

@@ -58,7 +58,9 @@ class Evaluation:
     pairs: PairsSource | None = None
     """None where the pairs were drawn."""
     faces: str | None = None
-    """Another folder of faces than the run's, and its snapshot."""
+    """Name of another folder of faces than the run's."""
+    inputs_sha256: str | None = None
+    """Tells pairs files, and folders of faces, of one name apart; None for the run's own faces."""
 
     @property
     def split_d2(self) -> SplitD2:
@@ -121,6 +123,8 @@ def metrics_of(result: Evaluation) -> dict[str, Any]:
         metrics["pairs_file"] = asdict(result.pairs)
     if result.faces:
         metrics["faces_folder"] = result.faces
+    if result.inputs_sha256:
+        metrics["inputs_sha256"] = result.inputs_sha256
     return metrics
 
 
@@ -132,11 +136,11 @@ def _draw_losses(run: RunDir, step: int, path: Path) -> bool:
     until = [event for event in steps if event["step"] < step and event["loss_d2"] is not None]
     if not until:
         return False
-    switches = [e["first_step"] for e in read_events(run.events, "queue") if "first_step" in e]
+    takeovers = last_attempt_by_step(read_events(run.events, "queue"), "switch")
     loss_curve(
         [event["step"] for event in until],
         [event["loss_d2"] for event in until],
-        [first for first in switches if first < step],
+        [event["first_step"] for event in takeovers if event["first_step"] < step],
         path,
     )
     return True

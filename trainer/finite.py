@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
 
 from trainer.batches import Batch
+from trainer.world import World
 
 _NAMED_FACES = 5
 _ADVICE = (
@@ -28,25 +31,38 @@ def is_finite_step(figures: dict[str, float]) -> bool:
 
 
 def non_finite_step(
-    batch: Batch, embeddings: torch.Tensor, figures: dict[str, float]
+    world: World, batch: Batch, embeddings: torch.Tensor, figures: dict[str, float]
 ) -> FloatingPointError:
-    """Return the error of a step that must not be taken: it names generation and faces."""
-    bad = ~torch.isfinite(embeddings.detach()).all(dim=1).cpu().numpy()
-    faces = batch.face_indices[bad] if bad.any() else batch.face_indices
-    listed = ", ".join(map(str, faces[:_NAMED_FACES])) + (
-        ", ..." if len(faces) > _NAMED_FACES else ""
-    )
-    rows = "random rows" if batch.generation is None else f"generation {batch.generation}"
+    """Return the error of a step that must not be taken: it names where it came from and faces.
+
+    Every rank calls it and names the same bad faces, whichever rank has them: rank 0's error is the
+    one that is shown. Where no embedding is bad, a rank can only name what it trained on.
+    """
+    is_bad = ~torch.isfinite(embeddings.detach()).all(dim=1).cpu().numpy()
+    gathered = world.gather(batch.face_indices[is_bad].tolist())
+    bad = sorted({face for faces in gathered for face in faces})
     which = (
-        f"{len(faces)} of this rank's {len(bad)} embeddings are not finite"
-        if bad.any()
-        else f"this rank's {len(bad)} embeddings are finite"
+        f"{round(figures['num_not_finite'])} of {round(figures['num_faces'])} embeddings are not "
+        f"finite, faces {_listed(bad)}"
+        if bad
+        else f"its embeddings are finite, faces {_listed(batch.face_indices.tolist())} on rank "
+        f"{world.rank}"
     )
     return FloatingPointError(
-        f"step {batch.step} ({rows}) has loss {figures['loss_d2']:g} and gradient norm "
-        f"{figures['grad_norm']:g}; {which}, faces {listed}; the weights were not changed; "
-        f"{_ADVICE}"
+        f"step {batch.step} ({_origin(batch)}) has loss {figures['loss_d2']:g} and gradient norm "
+        f"{figures['grad_norm']:g}; {which}; the weights were not changed; {_ADVICE}"
     )
+
+
+def _origin(batch: Batch) -> str:
+    if batch.triplets is None:
+        return "triplets found in the batch"
+    return "random rows" if batch.generation is None else f"generation {batch.generation}"
+
+
+def _listed(faces: Sequence[int]) -> str:
+    more = ", ..." if len(faces) > _NAMED_FACES else ""
+    return ", ".join(map(str, faces[:_NAMED_FACES])) + more
 
 
 def check_finite(model: nn.Module, step: int) -> None:

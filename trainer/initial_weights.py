@@ -9,8 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from datasets.publish import MANIFEST
 from trainer.backbones import build_backbone
-from trainer.checkpoint import WEIGHTS_FILE, fit_weights, verify_checkpoint
+from trainer.checkpoint import (
+    WEIGHTS_FILE,
+    CheckpointMismatch,
+    fit_weights,
+    read_checkpoint_manifest,
+    verify_checkpoint,
+)
 from trainer.config import TrainerConfig
 
 # Counts batches, changes no embedding, and older weight files lack it.
@@ -28,6 +35,25 @@ def check_initial_weights(config: TrainerConfig) -> None:
         load_initial_weights(model, config.init_from)
 
 
+def check_initial_crops(config: TrainerConfig, crop_px: int) -> None:
+    """Check that faces have the size of those that `init_from`, a checkpoint, was trained on.
+
+    A weight file does not say its size, and a folder that is gone has been loaded long since.
+
+    Raises:
+        CheckpointMismatch: they have another size.
+    """
+    if config.init_from is None or not (config.init_from / MANIFEST).is_file():
+        return
+    trained_px = read_checkpoint_manifest(config.init_from)["crop_px"]
+    if trained_px != crop_px:
+        raise CheckpointMismatch(
+            f"trainer.init_from {config.init_from} was trained on crops of {trained_px} px, the "
+            f"faces have {crop_px} px; ingest with --ingest.crop-px {trained_px} into another "
+            "folder, or start from other weights"
+        )
+
+
 def load_initial_weights(model: nn.Module, path: Path) -> None:
     """Load weights into a backbone.
 
@@ -39,13 +65,16 @@ def load_initial_weights(model: nn.Module, path: Path) -> None:
     Raises:
         FileNotFoundError: there is nothing at this path.
         CorruptCheckpoint: the checkpoint's bytes are not what its manifest says.
-        ValueError: the file holds no tensors by name.
+        ValueError: the file holds no tensors by name, or one that is not finite.
         CheckpointMismatch: a parameter is missing, unknown or of another shape; the first is named.
     """
     weights = _read(path)
     for name, own in model.state_dict().items():
         if name.endswith(_COUNTER):
             weights.setdefault(name, own)
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path} holds weights that are not finite: {name}; use others")
     fit_weights(model, weights, origin=path)
 
 

@@ -12,7 +12,7 @@ from trainer.batches import RandomTriplets
 from trainer.config import TrainerConfig
 from trainer.faces import FacesAt, RunFaces
 from trainer.loop import train
-from trainer.online import IdentityBatches
+from trainer.online import IdentityBatches, identity_batches
 from trainer.step_log import StepLog
 from trainer.world import World
 
@@ -70,10 +70,5 @@ class TrainJob:
         if self.config.selection != "online_semi_hard":
             return None
         face_indices = self.split.faces(first, "train")
-        return IdentityBatches(
-            face_indices,
-            first.identity_index[face_indices],
-            seed=self.seed,
-            num_faces=3 * self.config.batch,
-            faces_per_identity=self.config.faces_per_identity,
-        )
+        identities = first.identity_index[face_indices]
+        return identity_batches(self.config, face_indices, identities, seed=self.seed)

@@ -7,37 +7,28 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import torch
+from torch import nn
 
 from datasets.run_dir import RunDir
 from datasets.triplets import TripletSource
 from trainer.augment import augment
 from trainer.backbones import build_backbone
-from trainer.batch_norm import calibrate, training_mode
+from trainer.batch_norm import training_mode
 from trainer.batches import Batch, RandomTriplets, RowReader, assemble, assemble_faces
-from trainer.checkpoint import (
-    abandon_unverified,
-    load_trainer_state,
-    load_weights,
-    newest_verified_step,
-    publish_checkpoint,
-    verified_or_abandoned,
-)
+from trainer.checkpoint import publish_checkpoint
 from trainer.config import TrainerConfig
 from trainer.embed import to_input
 from trainer.faces import RunFaces
 from trainer.finite import check_finite, gradient_norm, is_finite_step, non_finite_step
-from trainer.initial_weights import load_initial_weights
 from trainer.losses import triplet_loss
 from trainer.online import IdentityBatches, semi_hard_in_batch
 from trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 from trainer.prefetch import Prefetch
 from trainer.retention import prune_checkpoints
+from trainer.start import begin_or_resume
 from trainer.step_log import StepLog, over_ranks
 from trainer.world import World
-
-CALIBRATION_TRIPLETS = 128
 
 
 def train(
@@ -78,11 +69,9 @@ def train(
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(seed)
-    on_gpu = world.device.startswith("cuda")
-    layout = torch.channels_last if on_gpu else torch.contiguous_format
-    model = build_backbone(config.backbone, config.embedding_dim)
-    model = model.to(device=torch.device(world.device), memory_format=layout)  # type: ignore[call-overload]
+    model = _on_device(build_backbone(config.backbone, config.embedding_dim), world)
     optimizer = build_optimizer(config, model)
+    reader = RowReader(run, random, faces)
 
     def publish(step: int) -> None:
         check_finite(model, step)
@@ -100,37 +89,25 @@ def train(
             deleted = prune_checkpoints(run, keep=config.keep_checkpoints)
             log.checkpoint(step, seconds=time.perf_counter() - started, deleted_steps=deleted)
 
-    newest, has_first = usable_checkpoints(run, world)
-    if not has_first:
-        if config.init_from is None:
-            first_faces = np.unique(random.rows(0, CALIBRATION_TRIPLETS))
-            calibrate(model, to_input(faces.store.decode(first_faces), world.device))
-        else:
-            load_initial_weights(model, config.init_from)
-        publish(0)
-    if newest is not None:
-        load_weights(model, run.checkpoint(newest))
-        optimizer.load_state_dict(load_trainer_state(run.checkpoint(newest))["optimizer"])
-    step = newest or 0
-    log.start(step, world_size=world.size)
+    def publish_if_wanted() -> None:
+        if world.rank == 0 and source.wants_checkpoint and step not in run.checkpoint_steps():
+            publish(step)
 
-    reader = RowReader(run, random, faces)
-
-    def make(step: int) -> Batch:
+    def fetch(step: int) -> Batch:
         lease = source.lease(step)
         if online:
             drawn = online.faces(step, rank=world.rank, world_size=world.size)
             return assemble_faces(lease, drawn, faces.store)
         return assemble(lease, reader, rank=world.rank, world_size=world.size)
 
-    def publish_if_wanted() -> None:
-        if world.rank == 0 and source.wants_checkpoint and step not in run.checkpoint_steps():
-            publish(step)
-
+    step = begin_or_resume(
+        config, model, optimizer, run=run, faces=faces, random=random, world=world, publish=publish
+    )
+    log.start(step, world_size=world.size)
     replicas = world.wrap(training_mode(model, freeze_statistics=config.freeze_batch_norm))
     ended = time.perf_counter()
     with Prefetch(
-        make,
+        fetch,
         range(step, config.steps),
         depth=config.prefetch,
         timeout_s=batch_timeout_s,
@@ -138,27 +115,19 @@ def train(
     ) as batches:
         for batch in batches:
             began, arrived = ended, time.perf_counter()
-            images = to_input(batch.images, world.device)
-            images = augment(
-                images,
-                batch.face_indices,
-                config.augmentation,
-                seed=batch.augmentation_seed or (seed, step),
-            )
-            with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=on_gpu):
-                embeddings = replicas(images)
+            embeddings = _embed(replicas, batch, config, world, seed=seed)
             triplets = triplets_of(batch, embeddings, margin=margin)
-            result = triplet_loss(embeddings, triplets, margin=margin)
-            loss = result.loss
+            result = objective = triplet_loss(embeddings, triplets, margin=margin)
             if config.add_in_batch:
-                added = found_in(batch, embeddings, margin=margin)
-                union = torch.cat([triplets, added]).unique(dim=0)
-                loss = triplet_loss(embeddings, union, margin=margin).loss
+                more = and_found(batch, embeddings, triplets, margin=margin)
+                objective = triplet_loss(embeddings, more, margin=margin)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            figures = over_ranks(world, result, embeddings, triplets, gradient_norm(model))
+            # The ranks' gradients are averaged: so weighed, to the mean over all their triplets.
+            (world.weight_of(objective.num_triplets) * objective.loss).backward()
+            weight = world.weight_of(result.num_triplets)
+            figures = over_ranks(world, result, embeddings, gradient_norm(model), weight=weight)
             if not is_finite_step(figures):  # the same on every rank: all of them stop here
-                raise non_finite_step(batch, embeddings, figures)
+                raise non_finite_step(world, batch, embeddings, figures)
             rate = learning_rate(config, step)
             set_learning_rate(optimizer, rate)
             optimizer.step()
@@ -173,30 +142,44 @@ def train(
     return step
 
 
+def _on_device(model: nn.Module, world: World) -> nn.Module:
+    layout = torch.channels_last if world.is_on_gpu else torch.contiguous_format
+    moved: nn.Module = model.to(device=torch.device(world.device), memory_format=layout)  # type: ignore[call-overload]
+    return moved
+
+
+def _embed(
+    replicas: nn.Module, batch: Batch, config: TrainerConfig, world: World, *, seed: int
+) -> torch.Tensor:
+    """Return (F, D) unit rows of the batch's faces, augmented; differentiable."""
+    images = augment(
+        to_input(batch.images, world.device),
+        batch.face_indices,
+        config.augmentation,
+        seed=batch.augmentation_seed or (seed, batch.step),
+    )
+    with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=world.is_on_gpu):
+        embeddings: torch.Tensor = replicas(images)
+    return embeddings
+
+
 def triplets_of(batch: Batch, embeddings: torch.Tensor, *, margin: float) -> torch.Tensor:
     """Return (T, 3) rows of `embeddings`: those that the batch names, or those found among them."""
     if batch.triplets is not None:
         return torch.from_numpy(batch.triplets).to(embeddings.device)
-    return found_in(batch, embeddings, margin=margin)
+    return _found_in(batch, embeddings, margin=margin)
 
 
-def found_in(batch: Batch, embeddings: torch.Tensor, *, margin: float) -> torch.Tensor:
+def and_found(
+    batch: Batch, embeddings: torch.Tensor, triplets: torch.Tensor, *, margin: float
+) -> torch.Tensor:
+    """Return (T, 3) rows of `embeddings`: the triplets and those found among the batch's faces."""
+    found = _found_in(batch, embeddings, margin=margin)
+    union: torch.Tensor = torch.cat([triplets, found]).unique(dim=0)
+    return union
+
+
+def _found_in(batch: Batch, embeddings: torch.Tensor, *, margin: float) -> torch.Tensor:
     """Return (T, 3) rows of `embeddings`: the semi-hard triplets among the batch's faces."""
     identities = torch.from_numpy(batch.identities).to(embeddings.device)
     return semi_hard_in_batch(embeddings, identities, margin=margin)
-
-
-def usable_checkpoints(run: RunDir, world: World) -> tuple[int | None, bool]:
-    """Return the step to go on from, None where there is none, and whether step 0 is there.
-
-    Rank 0 looks, and sets aside what does not verify. Step 0 is what results are compared with at
-    the end: a damaged one is made again now, from the seed, rather than missed after the training.
-    """
-    newest, has_first = None, False
-    if world.rank == 0:
-        abandon_unverified(run)
-        newest = newest_verified_step(run)
-        has_first = verified_or_abandoned(run, 0)
-    newest = world.from_rank_0(-1 if newest is None else newest)
-    has_first = bool(world.from_rank_0(int(has_first)))
-    return (None if newest < 0 else newest), has_first

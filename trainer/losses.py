@@ -15,6 +15,7 @@ class TripletLoss:
         loss: scalar, mean over the triplets, squared L2; differentiable.
         active_share, in_band_share, now_hard_share, now_easy_share: scalars in [0, 1] without
             gradient. The last three partition the triplets by the current embeddings.
+        num_triplets: how many they are means over.
     """
 
     loss: torch.Tensor
@@ -22,6 +23,7 @@ class TripletLoss:
     in_band_share: torch.Tensor
     now_hard_share: torch.Tensor
     now_easy_share: torch.Tensor
+    num_triplets: int
 
 
 def triplet_loss(embeddings: torch.Tensor, triplets: torch.Tensor, *, margin: float) -> TripletLoss:
@@ -36,13 +38,33 @@ def triplet_loss(embeddings: torch.Tensor, triplets: torch.Tensor, *, margin: fl
     Source: FaceNet (Schroff et al. 2015), equation 1, as a mean over all triplets: averaging only
         over the active ones would raise the step size just when few are left.
     """
-    anchor, positive, negative = (embeddings[triplets[:, column]] for column in range(3))
-    d2_ap = (anchor - positive).square().sum(dim=1)
-    d2_an = (anchor - negative).square().sum(dim=1)
+    d2_ap, d2_an = _d2_of(embeddings, triplets)
     hinge = (d2_ap - d2_an + margin).clamp_min(0)
     count = max(len(triplets), 1)
     with torch.no_grad():
         hard = d2_an <= d2_ap
         easy = d2_an >= d2_ap + margin
-        shares = [share.sum() / count for share in (hinge > 0, ~(hard | easy), hard, easy)]
-    return TripletLoss(hinge.sum() / count, *shares)
+    return TripletLoss(
+        loss=hinge.sum() / count,
+        active_share=(hinge.detach() > 0).sum() / count,
+        in_band_share=(~(hard | easy)).sum() / count,
+        now_hard_share=hard.sum() / count,
+        now_easy_share=easy.sum() / count,
+        num_triplets=len(triplets),
+    )
+
+
+def _d2_of(embeddings: torch.Tensor, triplets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (T,) d2 of anchor to positive and of anchor to negative, differentiable."""
+    anchors, positives, negatives = triplets.unbind(dim=1)
+    if len(triplets) <= len(embeddings) ** 2:
+        anchor = embeddings[anchors]
+        d2_ap, d2_an = (
+            (anchor - embeddings[others]).square().sum(dim=1) for others in (positives, negatives)
+        )
+        return d2_ap, d2_an
+    # More triplets than pairs of faces, as a batch that finds its own has: each pair's d2 is taken
+    # once, and memory grows with (F, F) rather than with (T, D).
+    squares = embeddings.square().sum(dim=1)
+    d2 = squares[:, None] + squares[None, :] - 2 * embeddings @ embeddings.T
+    return d2[anchors, positives], d2[anchors, negatives]

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from trainer.config import TrainerConfig
+
 IntArray = npt.NDArray[np.int64]
 
 # Keeps the draws apart from the other ones of the same seed and step.
@@ -30,9 +32,10 @@ class IdentityBatches:
         seed: the run's seed.
         num_faces: most faces of a step, over all ranks.
         faces_per_identity: most faces of one identity in a step, 2 or more.
+        world_size: ranks that share a step's identities out.
 
     Raises:
-        ValueError: fewer than two identities have two faces, or two do not fit into a step.
+        ValueError: a step cannot have two identities of two faces for each rank.
     """
 
     def __init__(
@@ -43,21 +46,24 @@ class IdentityBatches:
         seed: int,
         num_faces: int,
         faces_per_identity: int,
+        world_size: int = 1,
     ) -> None:
         order = np.argsort(identity_index, kind="stable")
         self._faces = face_indices[order]
         _, first, counts = np.unique(identity_index[order], return_index=True, return_counts=True)
         self._first, self._counts = first[counts >= 2], counts[counts >= 2]
         self._seed, self._num_faces, self._each = seed, num_faces, faces_per_identity
-        if len(self._first) < 2:
+        if len(self._first) < 2 * world_size:
             raise ValueError(
                 f"{len(self._first)} of the training identities have two faces; triplets within "
-                "a batch need two such identities or more"
+                f"a batch need two such identities for each of {world_size} ranks: ingest more "
+                "faces or lower trainer.workers"
             )
-        if num_faces < 2 * faces_per_identity:
+        if num_faces < 2 * world_size * faces_per_identity:
             raise ValueError(
                 f"{num_faces} faces a step do not hold two identities of {faces_per_identity} "
-                "faces; raise trainer.batch or lower trainer.faces_per_identity"
+                f"faces for each of {world_size} ranks; raise trainer.batch or lower "
+                "trainer.faces_per_identity"
             )
 
     def faces(self, step: int, *, rank: int = 0, world_size: int = 1) -> IntArray:
@@ -89,6 +95,34 @@ class IdentityBatches:
         places = rng.choice(count, size=min(count, self._each), replace=False)
         chosen: IntArray = self._faces[self._first[identity] + places]
         return chosen
+
+
+def identity_batches(
+    config: TrainerConfig,
+    face_indices: IntArray,
+    identity_index: npt.NDArray[np.integer],
+    *,
+    seed: int,
+) -> IdentityBatches:
+    """Return the faces of each step as `config` wants them: checks what they are drawn from.
+
+    Args:
+        config: how many faces a step has, and of how many ranks.
+        face_indices: (M,) int64 faces to draw from.
+        identity_index: (M,) integers, the identity of each.
+        seed: the run's seed.
+
+    Raises:
+        ValueError: as `IdentityBatches`.
+    """
+    return IdentityBatches(
+        face_indices,
+        identity_index,
+        seed=seed,
+        num_faces=3 * config.batch,
+        faces_per_identity=config.faces_per_identity,
+        world_size=config.workers,
+    )
 
 
 def semi_hard_in_batch(

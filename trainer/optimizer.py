@@ -34,7 +34,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(config: TrainerConfig, step: int) -> float:
-    """Return the learning rate that completes `step` steps into one more.
+    """Return the learning rate of the step that follows `step` completed ones.
 
     It grows linearly over the first `warmup_steps`, reaching its full value with the last of them.
     Then it stays (`constant`), falls along half a cosine to 0 at `steps` (`cosine`; Loshchilov and

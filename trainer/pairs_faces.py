@@ -82,9 +82,14 @@ def leave_out(
             f"{num_trained} of the {len(pairs)} pairs in {pairs.path} touch {people} people that "
             f"the model was trained on; --held-out-only keeps the other {len(pairs) - num_trained}"
         )
-    elsewhere = ~is_trained & ((left != part) | (right != part)) if part else ~is_trained & False
-    dropped = {TRAINED: num_trained, f"with people outside the {part} part": int(elsewhere.sum())}
-    kept = pairs.only(~is_trained & ~elsewhere)
+    is_elsewhere = np.zeros(len(pairs), dtype=bool)
+    if part is not None:
+        is_elsewhere = ~is_trained & ((left != part) | (right != part))
+    dropped = {
+        TRAINED: num_trained,
+        f"with people outside the {part} part": int(is_elsewhere.sum()),
+    }
+    kept = pairs.only(~is_trained & ~is_elsewhere)
     _check_both_kinds(kept.is_same, pairs, dropped)
     return kept, {reason: count for reason, count in dropped.items() if count}
 

@@ -162,13 +162,21 @@ def loss_curve(steps: Counts, losses: Gappy, refresh_steps: Counts, path: Path) 
     publish_figure(figure, path)
 
 
-def shares(steps: Counts, kinds: Mapping[str, Gappy], refresh_steps: Counts, path: Path) -> None:
+def shares(
+    steps: Counts,
+    kinds: Mapping[str, Floats],
+    num_triplets: Counts,
+    refresh_steps: Counts,
+    path: Path,
+) -> None:
     """Draw what the consumed triplets were to the network that trained on them.
+
+    The percentages in the legend are over all triplets, as `trainer.consumed` has them.
 
     Args:
         steps: (S,) integers, ascending.
-        kinds: (S,) shares by label, at most three, that add up to 1; None or NaN where a step had
-            no triplet.
+        kinds: (S,) shares by label, at most three, that add up to 1 where a step had a triplet.
+        num_triplets: (S,) integers, the triplets of each step; a step without any is left out.
         refresh_steps: first step served from each generation.
         path: the PNG to publish.
 
@@ -178,13 +186,16 @@ def shares(steps: Counts, kinds: Mapping[str, Gappy], refresh_steps: Counts, pat
     drawn = {
         label: _even(f"the share of {label!r}", steps, share) for label, share in kinds.items()
     }
-    known = np.isfinite(np.stack([share for _, share in drawn.values()])).all(axis=0)
+    _, weights = _even("the triplets of the shares", steps, num_triplets)
+    known = weights > 0
     if not known.any():
         raise ValueError("no step had a triplet, so there are no shares to draw")
     x = np.asarray(steps, dtype=float)[known]
     window = max(5, len(x) // 40)
     smooth = [_running_mean(share[known], window) for _, share in drawn.values()]
-    labels = [f"{label} ({100 * y[known].mean():.0f} %)" for label, (_, y) in drawn.items()]
+    labels = [
+        f"{label} ({100 * np.average(y, weights=weights):.0f} %)" for label, (_, y) in drawn.items()
+    ]
     figure = new_figure(6.4, 3.8)
     axes = new_axes(figure, "Consumed triplets, when consumed", "step", "share")
     axes.stackplot(x, *smooth, colors=(GREEN, ORANGE, PALE), labels=labels, linewidth=0)
@@ -310,7 +321,7 @@ def _running_mean(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[n
 
 
 def _even(
-    what: str, x: Floats | Counts, y: Gappy
+    what: str, x: Floats | Counts, y: Gappy | Counts
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     across = np.asarray(x, dtype=np.float64)
     up = np.asarray(y, dtype=np.float64)

@@ -94,23 +94,34 @@ def over_ranks(
     world: World,
     result: TripletLoss,
     embeddings: torch.Tensor,
-    triplets: torch.Tensor,
     grad_norm: torch.Tensor,
+    *,
+    weight: float,
 ) -> dict[str, float]:
     """Return a step's figures over all ranks by name: means, and sums of what is counted.
 
     Every rank calls it and gets the same. `num_not_finite` counts embeddings.
+
+    Args:
+        world: this rank.
+        result: of this rank's triplets.
+        embeddings: (F, D) of its faces.
+        grad_norm: scalar, of the gradient that the ranks share.
+        weight: of its triplets, `World.weight_of`: loss and shares are means over all triplets.
     """
     is_finite = torch.isfinite(embeddings.detach()).all(dim=1)
-    counts = torch.tensor([float(len(triplets)), float(len(embeddings))]).to(embeddings.device)
-    mine = [
+    counts = torch.tensor([result.num_triplets, len(embeddings)], dtype=torch.float32)
+    of_triplets = [
         result.loss.detach(),
         result.active_share,
         result.in_band_share,
         result.now_hard_share,
         result.now_easy_share,
+    ]
+    mine = [
+        *(weight * figure for figure in of_triplets),
         grad_norm,
-        *counts,
+        *counts.to(embeddings.device),
         (~is_finite).sum().float(),
     ]
     figures = dict(zip(_AVERAGED + _SUMMED, world.mean(torch.stack(mine)).tolist(), strict=True))

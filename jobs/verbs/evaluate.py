@@ -6,6 +6,7 @@ facequarry evaluate --run runs/lfw --pairs pairs.txt --faces faces/lfw-all --hel
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # an evaluation imports torch, and --help must not
     from datasets.run_dir import RunDir
     from jobs.config import RunConfig
     from jobs.evaluated_faces import EvaluatedFaces
-    from trainer.evaluate import Evaluation
+    from trainer.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +55,7 @@ def run(flags: Sequence[str]) -> int:
     from datasets.run_dir import RunDir
     from jobs.evaluated_faces import EvaluatedFaces
     from jobs.evaluation_table import evaluation_table
+    from jobs.origin import unknown_origin
     from jobs.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
@@ -67,7 +69,9 @@ def run(flags: Sequence[str]) -> int:
         result = _evaluate_drawn(args, config, where, step, faces)
     else:
         result = _evaluate_pairs(args, args.pairs, config, where, step, faces)
-    console.print(evaluation_table(where.root.name, result))
+    unknown = faces.origin.unknown
+    caveat = None if unknown is None else unknown_origin(unknown)
+    console.print(evaluation_table(where.root.name, result, caveat=caveat))
     for path in sorted(where.evaluation(result.step, result.part).glob("*.png")):
         console.print(f"{path.stem:<10} {path}", soft_wrap=True, highlight=False)
     return 0
@@ -81,16 +85,18 @@ def _evaluate_drawn(
 
     part = args.part or ("held_out" if faces.name else config.evaluation.part)
     face_indices = faces.of_part(part)
+    label, digest = (part, None) if faces.name is None else _label(args, where, step, faces)
     with Progress("embed", total=len(face_indices), unit="faces") as progress:
         return evaluate(
             where,
             faces.store,
             face_indices,
             step=step,
-            part=_label(args, faces.name) if faces.name else part,
+            part=label,
             max_pairs=config.evaluation.max_pairs,
             seed=config.seed,
             faces=faces.name,
+            inputs_sha256=digest,
             on_progress=progress.update,
         )
 
@@ -105,7 +111,8 @@ def _evaluate_pairs(
 ) -> Evaluation:
     from datasets.progress import Progress
     from datasets.publish import sha256_file
-    from trainer.evaluate import PairsSource, evaluate_pairs
+    from trainer.evaluate import evaluate_pairs
+    from trainer.evaluation import PairsSource
     from trainer.pairs_faces import find_faces, leave_out
     from trainer.pairs_file import read_pairs_file
 
@@ -123,6 +130,7 @@ def _evaluate_pairs(
         num_in_several_folds=kept.num_in_several_folds,
         num_tuning=faces.num_touching(pairs.left, pairs.right, "tuning"),
     )
+    label, digest = _label(args, where, step, faces)
     with Progress("embed", total=len(pairs.face_indices), unit="faces") as progress:
         return evaluate_pairs(
             where,
@@ -130,19 +138,36 @@ def _evaluate_pairs(
             pairs,
             source,
             step=step,
-            part=_label(args, faces.name),
+            part=label,
             seed=config.seed,
             faces=faces.name,
+            inputs_sha256=digest,
             on_progress=progress.update,
         )
 
 
-def _label(args: Evaluate, faces: str | None) -> str:
-    """Return what the evaluation's folder is called after the step."""
-    words = [f"pairs-{args.pairs.stem}"] if args.pairs else []
-    words += [f"faces-{faces}"] if faces else []
+def _label(args: Evaluate, where: RunDir, step: int, faces: EvaluatedFaces) -> tuple[str, str]:
+    """Return what the evaluation's folder is called after the step, and the digest of its inputs.
+
+    Pairs files, or folders of faces, of one name are told apart: the first one to be evaluated has
+    the plain name, others the beginning of their digest behind it.
+    """
+    from datasets.publish import read_manifest, sha256_file
+    from datasets.run_dir import METRICS
+
+    words, inputs = [], []
+    if args.pairs:
+        words.append(f"pairs-{args.pairs.stem}")
+        inputs.append(sha256_file(args.pairs))
+    if faces.name:
+        words.append(f"faces-{faces.name}")
+        inputs.append(str(faces.root.resolve()))
     words += [args.part] if args.part else []
-    return "-".join(words)
+    label, digest = "-".join(words), hashlib.sha256("\n".join(inputs).encode()).hexdigest()
+    metrics = where.evaluation(step, label) / METRICS
+    if not metrics.is_file() or read_manifest(metrics).get("inputs_sha256", digest) == digest:
+        return label, digest
+    return f"{label}-{digest[:8]}", digest
 
 
 def _step(where: RunDir, step: int | None) -> int:

@@ -187,7 +187,7 @@ def identity_of(face_index: int) -> str:
 
 def metrics(step: int, auc: float) -> dict[str, object]:
     """Return what an evaluation publishes."""
-    from trainer.evaluate import Evaluation, metrics_of
+    from trainer.evaluation import Evaluation, metrics_of
     from trainer.verification import Retrieval, verify
 
     random = np.random.default_rng(step)

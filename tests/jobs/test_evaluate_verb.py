@@ -190,3 +190,42 @@ def test_weights_of_another_backbone_are_refused(
     assert evaluate(broken) == 2
     error = capsys.readouterr().err
     assert "does not fit the configured backbone" in error and len(error.splitlines()) <= 2
+
+
+def test_two_pairs_files_of_one_name_have_a_folder_each(made: Path, tmp_path: Path) -> None:
+    held_out = of("held_out")
+    for number, names in enumerate((held_out[:4], held_out[1:], held_out[:4])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = write_pairs(folder / "twin.txt", str(len(names)), all_pairs(names))
+        assert evaluate(made, "--pairs", path) == 0
+    evaluations = made / "run" / "evaluations"
+    plain, other = sorted(evaluations.glob("step=000000010-pairs-twin*"))
+    found = [json.loads((folder / "metrics.json").read_text()) for folder in (plain, other)]
+    assert [one["identities"] for one in found] == [4, len(held_out) - 1]
+    assert plain.name == "step=000000010-pairs-twin"
+    assert other.name == f"{plain.name}-{found[1]['inputs_sha256'][:8]}"
+
+
+def test_two_folders_of_faces_of_one_name_have_a_folder_each(made: Path, tmp_path: Path) -> None:
+    publish_plainly(made / "strangers", tmp_path / "same")
+    shutil.copytree(tmp_path / "same", tmp_path / "elsewhere" / "same")
+    for root in (tmp_path / "same", tmp_path / "elsewhere" / "same", tmp_path / "same"):
+        assert evaluate(made, "--faces", root) == 0
+    assert len(list((made / "run" / "evaluations").glob("step=000000010-faces-same*"))) == 2
+
+
+def test_a_files_own_folds_that_cannot_be_judged_are_said_to_be_the_reason(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third, *_ = STRANGERS
+    rows: Rows = [(second, 1, 2), (first, 1, second, 1), (third, 1, 2), (first, 2, third, 1)]
+    path = write_pairs(tmp_path / "folds.txt", "2\t1", rows)
+    assert evaluate(made, "--pairs", path, "--faces", made / "other") == 0
+    assert "over 2 folds (the file's" in capsys.readouterr().out
+    (tmp_path / "rejected").mkdir()
+    # Without the photo that was rejected the first fold has no same pair.
+    rows[0] = (first, 1, 3)
+    path = write_pairs(tmp_path / "rejected" / "folds.txt", "2\t1", rows)
+    assert evaluate(made, "--pairs", path, "--faces", made / "other") == 0
+    assert "n/a (fewer than two of the file's folds" in capsys.readouterr().out

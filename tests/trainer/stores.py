@@ -17,7 +17,7 @@ from trainer.batches import RandomTriplets
 from trainer.config import TrainerConfig
 from trainer.faces import FacesAt, RunFaces
 from trainer.loop import train
-from trainer.online import IdentityBatches
+from trainer.online import identity_batches
 from trainer.step_log import StepLog
 from trainer.world import World
 
@@ -46,16 +46,6 @@ def random_triplets(store: FaceStore, seed: int = 0) -> RandomTriplets:
     return RandomTriplets(np.arange(store.num_faces), store.identity_index, seed=seed)
 
 
-def identity_batches(store: FaceStore, config: TrainerConfig, seed: int = 0) -> IdentityBatches:
-    return IdentityBatches(
-        np.arange(store.num_faces),
-        store.identity_index,
-        seed=seed,
-        num_faces=3 * config.batch,
-        faces_per_identity=config.faces_per_identity,
-    )
-
-
 def train_small(
     run: RunDir,
     faces: RunFaces,
@@ -77,7 +67,9 @@ def train_small(
         margin=margin,
         seed=0,
         log=StepLog(run, attempt=attempt, world=world),
-        online=identity_batches(faces.store, config)
+        online=identity_batches(
+            config, np.arange(faces.store.num_faces), faces.store.identity_index, seed=0
+        )
         if config.selection == "online_semi_hard"
         else None,
     )

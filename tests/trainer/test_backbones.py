@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from torch.nn import functional
 
 from trainer.backbones import build_backbone
 from trainer.config import BACKBONES, Backbone
@@ -86,6 +87,52 @@ def test_iresnet_takes_other_crops_and_leaves_112_px_as_they_are() -> None:
             torch.testing.assert_close(rows.norm(dim=1), torch.ones(2))
         grid = torch.rand(2, 512, 7, 7)
         assert torch.equal(model.get_submodule("pool")(grid), grid)
+
+
+def iresnet_rows(state: dict[str, torch.Tensor], faces: torch.Tensor) -> torch.Tensor:
+    """Compute the published network from its weights alone, module by module as it is drawn."""
+
+    def norm(name: str, x: torch.Tensor) -> torch.Tensor:
+        mean, variance, weight, bias = (
+            state[f"{name}.{vector}"].reshape(-1, *[1] * (x.ndim - 2))
+            for vector in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+    def block(name: str, x: torch.Tensor, stride: int) -> torch.Tensor:
+        inner = norm(f"{name}.bn1", x)
+        inner = functional.conv2d(inner, state[f"{name}.conv1.weight"], padding=1)
+        inner = norm(f"{name}.bn2", inner)
+        inner = functional.prelu(inner, state[f"{name}.prelu.weight"])
+        inner = functional.conv2d(inner, state[f"{name}.conv2.weight"], stride=stride, padding=1)
+        inner = norm(f"{name}.bn3", inner)
+        if f"{name}.downsample.0.weight" in state:
+            x = functional.conv2d(x, state[f"{name}.downsample.0.weight"], stride=stride)
+            x = norm(f"{name}.downsample.1", x)
+        return inner + x
+
+    x = functional.conv2d(faces, state["conv1.weight"], padding=1)
+    x = functional.prelu(norm("bn1", x), state["prelu.weight"])
+    for layer in range(1, 5):
+        x = block(f"layer{layer}.0", x, stride=2)
+        x = block(f"layer{layer}.1", x, stride=1)
+    x = norm("bn2", x).flatten(1)
+    x = norm("features", functional.linear(x, state["fc.weight"], state["fc.bias"]))
+    return x / x.square().sum(dim=1, keepdim=True).sqrt()
+
+
+def test_iresnet18_computes_what_its_weights_were_trained_for() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = build_backbone("iresnet18", 8).eval()
+    state = model.state_dict()
+    for name, value in state.items():
+        if value.ndim == 1:  # statistics, and weights of norms and activations
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.25)
+            if name.endswith(("bias", "running_mean", "prelu.weight")):
+                value.sub_(0.75)
+    faces = torch.rand(2, 3, 112, 112, generator=generator) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(model(faces), iresnet_rows(state, faces), atol=1e-5, rtol=1e-4)
 
 
 def test_compact_returns_unit_rows() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import trainer.checkpoint
 from datasets.events import EventLog
-from datasets.publish import AlreadyPublished, NewerSchema
+from datasets.publish import AlreadyPublished, NewerSchema, sha256_file
 from datasets.run_dir import RunDir
 from trainer.backbones import build_backbone
 from trainer.checkpoint import (
@@ -22,6 +23,8 @@ from trainer.checkpoint import (
     verified_or_abandoned,
 )
 from trainer.retention import prune_checkpoints, surplus_steps
+from trainer.start import usable_checkpoints
+from trainer.world import World
 
 
 def publish(run: RunDir, step: int, seed: int = 0) -> torch.nn.Module:
@@ -49,6 +52,40 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert load_trainer_state(run.checkpoint(50)) == {"optimizer": {"lr": 0.5}}
 
 
+def test_what_was_saved_on_a_gpu_loads_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = RunDir(tmp_path), []
+    publish(run, 50)
+    load = torch.load
+
+    def recorded(path: Path, **options: object) -> object:
+        asked.append(options)
+        return load(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch, "load", recorded)
+    load_trainer_state(run.checkpoint(50))
+    assert asked == [{"map_location": "cpu", "weights_only": True}]
+
+
+def test_a_start_reads_the_newest_weights_for_their_hash_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, hashed = RunDir(tmp_path), []
+    publish(run, 0)
+    publish(run, 50)
+
+    def recorded(path: Path) -> str:
+        hashed.append(f"{path.parent.name[-2:]}/{path.name}")
+        return sha256_file(path)
+
+    monkeypatch.setattr(trainer.checkpoint, "sha256_file", recorded)
+    assert usable_checkpoints(run, World()) == (50, True)
+    assert sorted(hashed) == [
+        f"{step}/{name}" for step in ("00", "50") for name in ("model.safetensors", "trainer.pt")
+    ]
+
+
 def test_a_step_is_published_once(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     publish(run, 50)
@@ -71,7 +108,7 @@ def test_the_newest_checkpoint_that_verifies_is_taken(tmp_path: Path, name: str)
     publish(run, 50)
     (run.checkpoint(50) / name).write_bytes(b"torn")
     assert newest_verified_step(run) == 0
-    assert abandon_unverified(run) == [50]
+    assert abandon_unverified(run) == 0
     assert run.checkpoint_steps() == [0]
     assert [path.name[:14] for path in (tmp_path / "abandoned").iterdir()] == ["step=000000050"]
     publish(run, 50)

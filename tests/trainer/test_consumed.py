@@ -56,13 +56,14 @@ def test_shares_are_given_at_the_takeover_and_over_all_triplets() -> None:
 
 
 def test_steps_without_triplets_are_counted() -> None:
-    empty = event(1, None, num_triplets=0, in_band_share=0.0, active_share=0.0)
+    empty = event(1, None, num_triplets=0, in_band_share=0.0, active_share=0.0, loss_d2=0.0)
     del empty["faces_per_triplet"]
     (consumed,) = by_generation([event(0, None), empty])
     assert (consumed.num_steps, consumed.num_empty_steps, consumed.num_triplets) == (2, 1, 4)
     assert (consumed.faces_per_triplet, consumed.overall.in_band) == (2.0, 1.0)
+    assert consumed.mean_loss_d2 == 0.25
     (nothing,) = by_generation([empty])
-    assert nothing.faces_per_triplet is None
+    assert nothing.faces_per_triplet is None and nothing.mean_loss_d2 == 0
 
 
 def test_a_run_without_steps_consumed_nothing() -> None:

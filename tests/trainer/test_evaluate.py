@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import trainer.evaluation
+from datasets.events import EventLog
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from tests.datasets.photos import WHOLE, publish_plainly
@@ -18,12 +21,11 @@ from trainer.embed import embed
 from trainer.evaluate import (
     AlignmentMismatch,
     CropMismatch,
-    Evaluation,
-    PairsSource,
     check_made_alike,
     evaluate,
     evaluate_pairs,
 )
+from trainer.evaluation import Evaluation, PairsSource, publish_evaluation
 from trainer.pairs import pair_d2
 from trainer.pairs_faces import FacePairs
 from trainer.verification import verify
@@ -76,6 +78,24 @@ def test_the_untrained_checkpoint_has_no_losses(run: RunDir, store: FaceStore) -
         "d2.png",
         "confusion.png",
     }
+
+
+def test_the_losses_mark_no_takeover_that_was_undone(
+    run: RunDir, store: FaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = RunDir(tmp_path / "run")
+    shutil.copytree(run.root, other.root)
+    queue = EventLog(other.events, "queue", attempt=1)
+    for first in (5, 20):
+        queue.write("switch", step=first, first_step=first)
+    EventLog(other.events, "queue", attempt=2).write("rewound", step=10)
+    EventLog(other.events, "queue", attempt=2).write("switch", step=25, first_step=25)
+    marked: list[list[int]] = []
+    monkeypatch.setattr(
+        trainer.evaluation, "loss_curve", lambda _x, _y, switches, _path: marked.append(switches)
+    )
+    publish_evaluation(other, verified(run, store, 40))
+    assert marked[-1] == [5, 25]
 
 
 def test_accuracy_leaves_out_pairs_between_folds_and_nothing_else_does(

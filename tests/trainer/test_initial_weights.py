@@ -7,12 +7,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
+from tests.datasets.photos import WHOLE, publish_plainly
 from tests.trainer.stores import small_store, still, train_small
 from trainer.backbones import build_backbone
 from trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint, load_model
 from trainer.config import TrainerConfig
-from trainer.initial_weights import check_initial_weights, load_initial_weights
+from trainer.initial_weights import check_initial_crops, check_initial_weights, load_initial_weights
 
 CONFIG = TrainerConfig(embedding_dim=8, steps=2, batch=4, checkpoint_every=2)
 
@@ -83,6 +85,26 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_published(tmp_path:
         with pytest.raises(error, match=words):
             train_small(run, still(store), replace(CONFIG, init_from=path))
     assert run.checkpoint_steps() == []
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
+    tensors = weights()
+    tensors["head.bias"][2] = torch.nan
+    config = replace(CONFIG, init_from=file_of(tmp_path / "w.pt", tensors))
+    with pytest.raises(ValueError, match=r"w.pt holds weights that are not finite: head.bias"):
+        check_initial_weights(config)
+
+
+def test_a_checkpoint_of_other_crops_is_refused(tmp_path: Path) -> None:
+    store, first = small_store(tmp_path), RunDir(tmp_path / "first")
+    train_small(first, still(store), CONFIG)
+    config = replace(CONFIG, init_from=first.checkpoint(2))
+    check_initial_crops(config, crop_px=32)
+    check_initial_crops(CONFIG, crop_px=48)
+    publish_plainly(tmp_path / "photos", tmp_path / "larger", replace(WHOLE, crop_px=48))
+    larger = FaceStore.open(tmp_path / "larger", tmp_path / "larger_cache")
+    with pytest.raises(CheckpointMismatch, match="crops of 32 px, the faces have 48 px"):
+        train_small(RunDir(tmp_path / "second"), still(larger), config)
 
 
 def test_a_checkpoint_whose_bytes_changed_is_refused(tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from datasets.events import last_attempt_by_step, read_events
+from datasets.events import read_events
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from tests.trainer.stores import RandomSource, random_triplets, small_store, still, train_small
@@ -51,23 +50,6 @@ def test_the_loss_falls_and_every_step_is_logged(store: FaceStore, tmp_path: Pat
 def test_checkpoints_appear_at_their_steps_and_at_the_end(store: FaceStore, tmp_path: Path) -> None:
     run_training(store, tmp_path, changed(steps=10))
     assert RunDir(tmp_path).checkpoint_steps() == [0, 4, 8, 10]
-
-
-def test_interrupted_and_resumed_equals_uninterrupted(store: FaceStore, tmp_path: Path) -> None:
-    run_training(store, tmp_path / "whole")
-    run_training(store, tmp_path / "parts", changed(steps=8))
-    resumed = run_training(store, tmp_path / "parts", attempt=2)
-    assert resumed.asked == [8, 9, 10, 11]
-    ends = [
-        load_file(RunDir(tmp_path / name).checkpoint(12) / "model.safetensors")
-        for name in ("whole", "parts")
-    ]
-    for name, tensor in ends[0].items():
-        assert torch.equal(tensor, ends[1][name]), name
-    events = last_attempt_by_step(
-        [e for e in read_events(RunDir(tmp_path / "parts").events, "trainer") if "loss_d2" in e]
-    )
-    assert [event["attempt"] for event in events] == [1] * 8 + [2] * 4
 
 
 def test_a_finished_run_has_nothing_left_to_do(store: FaceStore, tmp_path: Path) -> None:

@@ -29,6 +29,32 @@ def test_loss_and_gradient_equal_pytorch_metric_learning() -> None:
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
+def test_more_triplets_than_pairs_of_faces_give_the_plain_loss_and_gradient() -> None:
+    embeddings, triplets = make(num_faces=12, num_rows=400)
+    at_once, plain = (embeddings.clone().requires_grad_() for _ in range(2))
+    result = triplet_loss(at_once, triplets, margin=0.3)
+    anchor, positive, negative = (plain[triplets[:, column]] for column in range(3))
+    d2_ap, d2_an = ((anchor - other).square().sum(dim=1) for other in (positive, negative))
+    expected = (d2_ap - d2_an + 0.3).clamp_min(0).mean()
+    torch.testing.assert_close(result.loss, expected)
+    result.loss.backward()
+    expected.backward()
+    torch.testing.assert_close(at_once.grad, plain.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_no_rows_of_embeddings_are_gathered_for_each_of_many_triplets() -> None:
+    embeddings, triplets = make(num_faces=12, num_rows=4000)
+    saved: list[int] = []
+
+    def kept(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+        triplet_loss(embeddings.requires_grad_(), triplets, margin=0.3)
+    assert max(saved) <= len(triplets)  # the plain way keeps (T, D) differences
+
+
 def test_shares_partition_the_triplets() -> None:
     embeddings, triplets = make()
     result = triplet_loss(embeddings, triplets, margin=0.3)

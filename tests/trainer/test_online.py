@@ -12,18 +12,12 @@ from hypothesis import strategies as st
 
 from datasets.events import read_events
 from datasets.run_dir import RunDir
-from tests.trainer.stores import (
-    identity_batches,
-    random_triplets,
-    small_store,
-    still,
-    train_small,
-)
+from tests.trainer.stores import random_triplets, small_store, still, train_small
 from trainer.checkpoint import load_model
 from trainer.config import TrainerConfig
 from trainer.embed import to_input
 from trainer.losses import triplet_loss
-from trainer.online import IdentityBatches, semi_hard_in_batch
+from trainer.online import IdentityBatches, identity_batches, semi_hard_in_batch
 
 CONFIG = TrainerConfig(
     selection="online_semi_hard",
@@ -83,10 +77,21 @@ def test_faces_that_hold_no_triplet_are_refused() -> None:
         )
     with pytest.raises(ValueError, match="5 faces a step do not hold two identities of 3"):
         batches(num_faces=5)
-    with pytest.raises(ValueError, match="lower trainer.workers"):
+    with pytest.raises(ValueError, match="has 3 identities for 4 ranks.* lower trainer.workers"):
         batches(num_faces=9).faces(0, rank=0, world_size=4)
     with pytest.raises(ValueError, match="two identities of trainer.faces_per_identity 13"):
         replace(CONFIG, faces_per_identity=13)
+
+
+def test_too_few_identities_for_the_ranks_are_refused_before_any_step() -> None:
+    faces = np.arange(9)
+    config = replace(CONFIG, workers=2)
+    drawn = identity_batches(config, faces, faces // 2, seed=0)
+    assert len(drawn.faces(0, rank=1, world_size=2)) == 4
+    with pytest.raises(
+        ValueError, match="^3 of .* for each of 2 ranks: ingest more faces or lower"
+    ):
+        identity_batches(config, faces[:7], faces[:7] // 2, seed=0)
 
 
 def semi_hard_triple_loop(
@@ -134,10 +139,11 @@ def test_the_loop_trains_on_what_it_finds(tmp_path: Path) -> None:
     store, run = small_store(tmp_path), RunDir(tmp_path / "run")
     train_small(run, still(store), CONFIG)
     steps = [e for e in read_events(run.events, "trainer") if e["event"] == "step"]
+    drawn = identity_batches(CONFIG, np.arange(store.num_faces), store.identity_index, seed=0)
     assert len(steps) == 12 and all(event["generation"] is None for event in steps)
     for event in steps:
         if event["num_triplets"]:
-            faces = len(identity_batches(store, CONFIG).faces(event["step"]))
+            faces = len(drawn.faces(event["step"]))
             assert event["faces_per_triplet"] * event["num_triplets"] == pytest.approx(faces)
             assert event["active_share"] == pytest.approx(1, abs=0.01)
     assert any(event["num_triplets"] for event in steps)

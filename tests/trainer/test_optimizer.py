@@ -66,6 +66,10 @@ def test_each_optimizer_takes_its_settings_and_leaves_fixed_parameters(name: Any
         ({"milestone_factor": 0.0}, "milestone_factor is 0.0"),
         ({"schedule": "milestones", "milestones": (5, 5)}, "ascending"),
         ({"schedule": "milestones"}, "milestones belong to the schedule of that name"),
+        (
+            {"selection": "online_semi_hard", "batch": 514, "workers": 2},
+            "among 771 faces, .* at most 768 .* lower trainer.batch to 512 or raise",
+        ),
         ({"milestones": (5,)}, "milestones belong to the schedule of that name"),
     ],
 )

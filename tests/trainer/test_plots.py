@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from matplotlib.figure import Figure
 
+import trainer.plots
 from trainer.figure import DPI
 from trainer.plots import (
     SplitD2,
@@ -20,6 +22,7 @@ from trainer.plots import (
     loss_curve,
     mining_histograms,
     roc,
+    shares,
     staleness,
 )
 from trainer.triplet_page import TripletPicture, triplet_page
@@ -44,6 +47,10 @@ DRAWINGS: dict[str, tuple[Callable[[Path], None], tuple[float, float]]] = {
     "before_after": (lambda path: d2_histograms_before_after(PAIRS, PAIRS, path), (6.4, 5.4)),
     "confusion": (lambda path: confusion_matrix([[9, 1], [0, 5]], path, title="t"), (6.4, 3.8)),
     "loss_curve": (lambda path: loss_curve([0, 1, 2], [0.3, None, 0.2], [1], path), (6.4, 3.8)),
+    "shares": (
+        lambda path: shares([0, 1, 2], {"a": [1, 0, 0.5], "b": [0, 0, 0.5]}, [3, 0, 1], [1], path),
+        (6.4, 3.8),
+    ),
     "staleness": (lambda path: staleness([0, 1, 2], [None, 1, 2], 3, path), (6.4, 3.4)),
     "mining": (lambda path: mining_histograms(COUNTS, COUNTS, BINS, 0.2, path), (6.4, 3.8)),
     "one_triplet": (lambda path: triplet_page([picture()], 0.2, path), (5.4, 3.1)),
@@ -92,6 +99,7 @@ def test_threads_draw_side_by_side_and_alike(tmp_path: Path) -> None:
         (lambda path: confusion_matrix([[1, 2]], path, title="t"), "expected 2 x 2"),
         (lambda path: loss_curve([], [], [], path), "the loss curve has shapes"),
         (lambda path: loss_curve([0], [float("nan")], [], path), "no finite loss"),
+        (lambda path: shares([0], {"a": [0.0]}, [0], [], path), "no step had a triplet"),
         (lambda path: staleness([0, 1], [1], 2, path), "the staleness curve has shapes"),
         (lambda path: staleness([0], [None], 2, path), "no mined triplet was consumed"),
         (
@@ -108,6 +116,20 @@ def test_empty_data_is_refused_and_leaves_nothing(
     with pytest.raises(ValueError, match=sentence):
         draw(tmp_path / "picture.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shares_in_words_weigh_a_step_by_its_triplets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels: list[str] = []
+
+    def publish(figure: Figure, _path: Path) -> None:
+        labels.extend(figure.axes[0].get_legend_handles_labels()[1])
+
+    monkeypatch.setattr(trainer.plots, "publish_figure", publish)
+    kinds = {"still": [1.0, 0.0, 0.0], "hard": [0.0, 0.0, 1.0]}
+    shares([0, 1, 2], kinds, [9, 0, 1], [], tmp_path / "shares.png")
+    assert labels == ["still (90 %)", "hard (10 %)"]
 
 
 def test_a_crop_that_is_no_picture_is_refused(tmp_path: Path) -> None:

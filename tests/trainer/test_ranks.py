@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
+import trainer.loop
 from datasets.events import read_events
+from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.triplets import Lease, RowRange, TripletSource
 from tests.trainer.stores import (
@@ -23,8 +27,14 @@ from tests.trainer.stores import (
     random_triplets,
     train_small,
 )
+from trainer.augment import augment
+from trainer.checkpoint import load_model
 from trainer.config import TrainerConfig
+from trainer.embed import to_input
 from trainer.faces import FacesAt, RunFaces
+from trainer.finite import gradient_norm
+from trainer.losses import triplet_loss
+from trainer.online import identity_batches, semi_hard_in_batch
 from trainer.world import World
 
 CONFIG = TrainerConfig(
@@ -44,6 +54,7 @@ CASES = {
     "mined": replace(CONFIG, selection="mined"),
     "found": replace(CONFIG, selection="online_semi_hard"),
 }
+POISONED = "poisoned"
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,19 @@ class MinedSource:
 def train_case(case: str, folder: Path, at: FacesAt, world: World) -> None:
     run = RunDir(folder / f"{case}-{world.size}")
     source: TripletSource = MinedSource() if case == "mined" else RandomSource(CONFIG.batch)
-    train_small(run, RunFaces(at), CASES[case], source=source, world=world)
+    train_small(run, RunFaces(at), CASES.get(case, CONFIG), source=source, world=world)
+
+
+def poison_last_rank(rank: int) -> None:
+    """Let step 2 give rank 1 a face without finite embedding."""
+
+    def poisoned(images: torch.Tensor, faces: np.ndarray, **options: Any) -> torch.Tensor:
+        images = augment(images, faces, **options)
+        if (rank, options["seed"]) == (1, (0, 2)):
+            images[0] = torch.nan
+        return images
+
+    pytest.MonkeyPatch().setattr(trainer.loop, "augment", poisoned)
 
 
 def train_rank(rank: int, folder: Path, at: FacesAt) -> None:
@@ -69,6 +92,10 @@ def train_rank(rank: int, folder: Path, at: FacesAt) -> None:
     )
     for case in CASES:
         train_case(case, folder, at, World(rank=rank, size=2))
+    with pytest.raises(FloatingPointError) as error:
+        poison_last_rank(rank)
+        train_case(POISONED, folder, at, World(rank=rank, size=2))
+    (folder / f"error-{rank}.txt").write_text(str(error.value))
     dist.destroy_process_group()
 
 
@@ -99,6 +126,41 @@ def test_two_ranks_equal_one_process(trained: Path, case: str) -> None:
         torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-6)
         if "running" in name:
             assert torch.equal(value, start[name])
+
+
+def test_every_rank_names_the_face_without_finite_embedding(trained: Path) -> None:
+    first, second = ((trained / f"error-{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    assert re.search(r"step 2 .*; 1 of \d+ embeddings are not finite, faces \d+;", first)
+
+
+def test_found_triplets_weigh_alike_whichever_rank_found_them(trained: Path) -> None:
+    """The first step's figures and gradient are those of all triplets in one mean."""
+    config, run = CASES["found"], RunDir(trained / "found-2")
+    store = FaceStore.open(trained / "faces", trained / "cache")
+    everyone = np.arange(store.num_faces)
+    drawn = identity_batches(config, everyone, store.identity_index, seed=0)
+    model, _ = load_model(run.checkpoint(0))
+    found = []
+    for rank in (0, 1):
+        faces = drawn.faces(0, rank=rank, world_size=2)
+        images = to_input(store.decode(faces), "cpu")
+        images = augment(images, faces, config.augmentation, seed=(0, 0))
+        embeddings = model(images)
+        identities = torch.from_numpy(store.identity_index[faces])
+        triplets = semi_hard_in_batch(embeddings, identities, margin=0.2)
+        found.append(triplet_loss(embeddings, triplets, margin=0.2))
+    counts = [one.num_triplets for one in found]
+    assert counts[0] != counts[1]
+    loss = sum(one.loss * one.num_triplets for one in found) / sum(counts)
+    assert isinstance(loss, torch.Tensor)
+    loss.backward()
+    steps = read_events(run.events, "trainer")
+    first = next(event for event in steps if event["event"] == "step")
+    assert first["num_triplets"] == sum(counts)
+    assert first["loss_d2"] == pytest.approx(loss.item(), rel=1e-4)
+    assert first["grad_norm"] == pytest.approx(gradient_norm(model).item(), rel=1e-3)
+    assert first["active_share"] == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -195,6 +195,7 @@ def consumed(run: RunDir) -> list[tuple[Any, ...]]:
     steps = [e for e in read_events(run.events, "trainer") if e["event"] == "step"]
     by_step = last_attempt_by_step(steps)
     assert [event["step"] for event in by_step] == list(range(STEPS))
+    assert {event["attempt"] for event in by_step[:8]} == {1}
     return [tuple(event.get(name) for name in names) for event in by_step]
 
 
