@@ -116,6 +116,7 @@ class TrainerConfig:
                     f"trainer.{name} is {getattr(self, name)}, it must be {low} or more"
                 )
         self._check_optimizer()
+        self._check_selection()
         if self.batch % self.workers:
             raise ValueError(
                 f"trainer.batch is {self.batch} and trainer.workers is {self.workers}: "
@@ -150,6 +151,13 @@ class TrainerConfig:
     def absolute(self) -> TrainerConfig:
         """Return the configuration with absolute paths: Ray's workers have other folders."""
         return replace(self, init_from=self.init_from and self.init_from.resolve())
+
+    def _check_selection(self) -> None:
+        if self.add_in_batch and self.selection == "online_semi_hard":
+            raise ValueError(
+                "trainer.add_in_batch adds to rows, and selection = online_semi_hard has none; "
+                "leave out one of them"
+            )
 
     def _check_optimizer(self) -> None:
         ranges = {
