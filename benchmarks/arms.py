@@ -29,10 +29,10 @@ from jobs.runs_on_disk import absolute, check_run, read_run
 from trainer.figure import BLUE, GREEN, GREY, ORANGE, new_axes, new_figure, publish_figure
 
 ARMS: dict[str, tuple[str, ...]] = {
-    "mined": ("--no-trainer.add-in-batch", "--miner.positives-per-anchor", "1"),
+    "mined": ("--trainer.no-add-in-batch", "--miner.positives-per-anchor", "1"),
     "mined-and-in-batch": ("--trainer.add-in-batch",),
-    "random": ("--no-trainer.add-in-batch", "--trainer.selection", "random"),
-    "in-batch": ("--no-trainer.add-in-batch", "--trainer.selection", "online_semi_hard"),
+    "random": ("--trainer.no-add-in-batch", "--trainer.selection", "random"),
+    "in-batch": ("--trainer.no-add-in-batch", "--trainer.selection", "online_semi_hard"),
 }
 """Flags of each arm over the run file, as they were best on the tuning people (docs/results.md)."""
 _COLOURS = {"mined": ORANGE, "mined-and-in-batch": GREEN, "random": GREY, "in-batch": BLUE}
