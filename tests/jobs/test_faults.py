@@ -42,6 +42,7 @@ from trainer.config import TrainerConfig
 pytestmark = pytest.mark.ray
 
 STEPS, EVERY = 12, 4
+TIMEOUT_S = 300.0  # Ray takes minutes to start on a machine that has much else to do
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunCo
                 embedding_dim=8, steps=STEPS, batch=8, checkpoint_every=EVERY, max_failures=2
             ),
             miner=MinerConfig(positives="random", positives_per_anchor=3, negatives="random"),
-            refresh=RefreshConfig(mode="blocking", lease_timeout_s=120),
+            refresh=RefreshConfig(mode="blocking", lease_timeout_s=TIMEOUT_S),
             cluster=ClusterConfig(address="auto"),
         )
     )
@@ -250,7 +251,8 @@ def test_a_killed_driver_takes_all_with_it_and_the_run_is_gone_on_with(
     hold_training_at(run, EVERY)
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as it:
         is_mined = partial(events, run, "miner", "published")
-        wait_until(lambda: len(is_mined()) == 2, "the generation of the checkpoint")
+        generation = "the generation of the checkpoint"
+        wait_until(lambda: len(is_mined()) == 2, generation, timeout_s=TIMEOUT_S)
         names = ("MinerActor", "QueueActor", "TrainWorker")
         actors = [pid for name in names for pid in ray_actors(name, below=it.pid)]
         it.kill()
