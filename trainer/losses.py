@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+# Rows of mined triplets share few faces; up to here gathering them is the cheaper way.
+_GATHERED_PER_FACE = 4
+
 
 @dataclass(frozen=True, slots=True)
 class TripletLoss:
@@ -57,14 +60,14 @@ def triplet_loss(embeddings: torch.Tensor, triplets: torch.Tensor, *, margin: fl
 def _d2_of(embeddings: torch.Tensor, triplets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (T,) d2 of anchor to positive and of anchor to negative, differentiable."""
     anchors, positives, negatives = triplets.unbind(dim=1)
-    if len(triplets) <= len(embeddings) ** 2:
+    if len(triplets) <= _GATHERED_PER_FACE * len(embeddings):
         anchor = embeddings[anchors]
         d2_ap, d2_an = (
             (anchor - embeddings[others]).square().sum(dim=1) for others in (positives, negatives)
         )
         return d2_ap, d2_an
-    # More triplets than pairs of faces, as a batch that finds its own has: each pair's d2 is taken
-    # once, and memory grows with (F, F) rather than with (T, D).
+    # A batch that finds its own triplets has hundreds a face: each pair's d2 is taken once, and
+    # memory grows with (F, F) and T rather than with (T, D).
     squares = embeddings.square().sum(dim=1)
     d2 = squares[:, None] + squares[None, :] - 2 * embeddings @ embeddings.T
     return d2[anchors, positives], d2[anchors, negatives]
