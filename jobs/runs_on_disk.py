@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from datasets.events import EventLog, read_events
 from datasets.publish import SCHEMA_VERSION, read_manifest, sweep_staging, write_json
 from datasets.run_dir import RunDir
-from datasets.snapshots import Snapshot, newest_snapshot_number, read_snapshot
+from datasets.snapshots import Snapshot, newest_snapshot_number, read_snapshot, shards_digest
 from datasets.triplets import mined_snapshot
 from jobs.config import RunConfig, load_run_config, to_tree
 from miner.journal import Journal
@@ -171,12 +170,11 @@ def _read_pinned(run: RunDir) -> dict[str, Any]:
 
 def _identify(faces: Snapshot) -> dict[str, Any]:
     """Return what tells one snapshot from any other: its number and its shards' bytes."""
-    shards = "".join(f"{shard.first_face_index}:{shard.summary.sha256}\n" for shard in faces.shards)
     return {
         "schema_version": SCHEMA_VERSION,
         "snapshot": faces.number,
         "num_faces": faces.num_faces,
-        "shards_sha256": hashlib.sha256(shards.encode()).hexdigest(),
+        "shards_sha256": shards_digest(faces),
         "identities_sha256": faces.identities_sha256,
     }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from datasets.faces import FaceStore
+from datasets.lock import WriterLock
 from datasets.run_dir import RunDir
 from datasets.split import Split
 from datasets.triplets import TripletSource
@@ -15,6 +17,8 @@ from trainer.loop import train
 from trainer.online import IdentityBatches, identity_batches
 from trainer.step_log import StepLog
 from trainer.world import World
+
+_LOCK_TIMEOUT_S = 90.0  # the workers of a killed driver live on for seconds, or far more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,21 +48,29 @@ class TrainJob:
     batch_timeout_s: float
 
     def work(self, world: World) -> int:
-        """Train as `world.rank`; return the last step."""
-        faces = RunFaces(self.faces)
-        return train(
-            self.config,
-            run=self.run,
-            faces=faces,
-            source=self.source,
-            random=self.random_triplets(faces.store),
-            online=self.identity_batches(faces.store),
-            world=world,
-            margin=self.margin,
-            seed=self.seed,
-            log=StepLog(self.run, attempt=self.attempt, world=world),
-            batch_timeout_s=self.batch_timeout_s,
-        )
+        """Train as `world.rank`; return the last step.
+
+        Raises:
+            LockHeld: a worker of the attempt before lives on and does not end.
+        """
+        with contextlib.ExitStack() as stack:
+            if world.rank == 0:
+                # Before it looks for checkpoints: none is published or pruned by another from here.
+                stack.enter_context(WriterLock(self.run.trainer_lock, timeout_s=_LOCK_TIMEOUT_S))
+            faces = RunFaces(self.faces)
+            return train(
+                self.config,
+                run=self.run,
+                faces=faces,
+                source=self.source,
+                random=self.random_triplets(faces.store),
+                online=self.identity_batches(faces.store),
+                world=world,
+                margin=self.margin,
+                seed=self.seed,
+                log=StepLog(self.run, attempt=self.attempt, world=world),
+                batch_timeout_s=self.batch_timeout_s,
+            )
 
     def random_triplets(self, first: FaceStore) -> RandomTriplets:
         """Draw from the snapshot that the run started with, whatever is ingested later."""

@@ -42,7 +42,7 @@ def ray_actors(name: str, *, below: int) -> list[int]:
 
 
 def wait_until(
-    holds: Callable[[], object], what: str, *, timeout_s: float = 120.0, every_s: float = _LOOK_S
+    holds: Callable[[], object], what: str, *, timeout_s: float = 300.0, every_s: float = _LOOK_S
 ) -> None:
     """Wait for a condition on disk; fail with what was waited for."""
     deadline, pause = time.monotonic() + timeout_s, threading.Event()

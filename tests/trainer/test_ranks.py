@@ -77,8 +77,8 @@ def train_case(case: str, folder: Path, at: FacesAt, world: World) -> None:
 def poison_last_rank(rank: int) -> None:
     """Let step 2 give rank 1 a face without finite embedding."""
 
-    def poisoned(images: torch.Tensor, faces: np.ndarray, **options: Any) -> torch.Tensor:
-        images = augment(images, faces, **options)
+    def poisoned(images: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        images = augment(images, *args, **options)
         if (rank, options["seed"]) == (1, (0, 2)):
             images[0] = torch.nan
         return images
