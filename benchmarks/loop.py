@@ -47,7 +47,7 @@ from trainer.step_log import StepLog
 from trainer.world import World
 
 NUM_PHOTOS, CROP_PX = 2_048, 64
-WARM_STEPS, STEPS, REPEATS = 10, 60, 5
+WARM_STEPS, STEPS, REPEATS = 10, 60, 3
 MARGIN, SEED = 0.2, 0
 CONFIG = TrainerConfig(
     embedding_dim=128, steps=STEPS, batch=64, checkpoint_every=STEPS, learning_rate=3e-4
