@@ -43,7 +43,7 @@ FIELDS: dict[str, str] = {
     "trainer/step_s": "seconds the step took, waiting included",
     "trainer/faces_per_s": "faces embedded per second over all ranks",
     "trainer/checkpoint_s": "seconds to publish a checkpoint",
-    "trainer/deleted_steps": "checkpoints deleted after this one was published",
+    "trainer/deleted_steps": "checkpoints that go once this one is published",
     "trainer/world_size": "training workers",
     "trainer/resumed_step": "step of the checkpoint that training went on from",
     "miner/checkpoint_step": "step of the checkpoint that a refresh mined with",

@@ -171,7 +171,7 @@ def sweep_staging(folder: Path) -> int:
     for path in dead:
         with contextlib.suppress(FileNotFoundError):
             if path.is_dir():
-                _remove_tree(path)
+                shutil.rmtree(path)
             else:
                 path.unlink()
     return len(dead)
@@ -209,10 +209,6 @@ def remove_published(folder: Path) -> None:
     dead = _staging_path(folder)
     os.rename(folder, dead)
     _flush(folder.parent)
-    _remove_tree(dead)
-
-
-def _remove_tree(folder: Path) -> None:
     # A remover and a sweeper may meet in one staging folder; what either leaves is swept again.
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        shutil.rmtree(dead)

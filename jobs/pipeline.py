@@ -38,7 +38,7 @@ from miner.approximate import check_index
 from miner.rewind import rewind
 from trainer.evaluate import evaluate
 from trainer.faces import FacesAt, RunFaces
-from trainer.initial_weights import check_initial_weights
+from trainer.initial_weights import check_initial_crops, check_initial_weights
 from trainer.job import TrainJob
 from trainer.ray_train import WorkersLost, WorkFailed, fit
 
@@ -77,6 +77,8 @@ def run_pipeline(
     with cluster_and_faces(config, run) as faces:
         store = faces.open()  # the run's first snapshot, whatever is ingested from now on
         held_out = check_split(config, store)
+        if not resume:
+            check_initial_crops(config.trainer, store.crop_px)
         with driving(
             config, run, store.manifest, resume=resume, resume_from=resume_from
         ) as attempt:

@@ -8,11 +8,13 @@ import numpy.typing as npt
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from jobs.config import RunConfig
+from jobs.origin import check_origin
 from jobs.runs_on_disk import pinned_snapshot
 from miner.recipe import RefreshPlan
 from miner.serve import QueueSettings
 from trainer.batches import RandomTriplets
 from trainer.faces import FacesAt
+from trainer.online import identity_batches
 from trainer.pairs import verification_pairs
 
 
@@ -29,10 +31,16 @@ def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
     """Return the faces to evaluate, after checking that both parts can be used.
 
     Raises:
-        ValueError: a part has no identities, or no identity with two faces.
+        ValueError: a part has no identities, or no identity with two faces; a step of triplets
+            found in the batch has too few for its ranks; or the weights of `init_from` were trained
+            on people who are to be evaluated.
     """
     train = config.split.faces(store, "train")
-    RandomTriplets(train, store.identity_index[train], seed=config.seed)
+    identities = store.identity_index[train]
+    RandomTriplets(train, identities, seed=config.seed)
+    if config.trainer.selection == "online_semi_hard":
+        identity_batches(config.trainer, train, identities, seed=config.seed)
+    check_origin(config, store)
     evaluated = config.split.faces(store, config.evaluation.part)
     verification_pairs(
         store.identity_index[evaluated], max_pairs=config.evaluation.max_pairs, seed=config.seed

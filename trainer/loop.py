@@ -86,8 +86,13 @@ def train(
                 crop_px=faces.crop_px,
                 trainer_state={"optimizer": optimizer.state_dict()},
             )
-            deleted = prune_checkpoints(run, keep=config.keep_checkpoints)
-            log.checkpoint(step, seconds=time.perf_counter() - started, deleted_steps=deleted)
+            prune_checkpoints(
+                run,
+                keep=config.keep_checkpoints,
+                announce=lambda gone: log.checkpoint(
+                    step, seconds=time.perf_counter() - started, deleted_steps=gone
+                ),
+            )
 
     def publish_if_wanted() -> None:
         if world.rank == 0 and source.wants_checkpoint and step not in run.checkpoint_steps():
