@@ -78,7 +78,7 @@ def shares(steps: Steps, last_step: int | None, *, height: int = HEIGHT) -> go.F
     window = max(5, len(steps) // 40)
     for values, color, word in (
         (steps.now_hard_share, ORANGE, "now hard"),
-        (steps.in_band_share, GREEN, "in band"),
+        (steps.in_band_share, GREEN, "still semi-hard"),
         (steps.now_easy_share, GREY, "now easy"),
     ):
         figure.add_scatter(
@@ -94,21 +94,24 @@ def shares(steps: Steps, last_step: int | None, *, height: int = HEIGHT) -> go.F
     return figure
 
 
-def roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> go.Figure:
-    """Draw ROC curves, (far, tar) by label, over a logarithmic false accept rate."""
+def roc(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, least_far: float = 1e-4
+) -> go.Figure:
+    """Draw ROC curves, (far, tar) by label, over a logarithmic false accept rate.
+
+    The picture begins at `least_far`, 1e-4 to 0.1: below it there are too few pairs.
+    """
     figure = new_figure("false accept rate (log)", "true accept rate", height=325)
     chance = np.logspace(-4, 0, 60)
     figure.add_scatter(x=chance, y=chance, name="chance", line={"color": GREY, "dash": "dot"})
-    lowest = 0.1
     colors = (GREY, BLUE) if len(curves) > 1 else (BLUE,)
     for (label, (far, tar)), color in zip(curves.items(), colors, strict=True):
         figure.add_scatter(
             x=far, y=tar, name=label, line={"color": color, "width": 2.5, "shape": "hv"}
         )
-        lowest = min([lowest, *(rate for rate in far if rate > 0)])
     figure.update_xaxes(
         type="log",
-        range=[max(float(np.floor(np.log10(lowest))), -4.0), 0],
+        range=[float(np.log10(min(max(least_far, 1e-4), 0.1))), 0],
         dtick=1,
         exponentformat="power",
     )

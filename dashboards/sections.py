@@ -143,9 +143,11 @@ def verification(facts: RunFacts) -> None:
         return
     names = {f"step {e['step']}": e for e in facts.evaluations}
     curves = {name: (e["roc"]["far"], e["roc"]["tar"]) for name, e in names.items()}
+    # Ten false accepts or more: below that the figures say n/a.
+    least_far = 10 / facts.evaluations[-1]["verification"]["num_different"]
     columns = st.columns(2 + len(names))
     with columns[0]:
-        _panel("ROC", True, "", lambda: panels.roc(curves))
+        _panel("ROC", True, "", lambda: panels.roc(curves, least_far=least_far))
     for column, (name, evaluation) in zip(columns[1:], names.items(), strict=False):
         with column:
             _panel(f"Pairs at {name}", True, "", _pair_figure(evaluation))

@@ -22,6 +22,14 @@ from jobs.signals import take_sigterm_for_ctrl_c
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("datasets", "trainer", "miner", "jobs", "dashboards")
+# What an interrupt leaves of a verb; the others keep nothing.
+_KEPT = {
+    "ingest": "what was finished stays: the same command goes on from it",
+    "train": "what was finished stays: the same command goes on from it",
+    "run": "what was finished stays: the same command goes on from it with --resume",
+    "demo": "once it trains, its checkpoints stay: go on with facequarry train --run FOLDER",
+    "submit": "a job that was submitted goes on: facequarry status shows it, ray job stop ends it",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +143,7 @@ def _usage() -> str:
 
 
 def _interrupted(verb: str) -> int:
-    print(
-        "facequarry: interrupted; what was finished stays: the same command goes on from it"
-        + (" with --resume" if verb in ("run", "demo", "submit") else ""),
-        file=sys.stderr,
-    )
+    print(f"facequarry: interrupted; {_KEPT.get(verb, 'run it again')}", file=sys.stderr)
     return INTERRUPTED
 
 

@@ -28,6 +28,7 @@ from miner.refresh_config import RefreshConfig
 from trainer.config import TrainerConfig
 
 T = TypeVar("T")
+_MOST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,8 @@ class ClusterConfig:
     trainer_cpus: float = 1.0
     """CPUs that each training worker reserves."""
     miner_cpus: float = 1.0
-    """CPUs that the miner reserves, and its threads (at least one)."""
+    """CPUs that the miner reserves and its threads, at least one. For the search miner.threads wins
+    where it is given."""
     face_cache: Path | None = None
     """Folder for the memory-mapped faces, on a disk of each node; None puts it beside the faces."""
 
@@ -94,6 +96,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise ValueError(f"name is {self.name!r}, expected a plain folder name")
+        if len(self.name.encode()) > _MOST_NAME_BYTES:
+            raise ValueError(
+                f"name has {len(self.name.encode())} bytes, a folder's may have {_MOST_NAME_BYTES}; "
+                f"it begins with {self.name[:20]!r}"
+            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")
         _check_finite(to_tree(self))
@@ -117,9 +124,10 @@ def _check_finite(tree: Mapping[str, Any], prefix: str = "") -> None:
 
 RUN_HELP = """Ingest (if photos are named), train with mining beside it, evaluate.
 
-Three flags stand before all others: --config FILE, a run file (TOML) that the flags below override;
---resume, to go on with the run of this name at its newest checkpoint; --resume-from STEP, to go on
-at the checkpoint of that step and set aside what came after it."""
+Beside the flags below, and anywhere among them, it takes three more: --config FILE, a run file
+(TOML) that the flags below override; --resume, to go on with the run of this name at its newest
+checkpoint; --resume-from STEP, to go on at the checkpoint of that step and set aside what came
+after it."""
 
 
 class BadFlags(ValueError):
@@ -280,8 +288,11 @@ def _join_doc_lines() -> None:
 def _one_sentence(report: str) -> str:
     """Take the sentence out of tyro's box: no frame, no colours, no help text."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", report)
+    # Where output is ASCII, the frame is rules, and its title a line above the first of them.
+    plain = re.split(r"^ *-{9,} *$", plain, maxsplit=1, flags=re.MULTILINE)[-1]
     lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
     words = " ".join(line.strip("─ ") for line in lines if not line.startswith("For full help"))
+    words = re.sub(r" -{9,}( |$)", " ", words)
     words = re.sub(r"\s+", " ", words).split(" Argument helptext:")[0].strip()
     words = re.sub(r"^Missing from facequarry \w+: (--\S+).*", r"\1 is missing", words)
     words = re.sub(

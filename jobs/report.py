@@ -30,13 +30,12 @@ from trainer.plots import (
     staleness,
 )
 from trainer.triplet_page import TripletPicture, triplet_page
+from trainer.verification import least_far
 
 _PAGE_TRIPLETS = 10
-_WHEN_CONSUMED = {
-    "still semi-hard": "in_band",
-    "hard by then": "now_hard",
-    "easy by then": "now_easy",
-}
+WHEN_CONSUMED = {"now hard": "now_hard", "still semi-hard": "in_band", "now easy": "now_easy"}
+"""What a consumed triplet was to the network that trained on it: words, and names in the events."""
+OF_TRAINING_TIME = "of the training time, but for the first step of each start"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +70,7 @@ class RunReport:
     consumed: list[Consumed]
     """What became of each generation when it was trained on."""
     wait_share: float
-    """Share of the training time spent waiting for batches."""
+    """Share of the training time spent waiting for batches, as `wait_share` has it."""
     before: Evaluation
     after: Evaluation
     pictures: dict[str, Path]
@@ -87,7 +86,6 @@ def make_report(
     steps = last_attempt_by_step(trainer, "step")
     limit = config.refresh.max_staleness_steps
     bound = bound_of(config, trainer=trainer, miner=miner, queue=queue)
-    spent = sum(event["step_s"] for event in steps)
     return RunReport(
         root=run.root,
         identities=faces.first.num_identities,
@@ -106,7 +104,7 @@ def make_report(
         max_staleness_limit_steps=limit,
         steps_past_limit=num_steps_past_limit(trainer, queue, limit),
         consumed=by_generation(steps),
-        wait_share=sum(event["wait_s"] for event in steps) / spent if spent else 0.0,
+        wait_share=wait_share(trainer),
         before=before,
         after=after,
         pictures=draw(config, run, faces, steps, bound, before, after),
@@ -133,13 +131,13 @@ def draw(
         pictures["consumed"] = folder / "consumed.png"
         kinds = {
             word: [event[f"{name}_share"] for event in steps]
-            for word, name in _WHEN_CONSUMED.items()
+            for word, name in WHEN_CONSUMED.items()
         }
         counts = [event["num_triplets"] for event in steps]
         shares(at, kinds, counts, taken_over, pictures["consumed"])
     pictures["roc"] = folder / "roc.png"
     curves = {f"step {evaluation.step}": evaluation.roc for evaluation in (before, after)}
-    roc(curves, pictures["roc"])
+    roc(curves, pictures["roc"], least_far=least_far(after.verification.num_different))
     pictures["d2"] = folder / "d2.png"
     d2_histograms_before_after(before.split_d2, after.split_d2, pictures["d2"])
     numbers = run.generation_numbers()
@@ -156,7 +154,11 @@ def draw_generation(run: RunDir, faces: RunFaces, number: int, *, margin: float)
     """Draw a generation's histograms and a page of its triplets; return them by name."""
     folder = run.generation(number)
     pictures = {}
-    stats = read_generation_manifest(folder)["stats"]
+    manifest = read_generation_manifest(folder)
+    stats, which = (
+        manifest["stats"],
+        f"generation {number}, mined at step {manifest['mined_at_step']}",
+    )
     positives, negatives = stats["d2_ap_histogram"], stats["nearest_d2_an_histogram"]
     if sum(positives) and sum(negatives):
         pictures["mining"] = run.pictures / "mining.png"
@@ -166,11 +168,13 @@ def draw_generation(run: RunDir, faces: RunFaces, number: int, *, margin: float)
             np.linspace(0, 4, len(positives) + 1),
             margin,
             pictures["mining"],
+            title=f"Mined pairs of {which}",
         )
     chosen = some_triplets(run, faces, number)
     if chosen:
         pictures["triplets"] = run.pictures / "triplets.png"
-        triplet_page(chosen, margin, pictures["triplets"])
+        title = f"Mined triplets of {which}, margin {margin:g}"
+        triplet_page(chosen, margin, pictures["triplets"], title=title)
     return pictures
 
 
@@ -195,6 +199,22 @@ def some_triplets(run: RunDir, faces: RunFaces, number: int) -> list[TripletPict
             )
         )
     return pictures
+
+
+def wait_share(trainer: Sequence[Mapping[str, Any]]) -> float:
+    """Return the share of the training time that was spent waiting for batches.
+
+    The first step of each start is left out: it waits for the first generation, or for the queue
+    and the miner to come back.
+    """
+    starts = {(event["attempt"], event["step"]) for event in trainer if event["event"] == "start"}
+    steps = [
+        event
+        for event in last_attempt_by_step(trainer, "step")
+        if (event["attempt"], event["step"]) not in starts
+    ]
+    spent = sum(event["step_s"] for event in steps)
+    return sum(event["wait_s"] for event in steps) / spent if spent else 0.0
 
 
 def rows_by_kind(miner: Sequence[Mapping[str, Any]]) -> dict[str, int]:

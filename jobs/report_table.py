@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from jobs.report import RunReport
+from jobs.report import OF_TRAINING_TIME, WHEN_CONSUMED, RunReport
 from trainer.consumed import Consumed
+
+_LEGEND = (
+    "semi/hard/easy: what the triplets were in the trainer's own forward pass when consumed; "
+    "first: still semi-hard in the generation's first step; age in steps"
+)
 
 
 def report_table(report: RunReport) -> Table:
@@ -25,7 +30,7 @@ def report_table(report: RunReport) -> Table:
         f"{report.triplets_consumed} in {report.steps} steps, {report.repeats} of them repeats",
     )
     if report.triplets_consumed:
-        table.add_row("when consumed", _shares(report.consumed))
+        table.add_row("consumed triplets were", _shares(report.consumed))
     if report.refreshes:
         kinds = ", ".join(
             f"{kind.replace('_', '-')} {n}" for kind, n in report.rows_by_kind.items()
@@ -43,7 +48,7 @@ def report_table(report: RunReport) -> Table:
         if report.max_staleness_limit_steps is not None:
             limit = f"{report.steps_past_limit} (limit {report.max_staleness_limit_steps})"
             table.add_row("steps past the limit", limit)
-    table.add_row("waiting for data", f"{100 * report.wait_share:.1f} % of the training time")
+    table.add_row("waiting for data", f"{100 * report.wait_share:.1f} % {OF_TRAINING_TIME}")
     table.add_section()
     table.add_row(
         f"{report.after.part.replace('_', '-')} identities",
@@ -63,23 +68,29 @@ def report_table(report: RunReport) -> Table:
 
 def generations_table(consumed: Sequence[Consumed]) -> Table:
     """Return what became of each generation when it was trained on, a row each."""
-    table = Table(title="Generations, when consumed", title_justify="left")
-    for column in ("", "steps", "triplets", "repeats", "loss", "faces each", "age, steps"):
-        table.add_column(column, justify="right")
-    for column in ("semi-hard", "hard", "easy", "semi-hard at first"):
-        table.add_column(column, justify="right")
+    table = Table(
+        title="Generations, when consumed",
+        title_justify="left",
+        caption=_LEGEND,
+        caption_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+    )
+    for column in ("gen", "steps", "triplets (repeats)", "age", "loss"):
+        table.add_column(column, justify="right", overflow="fold")  # a figure is never cut off
+    for column in ("semi/hard/easy %", "first %"):
+        table.add_column(column, justify="right", overflow="fold")
     for one in consumed:
-        ages = f"{one.min_staleness_steps} to {one.max_staleness_steps}"
+        shares = (one.overall.in_band, one.overall.now_hard, one.overall.now_easy)
         table.add_row(
             "none" if one.generation is None else str(one.generation),
-            f"{one.first_step} to {one.last_step}",
-            str(one.num_triplets),
-            str(one.repeats),
+            _range(one.first_step, one.last_step),
+            f"{one.num_triplets} ({one.repeats})",
+            _range(one.min_staleness_steps, one.max_staleness_steps),
             f"{one.mean_loss_d2:.4f}",
-            "" if one.faces_per_triplet is None else f"{one.faces_per_triplet:.2f}",
-            "" if one.max_staleness_steps is None else ages,
-            *(_percent(s) for s in (one.overall.in_band, one.overall.now_hard)),
-            *(_percent(s) for s in (one.overall.now_easy, one.at_takeover.in_band)),
+            "/".join(f"{100 * share:.0f}" for share in shares),
+            f"{100 * one.at_takeover.in_band:.0f}",
         )
     return table
 
@@ -102,10 +113,12 @@ def _shares(consumed: Sequence[Consumed]) -> str:
             sum(getattr(one.overall, name) * one.num_triplets for one in consumed) / total
         )
 
-    return (
-        f"{mean('in_band')} still semi-hard, {mean('now_hard')} hard, {mean('now_easy')} easy; "
-        f"{mean('active')} with a loss"
-    )
+    kinds = ", ".join(f"{mean(name)} {word}" for word, name in WHEN_CONSUMED.items())
+    return f"{kinds} in the trainer's own forward pass; {mean('active')} had a loss"
+
+
+def _range(first: int | None, last: int | None) -> str:
+    return "" if first is None else str(first) if first == last else f"{first}–{last}"
 
 
 def _percent(share: float) -> str:

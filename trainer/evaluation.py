@@ -13,7 +13,7 @@ from datasets.events import last_attempt_by_step, read_events
 from datasets.publish import SCHEMA_VERSION, write_json
 from datasets.run_dir import METRICS, RunDir
 from trainer.plots import SplitD2, confusion_matrix, d2_histograms, loss_curve, roc
-from trainer.verification import Retrieval, Verification, roc_points
+from trainer.verification import Retrieval, Verification, least_far, roc_points
 
 _HISTOGRAM_BINS = 80
 _CURVE_POINTS = 400
@@ -86,7 +86,7 @@ def publish_evaluation(run: RunDir, result: Evaluation) -> dict[str, Path]:
     pictures = {name: folder / f"{name}.png" for name in ("roc", "d2", "confusion", "loss")}
     at = f"step {result.step}"
     found = result.verification
-    roc({at: result.roc}, pictures["roc"])
+    roc({at: result.roc}, pictures["roc"], least_far=least_far(found.num_different))
     d2_histograms(result.split_d2, pictures["d2"], title=f"Pairs at {at}")
     confusion_matrix(
         [[found.true_accepts, found.false_rejects], [found.false_accepts, found.true_rejects]],

@@ -22,7 +22,6 @@ from trainer.figure import (
     GREY,
     INK,
     ORANGE,
-    PALE,
     PURPLE,
     new_axes,
     new_figure,
@@ -48,12 +47,16 @@ class SplitD2:
     """Drawn where given: pairs below it are taken for the same identity."""
 
 
-def roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
-    """Draw the ROC of each label over a logarithmic false accept rate, from 1e-4 at most.
+def roc(
+    curves: Mapping[str, tuple[Floats, Floats]], path: Path, *, least_far: float = 1e-4
+) -> None:
+    """Draw the ROC of each label over a logarithmic false accept rate.
 
     Args:
         curves: (far, tar) by label, both ascending, 0..1; at most five, the first of several grey.
         path: the PNG to publish.
+        least_far: where the picture begins, 1e-4 to 0.1: below it there are too few pairs to say
+            anything.
 
     Raises:
         ValueError: there is no curve or more than five, or one is empty or uneven.
@@ -62,7 +65,6 @@ def roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
         raise ValueError(f"{len(curves)} ROC curves, expected 1 to {len(_CURVES)}")
     figure = new_figure(6.4, 4.6)
     axes = new_axes(figure, "Verification ROC", "false accept rate (log)", "true accept rate")
-    lowest = 0.1
     chance = np.logspace(-4, 0, 200)
     axes.plot(chance, chance, color=GREY, linewidth=1, linestyle=":", label="chance")
     colors = _CURVES if len(curves) > 1 else (BLUE,)
@@ -70,9 +72,7 @@ def roc(curves: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
         far, tar = _even(f"ROC curve {label!r}", far, tar)
         # Drawn as steps: between two corners no threshold reaches the straight line.
         axes.step(far, tar, where="post", color=color, linewidth=1.8, label=label)
-        # The first decade that holds a corner: to its left the pairs are too few to say anything.
-        lowest = min(lowest, 10 ** np.floor(np.log10(np.min(far[far > 0], initial=1))))
-    axes.set(xscale="log", xlim=(max(lowest, 1e-4), 1), ylim=(0, 1.01))
+    axes.set(xscale="log", xlim=(min(max(least_far, 1e-4), 0.1), 1), ylim=(0, 1.01))
     publish_figure(figure, path)
 
 
@@ -197,8 +197,10 @@ def shares(
         f"{label} ({100 * np.average(y, weights=weights):.0f} %)" for label, (_, y) in drawn.items()
     ]
     figure = new_figure(6.4, 3.8)
-    axes = new_axes(figure, "Consumed triplets, when consumed", "step", "share")
-    axes.stackplot(x, *smooth, colors=(GREEN, ORANGE, PALE), labels=labels, linewidth=0)
+    title = "Consumed triplets, as the trainer's own forward pass sees them"
+    axes = new_axes(figure, title, "step", f"share, mean of the last {window} steps")
+    colors = (ORANGE, GREEN, GREY)  # those of the dashboard, from the bottom up
+    axes.stackplot(x, *smooth, colors=colors, labels=labels, linewidth=0, alpha=0.7)
     _mark_refreshes(axes, refresh_steps, color=INK)
     axes.set(xlim=_limits(x), ylim=(0, 1))
     publish_figure(figure, path)
@@ -229,7 +231,13 @@ def staleness(steps: Counts, staleness_steps: Gappy, bound: float, path: Path) -
 
 
 def mining_histograms(
-    d2_ap: Counts, d2_an: Counts, bins: Floats, margin: float, path: Path
+    d2_ap: Counts,
+    d2_an: Counts,
+    bins: Floats,
+    margin: float,
+    path: Path,
+    *,
+    title: str = "Mined pairs",
 ) -> None:
     """Draw where positives and nearest negatives lie, and the band of the median pair.
 
@@ -239,6 +247,7 @@ def mining_histograms(
         bins: (M + 1,) edges of the bins, squared L2, ascending.
         margin: width of the band, squared L2.
         path: the PNG to publish.
+        title: above the picture.
 
     Raises:
         ValueError: the lengths do not fit or one histogram is empty.
@@ -251,7 +260,7 @@ def mining_histograms(
     if not positives.sum() or not negatives.sum():
         raise ValueError("a histogram of mined pairs is empty: nothing was mined")
     figure = new_figure(6.4, 3.8)
-    axes = new_axes(figure, "Mined pairs", "d2 (squared L2)", "share")
+    axes = new_axes(figure, title, "d2 (squared L2)", "share")
     below = np.concatenate([[0], np.cumsum(positives)]) / positives.sum()
     median = float(np.interp(0.5, below, edges))
     band = f"median pair's band: {median:.2f} to {median + margin:.2f}"

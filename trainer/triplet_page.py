@@ -32,13 +32,20 @@ class TripletPicture:
     """`semi_hard`, `hard`, `easy` or `random`."""
 
 
-def triplet_page(triplets: Sequence[TripletPicture], margin: float, path: Path) -> None:
+def triplet_page(
+    triplets: Sequence[TripletPicture],
+    margin: float,
+    path: Path,
+    *,
+    title: str = "Mined triplets",
+) -> None:
     """Draw mined triplets as pictures, with d2 and where in its band each negative lies.
 
     Args:
         triplets: at least one; two stand side by side. Up to about 20 stay readable.
         margin: width of the band, squared L2.
         path: the PNG to publish.
+        title: above the page.
 
     Raises:
         ValueError: there is no triplet, or a crop is not (H, W, 3) uint8.
@@ -52,7 +59,7 @@ def triplet_page(triplets: Sequence[TripletPicture], margin: float, path: Path) 
     num_columns = min(2, len(triplets))
     num_rows = -(-len(triplets) // num_columns)
     figure = new_figure(5.4 * num_columns, 2.6 * num_rows + 0.5)
-    figure.suptitle(f"Mined triplets, margin {margin:g}", color=INK, fontsize=12)
+    figure.suptitle(title, color=INK, fontsize=12)
     cells = figure.subfigures(num_rows, num_columns, wspace=0.04, squeeze=False)
     for cell, triplet in zip(cells.flat, triplets, strict=False):
         grid = cell.subplot_mosaic("APN;BBB", height_ratios=[6, 1])

@@ -288,6 +288,11 @@ def _equal_error_rate(far: npt.NDArray[np.float64], tar: npt.NDArray[np.float64]
     return float(far[before] + weight * (far[after] - far[before]))
 
 
+def least_far(num_different: int) -> float:
+    """Return the least false accept rate that so many different pairs can tell anything about."""
+    return MIN_FALSE_ACCEPTS / num_different
+
+
 def _tar_at(d2: FloatArray, is_same: BoolArray, far: float) -> float | None:
     different = np.sort(d2[~is_same])
     allowed = int(far * len(different) + 1e-9)  # 1e-3 of 10 000 is ten, whatever floats say

@@ -40,7 +40,7 @@ def test_staleness_is_drawn_against_interval_and_bound(made: RunDir) -> None:
 
 def test_shares_add_up(made: RunDir) -> None:
     by_name = traces(panels.shares(read_run(made.root).steps, STEPS))
-    total = sum(np.array(by_name[name].y) for name in ("now hard", "in band", "now easy"))
+    total = sum(np.array(by_name[name].y) for name in ("now hard", "still semi-hard", "now easy"))
     assert np.allclose(total, 1)
 
 

@@ -188,7 +188,22 @@ def test_interrupts_end_with_130_and_a_sentence(
 
     monkeypatch.setattr("jobs.verbs.doctor.run", interrupt)
     assert main(["doctor"]) == code
-    assert "what was finished stays" in capsys.readouterr().err
+    assert "interrupted; run it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [("ingest", "same command goes on"), ("run", "goes on from it with --resume")],
+)
+def test_an_interrupt_says_how_to_go_on_where_something_is_kept(
+    verb: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(flags: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"jobs.verbs.{verb}.run", interrupt)
+    assert main([verb]) == 130
+    assert words in capsys.readouterr().err
 
 
 def test_other_exits_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

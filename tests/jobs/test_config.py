@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def test_a_configuration_pickles_as_ray_needs() -> None:
         ("[ingest]\ncrop_px = 4\n", "crop_px"),
         ("[refresh]\ncarry_over = 2.0\n", "refresh.carry_over is 2.0"),
         ('name = "a/b"\n', "expected a plain folder name"),
+        (f'name = "{"é" * 200}"\n', "name has 400 bytes, a folder's may have 255"),
         ("name = \n", "does not parse"),
     ],
 )
@@ -94,6 +96,21 @@ def test_a_wrong_flag_is_one_sentence(flags: list[str], words: str) -> None:
     with pytest.raises(BadFlags, match="the command line") as caught:
         load_run_config(None, flags)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_wrong_flag_is_one_sentence_where_output_is_ascii() -> None:
+    command = [sys.executable, "-m", "jobs", "run", "--trainer.steps", "soon"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "facequarry: the command line: --trainer.steps is 'soon', expected a whole number\n"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

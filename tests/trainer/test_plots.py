@@ -156,3 +156,18 @@ def test_extreme_curves_are_drawn(tmp_path: Path) -> None:
     staleness([5], [0], 0, tmp_path / "staleness.png")
     loss_curve([5], [0.0], [], tmp_path / "loss.png")
     d2_histograms(SplitD2(same=[0.0], different=[4.001]), tmp_path / "d2.png")
+
+
+def test_a_picture_says_what_it_shows_and_begins_where_pairs_suffice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(trainer.plots, "publish_figure", lambda figure, _: drawn.append(figure))
+    shares(range(400), {"a": [1.0] * 400}, [1] * 400, [], tmp_path / "shares.png")
+    roc({"after": CURVE}, tmp_path / "roc.png", least_far=0.02)
+    mining_histograms(COUNTS, COUNTS, BINS, 0.2, tmp_path / "mining.png", title="generation 7")
+    consumed, curve, mined = (figure.axes[0] for figure in drawn)
+    assert "as the trainer's own forward pass sees them" in consumed.get_title(loc="left")
+    assert consumed.get_ylabel() == "share, mean of the last 10 steps"
+    assert curve.get_xlim() == (0.02, 1)
+    assert mined.get_title(loc="left") == "generation 7"
