@@ -45,7 +45,7 @@ def _training(facts: RunFacts) -> list[Tile]:
             _NOTHING if rate is None else f"{rate:,.0f}",
             f"faces/s, {_wait_share(steps):.0%} wait",
             "Faces embedded by training per second, and the share of training time spent waiting "
-            "for triplets.",
+            "for triplets, that for the first generation included.",
         ),
     ]
 

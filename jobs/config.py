@@ -98,8 +98,8 @@ class RunConfig:
             raise ValueError(f"name is {self.name!r}, expected a plain folder name")
         if len(self.name.encode()) > _MOST_NAME_BYTES:
             raise ValueError(
-                f"name has {len(self.name.encode())} bytes, a folder's may have {_MOST_NAME_BYTES}; "
-                f"it begins with {self.name[:20]!r}"
+                f"name has {len(self.name.encode())} bytes, a folder's may have "
+                f"{_MOST_NAME_BYTES}; it begins with {self.name[:20]!r}"
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")

@@ -56,19 +56,21 @@ def _accuracy(result: Evaluation) -> str:
                 "n/a (fewer than two of the file's folds can be judged: both kinds in and outside)"
             )
         return "n/a (too few people for two folds that share none)"
-    folds = "no person is in two"
+    folds, lost = f"{figures.num_folds} folds that share no person", "join two folds"
     if result.pairs and result.pairs.has_folds:
-        folds = f"the file's; {result.pairs.num_in_several_folds or 'no'} people are in several"
-    text = (
-        f"{figures.accuracy:.4f} ± {figures.accuracy_std:.4f} over {figures.num_folds} folds "
-        f"({folds})"
-    )
-    if figures.num_left_out_same or figures.num_left_out_different:
-        text += (
-            f"; between folds and in none: {figures.num_left_out_same} same and "
-            f"{figures.num_left_out_different} different pairs"
+        people = result.pairs.num_in_several_folds or "no"
+        folds = f"{figures.num_folds} folds (the file's; {people} people are in several)"
+        lost = "are in no whole fold"
+    text = f"{figures.accuracy:.3f} ± {figures.accuracy_std:.3f}, {folds}"
+    left_out = [
+        f"{count:,} of {total:,} {kind} pairs"
+        for kind, count, total in (
+            ("same", figures.num_left_out_same, figures.num_same),
+            ("different", figures.num_left_out_different, figures.num_different),
         )
-    return text
+        if count
+    ]
+    return text + (f"; {' and '.join(left_out)} {lost}, left out of this row" if left_out else "")
 
 
 def _counts(left_out: dict[str, int]) -> str:

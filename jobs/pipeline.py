@@ -205,7 +205,7 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: A
         watch.say(f"{reason}; restart {restarts} of at most {config.trainer.max_failures}")
 
     try:
-        with watch:
+        with watch, saying_that_it_stops(watch):
             fit(
                 job,
                 storage=run.root / "ray_train",
@@ -222,6 +222,16 @@ def train_with_mining(config: RunConfig, run: RunDir, faces: FacesAt, attempt: A
         # A refresh that is still in hand is lost with its actor: nobody would consume it.
         for actor in filter(None, (miner, queue)):
             ray.kill(actor)
+
+
+@contextlib.contextmanager
+def saying_that_it_stops(watch: Watch) -> Iterator[None]:
+    """Answer Ctrl-C with a sentence: Ray's own shutdown takes seconds and says nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        watch.say("stopping; what is in hand is finished or dropped")
+        raise
 
 
 def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:

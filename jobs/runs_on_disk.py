@@ -32,6 +32,7 @@ _MAY_CHANGE_IN = {
     ),
     "miner": ("threads", "device"),
 }
+_SHOWN_RUNS = 8
 # Of trainer.schedule: their learning rate at a step does not depend on how many there are.
 _SCHEDULES_WITHOUT_END = ("constant", "milestones")
 
@@ -226,9 +227,47 @@ def read_run(run: RunDir) -> RunConfig:
         NewerSchema: a newer FaceQuarry wrote it.
     """
     if not run.config.is_file():
-        raise FileNotFoundError(f"no run at {run.root}: it has no config.json")
+        raise FileNotFoundError(f"no run at {run.root}: it has no config.json{_others_beside(run)}")
     read_manifest(run.config)
     return load_run_config(run.config, [])
+
+
+def _others_beside(run: RunDir) -> str:
+    """Name the runs that lie where the missing one, or `runs/`, would."""
+    for folder in (run.root.parent, run.root.parent / "runs"):
+        names = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        if names:
+            more = ", ..." if len(names) > _SHOWN_RUNS else ""
+            return f"; under {folder} there are {', '.join(names[-_SHOWN_RUNS:])}{more}"
+    return ""
+
+
+def changed_settings(config: RunConfig) -> list[str]:
+    """Return a sentence for each setting that going on with a run would change.
+
+    Where the run and its faces lie is not among them, nor what may not change: `check_run`
+    refuses that.
+    """
+    run = RunDir(config.runs / config.name)
+    if not run.config.is_file():
+        return []
+    before, now = read_manifest(run.config), to_tree(config)
+    return [
+        f"{name}: {had} before, now {wanted}"
+        for name, had, wanted in _differences(before, now)
+        if name not in ("name", "runs", "faces") and _is_allowed(name, now)
+    ]
+
+
+def _differences(
+    before: dict[str, Any], now: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    for key, wanted in now.items():
+        had = before.get(key, wanted)
+        if isinstance(wanted, dict) and isinstance(had, dict):
+            yield from _differences(had, wanted, f"{prefix}{key}.")
+        elif had != wanted:
+            yield f"{prefix}{key}", had, wanted
 
 
 def _may_change(section: str, key: str | None, now: dict[str, Any]) -> bool:
@@ -236,6 +275,11 @@ def _may_change(section: str, key: str | None, now: dict[str, Any]) -> bool:
         # A schedule that ends at the last step gave the steps until now another learning rate.
         return now["trainer"].get("schedule", "constant") in _SCHEDULES_WITHOUT_END
     return key in _MAY_CHANGE_IN.get(section, ())
+
+
+def _is_allowed(name: str, now: dict[str, Any]) -> bool:
+    section, _, key = name.partition(".")
+    return section in _MAY_CHANGE or _may_change(section, key.partition(".")[0], now)
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: RunDir) -> None:

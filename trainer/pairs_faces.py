@@ -168,8 +168,9 @@ def _refuse_absent(pairs: NamedPairs, store: FaceStore, absent: set[str]) -> Non
     more = ", ..." if len(in_order) > _SHOWN_NAMES else ""
     raise ValueError(
         f"{pairs.path} names {len(in_order)} photos that were never ingested, {len(people)} people "
-        f"among them without any face: {shown}{more}; ingest all of the file's photos, and name "
-        "that folder of faces with --faces"
+        f"among them without any face: {shown}{more}; ingest all of the file's photos with: "
+        "facequarry ingest --source PHOTOS --out faces/all "
+        f"--crop-px {store.manifest.options['crop_px']}, then evaluate with --faces faces/all"
     )
 
 

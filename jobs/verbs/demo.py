@@ -46,7 +46,9 @@ def run(flags: Sequence[str]) -> int:
     began = time.monotonic()
     root = (args.runs / f"demo-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     photos = root / "photos"
+    root.mkdir(parents=True)  # first of all: `facequarry status` shows it from now on
     console = Console()
+    console.print(f"run {root}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"rendering {args.identities} people, {args.photos} photos each", highlight=False)
     with Progress("render", total=args.identities * args.photos, unit="photos") as progress:
         written = write_photos(

@@ -33,7 +33,12 @@ def run(flags: Sequence[str]) -> int:
     # Imported late: torch and ray take seconds that `--help` and a wrong flag need not wait for.
     from jobs.pipeline import run_pipeline
     from jobs.report_table import print_report
+    from jobs.runs_on_disk import absolute, changed_settings
 
+    console = Console(highlight=False, soft_wrap=True)
+    if command.resume:
+        for change in changed_settings(absolute(command.config)):
+            console.print(change, markup=False)
     report = run_pipeline(command.config, resume=command.resume, resume_from=command.resume_from)
     print_report(report, Console())
     return 0

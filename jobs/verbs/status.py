@@ -12,7 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from datasets.lock import is_held
 from datasets.progress import duration
+from datasets.root import WRITER_LOCK
 from datasets.run_dir import RunDir
 from jobs.config import parse
 from jobs.run_state import RunState, read_state
@@ -24,13 +26,18 @@ _COLUMNS = (
     "step",
     "eta",
     "loss",
-    "in band",
+    "semi-hard",
     "stale",
     "generation",
     "refresh",
     "checkpoint",
     "AUC",
     "moved",
+)
+_LEGEND = (
+    "semi-hard: share of the last step's triplets still semi-hard; stale: their age < its bound so "
+    "far, in steps;\ngeneration: served of newest; refresh: how many so far, or the one in hand; "
+    "AUC: at the step of its checkpoint; moved: last event"
 )
 _NOT_SHOWN = ("time", "attempt", "event", "stage", "step", "command")
 
@@ -48,7 +55,7 @@ class Status:
 def run(flags: Sequence[str]) -> int:
     """Print the table of runs, or one run's facts."""
     args = parse(Status, flags, prog="facequarry status")
-    folders = sorted(path.parent for path in args.runs.glob("*/config.json"))
+    folders = sorted(path for path in args.runs.glob("[!.]*") if path.is_dir())
     if args.run is not None:
         folders = [folder for folder in folders if folder.name == args.run]
     if not folders:
@@ -58,12 +65,17 @@ def run(flags: Sequence[str]) -> int:
     console = Console(
         width=None if sys.stdout.isatty() else _LOG_WIDTH, highlight=False, markup=False
     )
-    now = time.time()
+    now, is_legend_due = time.time(), False
     table = Table(box=None, pad_edge=False)
     for name in _COLUMNS:
         table.add_column(name, no_wrap=True)
     sentences: list[str] = []
     for folder in folders:
+        if not RunDir(folder).config.is_file():
+            table.add_row(folder.name, *unopened(folder))
+            sentences.append(f"{folder.name}: no config.json yet, which training begins with")
+            continue
+        is_legend_due = args.run is None
         try:
             state = read_state(RunDir(folder))
         except (OSError, ValueError, LookupError, TypeError) as error:
@@ -76,9 +88,19 @@ def run(flags: Sequence[str]) -> int:
         if args.run is not None:
             table = long_view(folder.name, state, now=now)
     console.print(table)
+    if is_legend_due:
+        console.print(_LEGEND, soft_wrap=True)
     for line in sentences:
         console.print(line, soft_wrap=True)
     return 0
+
+
+def unopened(folder: Path) -> list[str]:
+    """Return the first cells of a folder that a run was not opened in: photos and faces come first.
+
+    The demo has both in the run's own folder.
+    """
+    return ["ingesting" if is_held(folder / "faces" / WRITER_LOCK) else "no run yet"]
 
 
 def _sentence(error: Exception) -> str:
@@ -99,7 +121,7 @@ def status_cells(state: RunState, *, now: float) -> list[str]:
         _of(state.serving, state.newest, " of "),
         (_refresh(state, now) or f"{state.refreshes}") + failed,
         _figure(state.checkpoint, "d"),
-        _figure(state.auc, ".3f"),
+        _figure(state.auc, ".3f") and f"{state.auc:.3f} at {state.evaluated_step}",
         _ago(state.moved_at, now),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,10 +34,16 @@ def run(flags: Sequence[str]) -> int:
     where = RunDir(args.run.resolve())
     config = read_run(where)
     steps = config.trainer.steps if args.steps is None else args.steps
-    if args.resume_from is None and max(where.checkpoint_steps(), default=0) >= steps:
+    newest = max(where.checkpoint_steps(), default=0)
+    if steps < 1:
+        raise ValueError(f"--steps is {steps}, it must be 1 or more")
+    if args.resume_from is None and newest >= steps:
+        at = (
+            f"at its last step, {steps}" if newest == steps else f"beyond step {steps}, at {newest}"
+        )
         raise ValueError(
-            f"{where.root} is at its last step, {steps}; give more with --steps, or an earlier "
-            "checkpoint with --resume-from"
+            f"{where.root} is {at}; give more with --steps, or an earlier checkpoint with "
+            "--resume-from"
         )
     config = replace(
         config,
@@ -46,7 +53,13 @@ def run(flags: Sequence[str]) -> int:
     )
     from jobs.pipeline import train_on
 
-    Console().print(trained_table(train_on(config, resume_from=args.resume_from)))
+    console = Console()
+    console.print(trained_table(train_on(config, resume_from=args.resume_from)))
+    folder = shlex.quote(min(str(args.run), str(where.root), key=len))
+    # Below the table: a command that a cell wraps cannot be copied.
+    console.print(
+        f"evaluate it: facequarry evaluate --run {folder}", soft_wrap=True, highlight=False
+    )
     return 0
 
 
@@ -54,6 +67,7 @@ def trained_table(where: RunDir) -> Table:
     """Return what the last attempt of a run did, from its events."""
     from datasets.events import last_attempt_by_step, read_events
     from datasets.progress import duration
+    from jobs.report import OF_TRAINING_TIME, wait_share
     from jobs.runs_on_disk import last_attempt
 
     attempt = last_attempt(where)
@@ -69,15 +83,15 @@ def trained_table(where: RunDir) -> Table:
         table.add_row("steps", f"{first['step']} to {last['step'] + 1} in {duration(spent)}")
         table.add_row("loss (d2)", f"{first['loss_d2']:.4f} at first, {last['loss_d2']:.4f} now")
         table.add_row("still semi-hard", f"{100 * last['in_band_share']:.1f} %")
-        waited = sum(event["wait_s"] for event in steps)
-        table.add_row("waiting for data", f"{100 * waited / spent:.1f} % of the training time")
+        table.add_row("waiting for data", f"{100 * wait_share(trainer):.1f} % {OF_TRAINING_TIME}")
         stale = [event["staleness_steps"] for event in steps if "staleness_steps" in event]
         if stale:
             table.add_row("staleness", f"at most {max(stale)} steps")
-    table.add_row("refreshes", str(sum(event["event"] == "published" for event in miner)))
+    table.add_row(
+        "refreshes in this attempt", str(sum(event["event"] == "published" for event in miner))
+    )
     restarts = [e for e in read_events(where.events, "driver") if e["event"] == "restart"]
     restarts = [event for event in restarts if event["attempt"] == attempt]
     table.add_row("lost groups of workers", str(len(restarts)))
     table.add_row("checkpoint", f"step {where.checkpoint_steps()[-1]}")
-    table.add_row("evaluate it", f"facequarry evaluate --run {where.root}")
     return table

@@ -133,7 +133,9 @@ def test_absent_photos_are_refused(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate(made, "--pairs", pairs_of(tmp_path, STRANGERS)) == 2
-    assert "names 16 photos that were never ingested, 8 people" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "names 16 photos that were never ingested, 8 people" in error
+    assert "facequarry ingest --source PHOTOS --out faces/all --crop-px 32, then evaluate" in error
 
 
 def test_faces_made_otherwise_are_refused_or_said(
@@ -163,6 +165,16 @@ def test_bad_flags_are_one_sentence(
     assert evaluate(made, *flags) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.splitlines()) == 1
+
+
+def test_a_run_that_is_not_there_names_those_that_are(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made.parent)
+    assert main(["evaluate", "--run", "demo"]) == 2
+    assert "it has no config.json" in capsys.readouterr().err
+    assert main(["evaluate", "--run", str(made / "demo")]) == 2
+    assert f"under {made} there are run" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -222,7 +234,7 @@ def test_a_files_own_folds_that_cannot_be_judged_are_said_to_be_the_reason(
     rows: Rows = [(second, 1, 2), (first, 1, second, 1), (third, 1, 2), (first, 2, third, 1)]
     path = write_pairs(tmp_path / "folds.txt", "2\t1", rows)
     assert evaluate(made, "--pairs", path, "--faces", made / "other") == 0
-    assert "over 2 folds (the file's" in capsys.readouterr().out
+    assert "2 folds (the file's" in capsys.readouterr().out
     (tmp_path / "rejected").mkdir()
     # Without the photo that was rejected the first fold has no same pair.
     rows[0] = (first, 1, 3)

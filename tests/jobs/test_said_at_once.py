@@ -21,7 +21,7 @@ from jobs import pipeline
 from jobs.cli import main
 from jobs.cluster import NoCluster, check_answers
 from jobs.config import RunConfig, to_tree
-from jobs.runs_on_disk import Attempt, absolute, check_run, last_attempt, open_run
+from jobs.runs_on_disk import Attempt, absolute, changed_settings, check_run, last_attempt, open_run
 from jobs.verbs.run import parse_run
 from miner.queue import QueueMismatch
 from tests.datasets.photos import publish_plainly, write_tree
@@ -250,6 +250,28 @@ def test_a_training_that_is_complete_asks_for_more_steps(
     checkpoint(run, 400)
     assert main(["train", "--run", str(run.root)]) == 2
     assert "is at its last step, 400; give more with --steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [("5", "is beyond step 5, at 50; give more with --steps"), ("-1", "--steps is -1, it must be")],
+)
+def test_steps_that_lie_behind_are_said_to_be_that(
+    config: RunConfig, steps: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = started(config)
+    checkpoint(run, 50)
+    assert main(["train", "--run", str(run.root), f"--steps={steps}"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_what_a_resume_changes_is_said_setting_by_setting(config: RunConfig) -> None:
+    config = absolute(config)
+    assert changed_settings(config) == []
+    started(config)
+    assert changed_settings(config) == []
+    longer = replace(config, seed=1, trainer=replace(config.trainer, steps=900))
+    assert changed_settings(longer) == ["trainer.steps: 400 before, now 900"]
 
 
 def test_resume_from_implies_resume_and_travels_with_a_job() -> None:

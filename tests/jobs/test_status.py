@@ -12,6 +12,7 @@ from dashboards.refreshes import read_refreshes
 from datasets.events import EventLog, read_events
 from datasets.lock import WriterLock
 from datasets.publish import write_json
+from datasets.root import WRITER_LOCK
 from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
 from jobs.bound import bound_of
@@ -169,6 +170,23 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(
     printed = shown(other, capsys)
     assert "first unreadable second killed 0/400" in printed
     assert words in printed.partition(" first: ")[2]
+
+
+def test_a_folder_whose_photos_are_ingested_is_shown_before_it_is_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = RunDir(tmp_path / "runs" / "demo")
+    (demo.root / "faces").mkdir(parents=True)
+    with WriterLock(demo.root / "faces" / WRITER_LOCK):
+        assert "demo ingesting" in shown(demo, capsys)
+    assert "demo no run yet demo: no config.json yet" in shown(demo, capsys)
+
+
+def test_the_columns_are_explained_below_them(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "stale: their age < its bound so far" in shown(run, capsys)
+    assert "stale: their age" not in shown(run, capsys, "--run", "first")
 
 
 def test_a_refresh_that_was_cut_off_is_counted(
