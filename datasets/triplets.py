@@ -146,8 +146,13 @@ class Generation:
     manifest: Mapping[str, Any]
 
 
-def read_generation_manifest(folder: Path) -> dict[str, Any]:
+def read_generation_manifest(folder: Path, *, back_to: int | None = None) -> dict[str, Any]:
     """Read a published generation's manifest.
+
+    Args:
+        folder: `RunDir.generation(number)`.
+        back_to: step of a checkpoint from which training can do without it, if one is known; the
+            sentence of an error names it.
 
     Raises:
         FileNotFoundError: nothing is published there.
@@ -159,7 +164,9 @@ def read_generation_manifest(folder: Path) -> dict[str, Any]:
     except NewerSchema:
         raise
     except ValueError as error:
-        raise CorruptGeneration(f"{error}; {_repair(folder)}") from error
+        raise CorruptGeneration(
+            f"{folder / MANIFEST} is damaged, it is no JSON object; {_repair(back_to)}"
+        ) from error
     wrong = [
         name
         for name in _MANIFEST_COUNTS
@@ -173,7 +180,7 @@ def read_generation_manifest(folder: Path) -> dict[str, Any]:
     if wrong:
         raise CorruptGeneration(
             f"{folder / MANIFEST} is no manifest of a generation, it lacks {', '.join(wrong)}; "
-            f"{_repair(folder)}"
+            f"{_repair(back_to)}"
         )
     return manifest
 
@@ -187,30 +194,43 @@ def generation_digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{manifest['rows']}\n{parts}".encode()).hexdigest()
 
 
-def check_generation(folder: Path, digest: str | None) -> dict[str, Any]:
+def check_generation(
+    folder: Path,
+    digest: str | None,
+    *,
+    mined_at_step: int | None = None,
+    back_to: int | None = None,
+) -> dict[str, Any]:
     """Return the manifest of a generation that rows were granted of.
 
     Args:
         folder: `RunDir.generation(number)`.
         digest: of the bytes that were granted; None where the journal does not say.
+        mined_at_step: of what was granted; None where the caller does not know.
+        back_to: as for `read_generation_manifest`.
 
     Raises:
         GenerationChanged: it is gone, or holds other rows.
         CorruptGeneration: its manifest is none, or another generation's.
     """
     try:
-        manifest = read_generation_manifest(folder)
+        manifest = read_generation_manifest(folder, back_to=back_to)
     except FileNotFoundError as error:
         raise GenerationChanged(
-            f"{folder} is gone, and its rows were granted; {_repair(folder)}"
+            f"{folder} is gone, with the manifest that says how to mine it; {_repair(back_to)}"
         ) from error
     if RunDir(folder.parent.parent).generation(manifest["generation"]) != folder:
         raise CorruptGeneration(
-            f"{folder / MANIFEST} says generation {manifest['generation']}; {_repair(folder)}"
+            f"{folder / MANIFEST} says generation {manifest['generation']}; {_repair(back_to)}"
         )
     if digest is not None and generation_digest(manifest) != digest:
         raise GenerationChanged(
-            f"{folder} holds other rows than those that were granted; {_repair(folder)}"
+            f"{folder} holds other rows than those that were granted; {_repair(back_to)}"
+        )
+    if mined_at_step not in (None, manifest["mined_at_step"]):
+        raise CorruptGeneration(
+            f"{folder / MANIFEST} says mined_at_step {manifest['mined_at_step']}, and its rows "
+            f"were granted as mined at step {mined_at_step}; {_repair(back_to)}"
         )
     return manifest
 
@@ -244,7 +264,7 @@ def read_table(folder: Path, manifest: Mapping[str, Any] | None = None) -> pa.Ta
     for part in manifest["parts"]:
         path = folder / part["file"]
         if not path.is_file() or sha256_file(path) != part["sha256"]:
-            raise CorruptGeneration(f"{path} is missing or its bytes changed; {_repair(folder)}")
+            raise CorruptGeneration(f"{path} is missing or its bytes changed; {_mend(folder)}")
         tables.append(pq.read_table(path))
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
@@ -282,11 +302,19 @@ def _is_part(part: object) -> bool:
     )
 
 
-def _repair(folder: Path) -> str:
-    """Say how to get a generation's granted rows back, or how to do without them."""
+def _repair(back_to: int | None) -> str:
+    """Say how to do without a generation whose manifest cannot be trusted."""
+    step = "STEP" if back_to is None else str(back_to)
+    return (
+        "restore it, or go back to a checkpoint before its rows (facequarry run --resume "
+        f"--resume-from {step})"
+    )
+
+
+def _mend(folder: Path) -> str:
+    """Say how to get parts back that a sound manifest names, or how to do without them."""
     run, number = folder.parent.parent, folder.name.removeprefix("gen=").lstrip("0") or "0"
     return (
-        "restore it, or mine it again where its checkpoint is kept (facequarry mine "
-        f"--run {run} --replay gen={number}), or go back to a checkpoint before its rows "
-        "(facequarry run --resume --resume-from STEP)"
+        "mine it again where its checkpoint is kept (facequarry mine "
+        f"--run {run} --replay gen={number}), or {_repair(None)}"
     )

@@ -15,7 +15,7 @@ from datasets.run_dir import RunDir
 from datasets.snapshots import Snapshot, newest_snapshot_number, read_snapshot, shards_digest
 from datasets.triplets import mined_snapshot
 from jobs.config import RunConfig, load_run_config, to_tree
-from miner.journal import Journal
+from miner.journal import CorruptJournal, check_journal
 
 # What may change between attempts without changing which rows a step gets or what they mean:
 # faces may move, but `faces.json` says which snapshot they have to hold.
@@ -95,13 +95,17 @@ def check_run(config: RunConfig, *, resume: bool, resume_from: int | None = None
             f"{run.queue_journal} is gone, so which rows the steps up to {newest} got is lost; "
             "restore the file, or start a new run with --name"
         )
-    Journal(
-        run.queue_journal,
-        batch=config.trainer.batch,
-        carry_over=config.refresh.carry_over,
-        seed=config.seed,
-        is_read_only=True,
-    )
+    try:
+        check_journal(
+            run.queue_journal,
+            batch=config.trainer.batch,
+            carry_over=config.refresh.carry_over,
+            seed=config.seed,
+            newest=newest,
+        )
+    except CorruptJournal:
+        if resume_from != 0:  # from the start on every row is granted anew
+            raise
     if config.trainer.steps < newest:
         raise ValueError(
             f"{run.root} has a checkpoint of step {newest}, trainer.steps is now "

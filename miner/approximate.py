@@ -152,22 +152,32 @@ def import_faiss() -> ModuleType:
         ) from error
 
 
-def check_index(config: MinerConfig, dimension: int) -> None:
-    """Refuse an index that FAISS would refuse for any gallery; takes milliseconds.
-
-    What depends on the number of rows, such as more inverted lists than rows, shows at mining.
+def check_index(config: MinerConfig, dimension: int, num_rows: int | None = None) -> None:
+    """Refuse an index that FAISS would refuse; takes milliseconds.
 
     Args:
         config: nothing is checked where its engine never takes an index.
         dimension: D of the embeddings.
+        num_rows: of the gallery; None where it is not known yet, and then what depends on it, such
+            as more inverted lists than rows, shows at mining.
 
     Raises:
         ImportError: FAISS is needed and not installed.
-        ValueError: FAISS refuses the factory string, or nprobe does not fit the index.
+        ValueError: FAISS refuses the factory string, nprobe does not fit the index, or it has more
+            inverted lists than there are rows to train them with.
     """
     if config.engine == "exact" or (config.engine == "auto" and config.faiss_index == "Flat"):
         return
-    _empty_index(import_faiss(), dimension, config)
+    faiss = import_faiss()
+    index = _empty_index(faiss, dimension, config)
+    lists = faiss.try_extract_index_ivf(index)
+    # With auto a small gallery is searched exactly, and no index is made.
+    if config.engine == "faiss" and num_rows is not None and lists is not None:
+        if lists.nlist > num_rows:
+            raise ValueError(
+                f"miner.faiss_index {config.faiss_index} has {lists.nlist} inverted lists, and "
+                f"there are {num_rows} faces to train them with; give {num_rows} or fewer"
+            )
 
 
 def _empty_index(faiss: Any, dimension: int, config: MinerConfig) -> Any:

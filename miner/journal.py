@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from datasets.events import iterate_lines
 from datasets.run_dir import RunDir
 from miner.queue import QueueMismatch, QueueState, Switch, add_grant, add_switch
+from miner.records import CHECK, CorruptJournal, chained, damaged, read_chain, ways_out
 
-
-class CorruptJournal(ValueError):
-    """A record does not parse: answers that were given from it could not be repeated."""
+__all__ = ["CorruptJournal", "Journal", "known_generations", "next_generation_number"]
 
 
 class Journal:
@@ -28,7 +28,8 @@ class Journal:
 
     Raises:
         QueueMismatch: the journal was granted with other settings.
-        CorruptJournal: a record is damaged (a torn last line is not: no answer depended on it).
+        CorruptJournal: a record is damaged or missing (a torn last line is not: no answer depended
+            on it).
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Journal:
         self.state = QueueState(**settings)  # type: ignore[arg-type]
         self.skipped: dict[int, str] = {}
         self.deleted: set[int] = set()
-        records = read_records(path)
+        records, self._check = read_chain(path)
         if not records and not is_read_only:
             self._append({"record": "open", **settings})
         for number, record in enumerate(records, start=1):
@@ -56,7 +57,7 @@ class Journal:
             except QueueMismatch:
                 raise
             except (KeyError, TypeError, ValueError) as error:
-                raise _damaged(path, number, error) from error
+                raise damaged(path, number, error) from error
 
     def switch(self, switch: Switch) -> None:
         """Record that a generation takes over."""
@@ -80,27 +81,35 @@ class Journal:
         self.deleted.add(generation)
 
     def _replay(self, line: dict[str, Any], settings: Mapping[str, object]) -> None:
-        fields = dict(line)
-        match fields.pop("record"):
+        values = dict(line)
+        match values.pop("record"):
             case "open":
                 for name, now in settings.items():
-                    if fields[name] != now:
+                    if values[name] != now:
                         raise QueueMismatch(
-                            f"{self._path} was granted with {name} {fields[name]}, the run now "
+                            f"{self._path} was granted with {name} {values[name]}, the run now "
                             f"says {now}; resume with the run's own config.json, or start a new run"
                         )
             case "switch":
-                self.state = add_switch(self.state, Switch(**fields))
+                self.state = add_switch(self.state, Switch(**values))
             case "granted":
-                self.state = add_grant(self.state, fields["through_step"])
+                through_step = values["through_step"]
+                if self.state.current is None:
+                    raise ValueError(f"step {through_step} is granted of no generation")
+                if through_step <= self.state.granted_through:
+                    raise ValueError(
+                        f"step {through_step} is granted already "
+                        f"(through {self.state.granted_through})"
+                    )
+                self.state = add_grant(self.state, through_step)
             case "skipped":
-                self.skipped[fields["generation"]] = fields["reason"]
+                self.skipped[values["generation"]] = values["reason"]
             case "deleted":
-                self.deleted.add(fields["generation"])
-            case unknown:
-                raise ValueError(f"unknown record {unknown!r}")
+                self.deleted.add(values["generation"])
 
     def _append(self, record: dict[str, object]) -> None:
+        if self._check is not None:
+            record = chained(record, self._check)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self._path.exists()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -114,6 +123,8 @@ class Journal:
                 raise OSError(f"{self._path} took no record: {error}; is the disk full?") from error
         finally:
             os.close(descriptor)
+        if self._check is not None:
+            self._check = str(record[CHECK])
         if is_new:
             flush_folder(self._path.parent)
 
@@ -127,27 +138,49 @@ class Journal:
             os.truncate(self._path, len(whole))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read every record of a journal; unlike an event, none may be passed over.
+def check_journal(path: Path, *, batch: int, carry_over: float, seed: int, newest: int) -> None:
+    """Check that a journal can be gone on with from a checkpoint; no byte of it is touched.
 
-    A torn last line is left out: no answer depended on it.
+    Args:
+        path: as `Journal` takes it, and the settings.
+        batch: B.
+        carry_over: 0 to 1.
+        seed: the run's.
+        newest: the checkpoint's step: each step before it trained on rows that were granted.
 
     Raises:
-        CorruptJournal: a record is damaged, or the first one does not open the journal.
+        QueueMismatch, CorruptJournal: as `Journal`; or records are missing at its end.
     """
-    if not path.is_file():
-        return []
-    raw = path.read_bytes()
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            if (record["record"] == "open") != (number == 1):
-                raise ValueError(f"a journal does not go on with {record['record']!r} there")
-        except (ValueError, TypeError, KeyError) as error:
-            raise _damaged(path, number, error) from error
-        records.append(record)
-    return records
+    journal = Journal(path, batch=batch, carry_over=carry_over, seed=seed, is_read_only=True)
+    granted = journal.state.granted_through
+    if granted < newest - 1:
+        until = f"ends at step {granted}" if granted >= 0 else "grants no step"
+        raise CorruptJournal(
+            f"{path} {until}, and the checkpoint of step {newest} was trained on more: {ways_out()}"
+        )
+
+
+def switch_to(run: RunDir, number: int) -> Switch | None:
+    """Return the record that a run's rows come from a generation; None where there is none.
+
+    A damaged journal says what its readable lines do.
+    """
+    names = {field.name for field in fields(Switch)}
+    found = None
+    for record in iterate_lines(run.queue_journal):
+        if record.get("record") == "switch" and record.get("generation") == number:
+            with contextlib.suppress(TypeError):
+                found = Switch(**{key: value for key, value in record.items() if key in names})
+    return found
+
+
+def checkpoint_before(run: RunDir, switch: Switch) -> int | None:
+    """Return the newest checkpoint from which training can do without a switch's generation.
+
+    What takes over from there on is granted anew. None where there is no such checkpoint.
+    """
+    steps = [step for step in run.checkpoint_steps() if step <= switch.first_step]
+    return max(steps, default=None)
 
 
 def known_generations(run: RunDir) -> list[int]:
@@ -174,13 +207,6 @@ def next_generation_number(run: RunDir) -> int:
     folders = [path.name.removeprefix("gen=") for path in run.generations.glob("gen=*")]
     taken = [int(number) for number in folders if number.isdigit()]
     return max([*known_generations(run), *taken], default=-1) + 1
-
-
-def _damaged(path: Path, number: int, error: Exception) -> CorruptJournal:
-    return CorruptJournal(
-        f"{path} line {number} is damaged ({error}): which rows were granted is lost; "
-        "restore the file, or start a new run with --name"
-    )
 
 
 def _write_durably(descriptor: int, raw: bytes) -> None:

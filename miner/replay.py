@@ -22,8 +22,9 @@ from datasets.lock import WriterLock
 from datasets.publish import staged_file, staged_folder, sweep_staging
 from datasets.run_dir import RunDir
 from datasets.snapshots import snapshot_digest
-from datasets.triplets import read_generation_manifest
+from datasets.triplets import check_generation, read_generation_manifest
 from miner.generation import Stopwatch, made_with, mine_into
+from miner.journal import checkpoint_before, known_generations, switch_to
 from miner.one_miner import mining
 from miner.recipe import Recipe, resolve_device
 from trainer.checkpoint import load_model, read_checkpoint_manifest
@@ -75,8 +76,9 @@ def replay_generation(
         clock: seconds since the epoch.
 
     Raises:
-        FileNotFoundError: the generation, its checkpoint or its snapshot is gone.
-        ValueError: its manifest says too little, or weights or faces are not those it names.
+        FileNotFoundError: its checkpoint or its snapshot is gone.
+        ValueError: there is no such generation, its manifest is gone, says too little or is not
+            that of the rows that were granted, or weights or faces are not those it names.
         LockHeld: files have to be restored and a miner is at work, or another replay is.
     """
     folder = run.generation(number)
@@ -137,14 +139,18 @@ def replayable(run: RunDir) -> list[int]:
 
 
 def _read_published(run: RunDir, number: int) -> dict[str, Any]:
-    try:
-        return read_generation_manifest(run.generation(number))
-    except FileNotFoundError:
-        numbers = ", ".join(map(str, run.generation_numbers())) or "none"
-        raise FileNotFoundError(
-            f"{run.generation(number)} has no manifest, which alone says how to mine it again; "
-            f"published generations: {numbers}"
-        ) from None
+    """Read the manifest of the generation, which has to be what the queue granted rows of."""
+    known = known_generations(run)
+    if number not in known:
+        there_are = ", ".join(map(str, known)) or "none"
+        raise ValueError(f"there is no generation {number}; there are {there_are}")
+    folder, switch = run.generation(number), switch_to(run, number)
+    if switch is None:
+        return check_generation(folder, None)
+    back_to = checkpoint_before(run, switch)
+    return check_generation(
+        folder, switch.digest, mined_at_step=switch.mined_at_step, back_to=back_to
+    )
 
 
 def _load(run: RunDir, recipe: Recipe) -> nn.Module:

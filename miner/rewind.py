@@ -5,13 +5,15 @@
 A kill at any moment leaves a run that either goes on as before or refuses rows that are gone;
 rewinding again finishes. So checkpoints go first, the newest first: training resumes from what is
 there, and its old answers still stand. Generations follow, and the journal, which names them, last.
+
+Back to step 0 even a damaged journal can be left behind: no row was granted before it.
 """
 
 from __future__ import annotations
 
-import json
+import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from datasets.lock import WriterLock
 from datasets.publish import staged_file
 from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest
-from miner.journal import flush_folder, read_records
+from miner.journal import flush_folder
 from miner.one_miner import mining
+from miner.records import CorruptJournal, lines_of, read_records
 from trainer.checkpoint import verify_checkpoint
 
 _LOCK_TIMEOUT_S = 30.0  # the actors of a killed driver live on for seconds
@@ -55,7 +58,7 @@ def rewind(run: RunDir, step: int) -> Rewound:
 
     Raises:
         ValueError: there is no such checkpoint, or it is damaged; names those there are.
-        CorruptJournal: the queue's journal cannot be cut.
+        CorruptJournal: the queue's journal cannot be cut; never for step 0.
         LockHeld: a miner, a queue or a trainer is at work.
         LockLost: a miner took over meanwhile; rewinding again finishes.
     """
@@ -65,16 +68,17 @@ def rewind(run: RunDir, step: int) -> Rewound:
         WriterLock(run.trainer_lock, timeout_s=_LOCK_TIMEOUT_S),
     ):
         _check_target(run, step)
-        records = read_records(run.queue_journal)
+        records, is_damaged = _read_to_cut(run.queue_journal, step)
         kept = kept_records(records, step)
         checkpoints = [s for s in run.checkpoint_steps() if s > step]
         generations = _generations_beyond(run, records, step)
         evaluations = [path.name for path in _evaluations_beyond(run, step)]
         abandoned = None
-        if checkpoints or generations or evaluations or kept != records:
+        if checkpoints or generations or evaluations or kept != records or is_damaged:
             abandoned = run.root / "abandoned" / f"beyond-step={step:09d}-{uuid.uuid4().hex[:8]}"
-            if records:
-                _publish(abandoned / run.queue_journal.name, records)
+            if records or is_damaged:
+                with staged_file(abandoned / run.queue_journal.name) as staging:
+                    shutil.copyfile(run.queue_journal, staging)
             for folder in (
                 *(run.checkpoint(s) for s in reversed(checkpoints)),
                 *(run.generation(number) for number in reversed(generations)),
@@ -82,8 +86,11 @@ def rewind(run: RunDir, step: int) -> Rewound:
             ):
                 lock.check()
                 _move(folder, abandoned / folder.parent.name / folder.name)
-            if kept != records:
-                _publish(run.queue_journal, kept, replace=True, before_rename=lock.check)
+            if kept != records or is_damaged:
+                with staged_file(
+                    run.queue_journal, replace=True, before_rename=lock.check
+                ) as staging:
+                    staging.write_text(lines_of(kept), encoding="utf-8")
         for stage in _LOGS:
             _log(run, stage, step, abandoned)
     return Rewound(
@@ -94,6 +101,16 @@ def rewind(run: RunDir, step: int) -> Rewound:
         granted_steps=max(0, _granted_through(records) - max(step - 1, _granted_through(kept))),
         abandoned=abandoned,
     )
+
+
+def _read_to_cut(path: Path, step: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return the journal's records, and whether they are damaged and to be left behind whole."""
+    try:
+        return read_records(path), False
+    except CorruptJournal:
+        if step > 0:
+            raise
+        return [], True
 
 
 def kept_records(records: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
@@ -146,12 +163,13 @@ def _generations_beyond(run: RunDir, records: Sequence[dict[str, Any]], step: in
     mined_at = {r["generation"]: r["mined_at_step"] for r in records if r["record"] == "switch"}
     beyond = []
     for number in run.generation_numbers():
-        try:
-            mined_at_step = read_generation_manifest(run.generation(number))["mined_at_step"]
-        except ValueError:
-            # Damaged: the journal knows, or it was never served and nobody will miss it.
-            mined_at_step = mined_at.get(number, step + 1)
-        if mined_at_step > step:
+        if number not in mined_at:
+            try:
+                manifest = read_generation_manifest(run.generation(number))
+            except ValueError:  # damaged, and it was never served: nobody will miss it
+                manifest = {"mined_at_step": step + 1}
+            mined_at[number] = manifest["mined_at_step"]
+        if mined_at[number] > step:
             beyond.append(number)
     return beyond
 
@@ -167,18 +185,6 @@ def _move(folder: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(target)
     flush_folder(folder.parent)
-
-
-def _publish(
-    path: Path,
-    records: Sequence[dict[str, Any]],
-    *,
-    replace: bool = False,
-    before_rename: Callable[[], object] | None = None,
-) -> None:
-    with staged_file(path, replace=replace, before_rename=before_rename) as staging:
-        lines = "".join(json.dumps(record) + "\n" for record in records)
-        staging.write_text(lines, encoding="utf-8")
 
 
 def _log(run: RunDir, stage: str, step: int, abandoned: Path | None) -> None:

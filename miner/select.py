@@ -1,7 +1,7 @@
 """Searches to triplets, counts and suspects, the same way for both engines.
 
-Easy, semi-hard and hard partition all triplets: d2_an >= edge, d2_ap < d2_an < edge and
-d2_an <= d2_ap, with the edge of `miner.distance` (FaceNet, Schroff et al. 2015, section 3.2).
+Hard, semi-hard and easy partition all triplets: d2_an <= d2_ap, d2_ap < d2_an < edge and the
+rest, with the edge of `miner.distance` (FaceNet, Schroff et al. 2015, section 3.2).
 """
 
 from __future__ import annotations
@@ -222,7 +222,9 @@ class Selector:
                 query = self._query(pairs, self._floor, _INFINITY, order=HASH, wanted=wanted)
                 return search_hashes(self._rows, query, self._workers)
             case "easy":
-                low = np.maximum(edge(pairs.d2_ap, self._config.margin), self._floor)
+                above = np.nextafter(pairs.d2_ap, _INFINITY)
+                low = np.maximum(edge(pairs.d2_ap, self._config.margin), above)
+                low = np.maximum(low, self._floor)
                 query = self._query(pairs, low, _INFINITY, order=NEAREST, wanted=wanted)
             case "hard":
                 query = self._query(pairs, self._floor, pairs.d2_ap, order=FARTHEST, wanted=wanted)
@@ -240,8 +242,8 @@ class Selector:
         rank = np.arange(pair.size) - np.repeat(np.cumsum(num) - num, num)
         d2_ap, d2_an = pairs.d2_ap[pair], found.best.d2[answer[pair], rank]
         kind = np.zeros(pair.size, np.int32)
-        kind[d2_an <= d2_ap] = KINDS.index("hard")
         kind[d2_an >= edge(d2_ap, self._config.margin)] = KINDS.index("easy")
+        kind[d2_an <= d2_ap] = KINDS.index("hard")  # last: a tiny margin rounds its edge to d2_ap
         if is_random:
             kind[:] = KINDS.index("random")
         return Triplets(

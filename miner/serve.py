@@ -21,7 +21,7 @@ from datasets.triplets import (
     read_generation_manifest,
 )
 from miner.empty import EmptyGeneration, why_empty
-from miner.journal import Journal
+from miner.journal import Journal, checkpoint_before
 from miner.queue import Switch, add_grant, lease_at
 from miner.retire import deletable_generations, remove_generation
 
@@ -170,8 +170,18 @@ class TripletQueue:
             folder = self._run.generation(number)
             looks = _looks(folder)
             if looks is None or self._checked.get(number) != looks:
-                check_generation(folder, digest)
+                self._check_generation(number, digest)
                 self._checked[number] = looks or ()
+
+    def _check_generation(self, number: int, digest: str | None) -> None:
+        """Check a generation against the newest record of its rows."""
+        switch = next(s for s in reversed(self._journal.state.switches) if s.generation == number)
+        check_generation(
+            self._run.generation(number),
+            digest,
+            mined_at_step=switch.mined_at_step,
+            back_to=checkpoint_before(self._run, switch),
+        )
 
     def _take_new_generations(self) -> bool:
         """Switch to the newest published generation, pass over the others; say if any was new."""

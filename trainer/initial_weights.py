@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -87,12 +88,23 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             f"no weights at trainer.init_from {path}; expected a checkpoint's folder or a "
             ".safetensors, .pt or .pth file"
         )
+    if not path.stat().st_size:
+        raise ValueError(f"{path} holds no weights that can be loaded: it is empty")
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise ValueError(f"{path} is no .safetensors, .pt or .pth file; convert it to one of these")
     try:
         return load_file(path) if path.suffix == ".safetensors" else _load_tensors(path)
     except Exception as error:  # torch's reader fails on foreign bytes in any way they lead it
-        raise ValueError(f"{path} holds no weights that can be loaded: {error}") from error
+        raise ValueError(f"{path} holds no weights that can be loaded: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return the reason in one line; torch's own would advise to run the file's code."""
+    if isinstance(error, pickle.UnpicklingError):
+        if "GLOBAL" in str(error):  # how pickle names what it would call
+            return "it holds code, not only tensors; convert it to .safetensors"
+        return "it is no file of tensors"
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from datasets.events import read_events
+from datasets.lock import WriterLock
 from datasets.publish import SCHEMA_VERSION, write_json
 from datasets.run_dir import RunDir
 from jobs.cli import main
@@ -104,7 +108,7 @@ def test_a_generation_that_is_not_there_is_refused(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(run.generation(0))
-    assert "published generations: 1" in refused(run, capsys, "--replay", "0")
+    assert "there is no generation 0; there are 1\n" in refused(run, capsys, "--replay", "0")
 
 
 @pytest.mark.parametrize("word", ["gen=", "last", "-1", "gen=1.5"])
@@ -164,6 +168,29 @@ def test_a_refresh_that_fails_does_not_look_in_hand(
     assert (begin["event"], failed["event"]) == ("begin", "failed")
     assert (failed["checkpoint_step"], failed["generation"]) == (4, 2)
     assert failed["reason"] == f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(("driver", "words"), [(True, "the run's own miner"), (False, "another")])
+def test_beside_a_miner_at_work_there_is_nothing_to_do(
+    run: RunDir, capsys: pytest.CaptureFixture[str], driver: bool, words: str
+) -> None:
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(WriterLock(run.miner_lock))
+        if driver:
+            locks.enter_context(WriterLock(run.driver_lock))
+        assert main(["mine", "--run", str(run.root)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"nothing to do: {words}")
+    assert f"(process {os.getpid()} on {socket.gethostname()}) is at work; try again when" in out
+
+
+def test_the_table_spells_a_kind_one_way_and_has_no_recall_of_an_exact_search(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["mine", "--run", str(run.root)]) == 0
+    out = capsys.readouterr().out
+    assert "semi-hard pairs" in out and "semi hard" not in out
+    assert "recall" not in out
 
 
 def test_rows_over_the_limit_of_uses_are_shown(

@@ -12,8 +12,10 @@ from datasets.snapshots import read_snapshot
 from jobs import runs_on_disk
 from jobs.config import RunConfig
 from jobs.plans import check_split, faces_of
-from jobs.runs_on_disk import absolute, pinned_snapshot, read_run, snapshots_of
+from jobs.runs_on_disk import absolute, check_run, pinned_snapshot, read_run, snapshots_of
+from miner.journal import CorruptJournal
 from tests.datasets.photos import publish_plainly, write_tree
+from tests.jobs.journals import grant
 from tests.trainer.stores import RandomSource, publish_rows
 from trainer.faces import RunFaces
 from trainer.job import TrainJob
@@ -158,11 +160,21 @@ def test_faces_may_move(config: RunConfig, tmp_path: Path) -> None:
 
 def test_a_lost_journal_and_fewer_steps_than_were_made_are_refused(config: RunConfig) -> None:
     run, _ = open_run(config, resume=False)
-    run.checkpoint(200).mkdir(parents=True)
-    (run.checkpoint(200) / "manifest.json").write_text("{}")
+    for step in (0, 200):
+        run.checkpoint(step).mkdir(parents=True)
+        (run.checkpoint(step) / "manifest.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="which rows the steps up to 200 got is lost"):
         open_run(config, resume=True)
-    run.queue_journal.write_text("")
+    for text in ("", '{"record": "op'):
+        run.queue_journal.write_text(text)
+        with pytest.raises(CorruptJournal, match="grants no step.*trained on more.*restore"):
+            open_run(config, resume=True)
+    check_run(config, resume=True, resume_from=0)
+    run.queue_journal.unlink()
+    grant(run, 198)
+    with pytest.raises(CorruptJournal, match="ends at step 198, and the checkpoint of step 200"):
+        open_run(config, resume=True)
+    grant(run, 199)
     with pytest.raises(ValueError, match="give 200 or more"):
         open_run(replace(config, trainer=replace(config.trainer, steps=100)), resume=True)
 

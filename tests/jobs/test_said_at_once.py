@@ -25,6 +25,7 @@ from jobs.runs_on_disk import Attempt, absolute, changed_settings, check_run, la
 from jobs.verbs.run import parse_run
 from miner.queue import QueueMismatch
 from tests.datasets.photos import publish_plainly, write_tree
+from tests.jobs.journals import grant
 from trainer.checkpoint import publish_checkpoint
 
 
@@ -56,7 +57,7 @@ def started(config: RunConfig) -> RunDir:
 def checkpoint(run: RunDir, step: int) -> None:
     run.checkpoint(step).mkdir(parents=True)
     (run.checkpoint(step) / "manifest.json").write_text("{}")
-    run.queue_journal.touch()
+    grant(run, step - 1)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_a_run_is_rewound_under_its_drivers_lock_before_the_attempt_begins(
             crop_px=32,
             trainer_state={},
         )
-    run.queue_journal.touch()
+    grant(run, 99)
     faces = read_snapshot(config.faces)
 
     def driven() -> AbstractContextManager[Attempt]:
@@ -211,7 +212,7 @@ def test_a_run_is_rewound_under_its_drivers_lock_before_the_attempt_begins(
     ("record", "words"),
     [
         ('{"record": "granted", "through_step": "x"}', "queue.jsonl line 2 is damaged"),
-        ('{"record": "gran', "restore the file, or start a new run with --name"),
+        ('{"record": "gran', "restore the file, train again from the start"),
     ],
 )
 def test_a_damaged_journal_is_said_before_anything_is_started(
@@ -238,9 +239,10 @@ def test_a_journal_of_other_settings_is_said_before_anything_is_started(config: 
 def test_a_torn_last_record_is_no_damage_and_stays_for_the_queue(config: RunConfig) -> None:
     run = started(config)
     checkpoint(run, 50)
-    run.queue_journal.write_text('{"record": "op')
+    torn = run.queue_journal.read_text() + '{"record": "gr'
+    run.queue_journal.write_text(torn)
     check_run(absolute(config), resume=True)
-    assert run.queue_journal.read_text() == '{"record": "op'
+    assert run.queue_journal.read_text() == torn
 
 
 def test_a_training_that_is_complete_asks_for_more_steps(

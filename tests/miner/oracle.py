@@ -138,7 +138,8 @@ def mine_slowly(
                 for rung in config.fallback if not served else ():
                     match rung:
                         case "easy":
-                            served = prefer([n for n in negatives if d2(a, n) >= upper], nearest)
+                            easy = [n for n in negatives if d2_ap < d2(a, n) >= upper]
+                            served = prefer(easy, nearest)
                         case "hard":
                             served = prefer([n for n in negatives if d2(a, n) <= d2_ap], farthest)
                         case "random":

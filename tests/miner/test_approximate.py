@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from dataclasses import replace
 from typing import Any
 
 import faiss
@@ -181,6 +182,14 @@ def test_an_index_that_can_never_be_built_is_refused_without_rows(
 )
 def test_a_possible_index_passes_the_check(options: dict[str, Any]) -> None:
     check_index(MinerConfig(**options), 8)
+
+
+def test_more_lists_than_rows_are_refused_where_the_rows_are_known() -> None:
+    large = MinerConfig(engine="faiss", faiss_index="IVF64,Flat")
+    with pytest.raises(ValueError, match="has 64 inverted lists, and there are 63 faces"):
+        check_index(large, 8, num_rows=63)
+    check_index(large, 8, num_rows=64)
+    check_index(replace(large, engine="auto"), 8, num_rows=2)  # auto searches so few exactly
 
 
 def test_faiss_threads_are_given_back() -> None:

@@ -10,6 +10,7 @@ import pytest
 from datasets.run_dir import RunDir
 from miner.journal import CorruptJournal, Journal, known_generations, next_generation_number
 from miner.queue import Switch
+from miner.records import read_records
 from tests.miner.generations import publish_manifest
 
 
@@ -73,6 +74,17 @@ def test_a_record_that_could_not_be_written_leaves_nothing_behind(
     [
         '{"record": "switch"}',
         '{"record": "granted", "through_step": "x"}',
+        '{"record": "granted", "through_step": "9"}',
+        '{"record": "granted", "through_step": -7}',
+        '{"record": "granted", "through_step": 41.5}',
+        '{"record": "granted", "through_step": true}',
+        '{"record": "granted", "through_step": 3}',
+        '{"record": "granted"}',
+        '{"record": "switch", "generation": "1", "first_step": 9, "rows": 40, "mined_at_step": 0}',
+        '{"record": "switch", "generation": 1, "first_step": 9, "rows": 40.0, "mined_at_step": 0}',
+        '{"record": "switch", "generation": 1, "first_step": 9, "rows": 40, "mined_at_step": -1}',
+        '{"record": "skipped", "generation": null, "reason": "too small"}',
+        '{"record": "deleted", "generation": [1]}',
         '{"record": "unheard of"}',
         '{"record": "open", "batch": 4, "carry_over": 0.0, "seed": 0}',
         '{"record": "switch", "generation": 1, "first_step": 2, "rows": 40, "mined_at_step": 0}',
@@ -84,8 +96,10 @@ def test_a_record_that_makes_no_sense_is_refused(
     journal: Journal, tmp_path: Path, line: str
 ) -> None:
     path = tmp_path / "queue.jsonl"
-    with path.open("a") as file:
-        file.write(line + "\n")
+    unchained = "".join(json.dumps(record) + "\n" for record in read_records(path))
+    path.write_text(unchained)
+    assert open_journal(path).state == journal.state
+    path.write_text(f"{unchained}{line}\n")
     with pytest.raises(CorruptJournal, match="line 4 is damaged"):
         open_journal(path)
 
@@ -95,6 +109,40 @@ def test_a_journal_that_begins_in_the_middle_is_refused(journal: Journal, tmp_pa
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(CorruptJournal, match="line 1 is damaged"):
         open_journal(path)
+
+
+def test_a_record_that_was_taken_out_changed_or_moved_is_noticed(
+    journal: Journal, tmp_path: Path
+) -> None:
+    path = tmp_path / "queue.jsonl"
+    journal.switch(Switch(1, 4, 40, 4, "digest"))
+    journal.grant(7)
+    journal.delete(0)
+    lines = path.read_text().splitlines(keepends=True)
+    other = lines[4].replace('"through_step": 7', '"through_step": 1000000')
+    bare = json.dumps({k: v for k, v in json.loads(lines[3]).items() if k != "check"}) + "\n"
+    for changed, number in (
+        ([*lines[:3], *lines[4:]], 4),
+        ([*lines[:4], other, lines[5]], 5),
+        ([*lines[:4], lines[5], lines[4]], 5),
+        ([*lines[:4], *lines[3:]], 5),
+        ([*lines[:3], bare, *lines[4:]], 4),
+    ):
+        path.write_text("".join(changed))
+        with pytest.raises(CorruptJournal, match=f"line {number} is damaged"):
+            open_journal(path)
+    path.write_text("".join(lines))
+    assert open_journal(path).state == journal.state
+
+
+def test_a_journal_from_before_there_were_checks_goes_on_without(tmp_path: Path) -> None:
+    path = tmp_path / "queue.jsonl"
+    path.write_text('{"record": "open", "batch": 4, "carry_over": 0.0, "seed": 0}\n')
+    journal = open_journal(path)
+    journal.switch(Switch(0, 0, 40, 0))
+    journal.grant(3)
+    assert "check" not in path.read_text()
+    assert open_journal(path).state == journal.state
 
 
 def test_a_number_is_never_given_twice(tmp_path: Path) -> None:

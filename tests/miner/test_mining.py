@@ -30,6 +30,15 @@ def test_exact_engine_follows_the_definitions(
     assert_equals(mine(*gallery, config=config, seed=seed), mine_slowly(*gallery, config, seed))
 
 
+@pytest.mark.parametrize("fallback", [("hard",), ("easy", "hard")])
+def test_a_tied_negative_is_hard_where_the_margin_rounds_away(fallback: Any) -> None:
+    x, identities = np.eye(3, dtype=np.float32), [0, 0, 1]
+    config = MinerConfig(margin=1e-7, fallback=fallback)
+    mined = mine(x, identities, config=config)
+    assert mined.table["kind"].to_pylist() == ["hard", "hard"]
+    assert_equals(mined, mine_slowly(x, identities, config, 0))
+
+
 @settings(deadline=None, max_examples=60)
 @given(galleries(), configs(), st.data())
 def test_row_ids_stand_for_row_numbers_everywhere(

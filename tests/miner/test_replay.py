@@ -12,9 +12,11 @@ import pytest
 from datasets.generation_files import damaged_files, first_difference
 from datasets.lock import LockHeld
 from datasets.publish import dump_json
-from datasets.triplets import read_generation_manifest
+from datasets.triplets import generation_digest, read_generation_manifest
 from miner.config import MinerConfig
+from miner.journal import Journal
 from miner.one_miner import mining
+from miner.queue import Switch
 from miner.replay import replay_generation, replayable
 from tests.miner.small_run import PLAN, SmallRun, copied, train_once
 from tests.trainer.stores import IDENTITIES, publish
@@ -40,6 +42,13 @@ def edit(small: SmallRun, number: int, change: Callable[[dict[str, Any]], object
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(dump_json(manifest))
+
+
+def journaled(small: SmallRun, manifest: dict[str, Any]) -> None:
+    """Switch to a generation, as the queue does."""
+    journal = Journal(small.run.queue_journal, batch=4, carry_over=0.0, seed=0)
+    counts = (manifest["generation"], 0, manifest["rows"], manifest["mined_at_step"])
+    journal.switch(Switch(*counts, generation_digest(manifest)))
 
 
 @pytest.mark.parametrize(
@@ -181,8 +190,35 @@ def test_other_faces_under_the_same_snapshot_are_refused(small: SmallRun) -> Non
 
 def test_a_generation_that_is_gone_cannot_be_replayed(small: SmallRun) -> None:
     small.mine(0)
-    with pytest.raises(FileNotFoundError, match="alone says how .* published generations: 0$"):
+    with pytest.raises(ValueError, match="^there is no generation 7; there are 0$"):
         replay_generation(small.run, small.at, 7)
+
+
+def test_a_manifest_that_is_gone_leaves_only_the_way_back(small: SmallRun) -> None:
+    journaled(small, small.mine(0))
+    shutil.rmtree(small.run.generation(0))
+    with pytest.raises(ValueError, match=r"is gone(?!.*--replay).*--resume-from 0\)$"):
+        replay_generation(small.run, small.at, 0)
+
+
+def test_another_generation_under_the_number_is_not_certified(small: SmallRun) -> None:
+    journaled(small, small.mine(0))
+    small.mine(1)
+    shutil.copytree(small.run.generation(1), small.run.generation(2))
+    with pytest.raises(ValueError, match="says generation 1"):
+        replay_generation(small.run, small.at, 2)
+    shutil.rmtree(small.run.generation(0))
+    shutil.copytree(small.run.generation(1), small.run.generation(0))
+    edit(small, 0, lambda manifest: manifest.update(generation=0))
+    with pytest.raises(ValueError, match="holds other rows than those that were granted"):
+        replay_generation(small.run, small.at, 0)
+
+
+def test_a_changed_mined_at_step_is_not_replayed(small: SmallRun) -> None:
+    journaled(small, small.mine(0))
+    edit(small, 0, lambda manifest: manifest.update(mined_at_step=0))
+    with pytest.raises(ValueError, match="says mined_at_step 0, .* as mined at step 4"):
+        replay_generation(small.run, small.at, 0)
 
 
 def test_a_manifest_that_says_too_little_is_refused(small: SmallRun) -> None:

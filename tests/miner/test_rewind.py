@@ -17,8 +17,9 @@ from datasets.fence import LockLost
 from datasets.lock import LockHeld, WriterLock
 from datasets.run_dir import RunDir
 from datasets.triplets import GenerationChanged, Lease
-from miner.journal import Journal, flush_folder, next_generation_number, read_records
+from miner.journal import CorruptJournal, Journal, flush_folder, next_generation_number
 from miner.queue import Switch, lease_at
+from miner.records import read_records
 from miner.rewind import Rewound, kept_records, rewind
 from miner.serve import QueueSettings, TripletQueue
 from tests.miner.generations import publish
@@ -208,11 +209,42 @@ def test_a_damaged_generation_that_was_never_served_is_moved_too(run: RunDir) ->
 
 
 def test_what_was_deleted_stays_deleted(run: RunDir) -> None:
-    with run.queue_journal.open("a") as file:
-        file.write(json.dumps({"record": "deleted", "generation": 0}) + "\n")
+    Journal(run.queue_journal, batch=4, carry_over=0.5, seed=0).delete(0)
     rewind(run, 8)
     assert '"deleted"' in run.queue_journal.read_text()
     assert next_generation_number(run) == 3
+
+
+def test_a_cut_journal_is_chained_anew(run: RunDir) -> None:
+    records = read_records(run.queue_journal)  # as before there were checks
+    run.queue_journal.write_text("".join(json.dumps(record) + "\n" for record in records))
+    rewind(run, 8)
+    lines = run.queue_journal.read_text().splitlines()
+    assert all('"check"' in line for line in lines)
+    run.queue_journal.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    with pytest.raises(CorruptJournal, match="line 2 is damaged"):
+        read_records(run.queue_journal)
+
+
+@pytest.mark.parametrize("value", ['"9"', "-7", "41.5", "true"])
+def test_a_damaged_journal_is_refused_and_left_behind_on_the_way_to_step_0(
+    run: RunDir, value: str
+) -> None:
+    damaged = run.queue_journal.read_text().replace('"through_step": 2', f'"through_step": {value}')
+    run.queue_journal.write_text(damaged)
+    with pytest.raises(CorruptJournal, match="line 3 is damaged .* with --resume-from 0"):
+        rewind(run, 8)
+    rewound = rewind(run, 0)
+    assert rewound.abandoned is not None
+    assert (rewound.abandoned / "queue.jsonl").read_text() == damaged
+    assert run.checkpoint_steps() == [0]
+    assert train(run, first=0, last=STEPS, attempt=2)[0].ranges[0].start == 0
+
+
+def test_a_changed_mined_at_step_does_not_keep_a_generation(run: RunDir) -> None:
+    path = run.generation(4) / "manifest.json"
+    path.write_text(path.read_text().replace('"mined_at_step": 16', '"mined_at_step": 4'))
+    assert rewind(run, 8).generations == (3, 4)
 
 
 @settings(max_examples=150, deadline=None)
@@ -319,7 +351,7 @@ def refuses_or_answers_as_before(run: RunDir, answers: list[Lease]) -> None:
         try:
             assert queue.ask(step) == answers[step]
         except GenerationChanged as error:
-            assert "--resume-from STEP" in str(error)
+            assert "--resume-from " in str(error)
 
 
 def names(run: RunDir) -> list[str]:

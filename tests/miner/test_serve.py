@@ -166,7 +166,7 @@ def test_a_generation_that_was_replaced_is_refused(run: RunDir) -> None:
     queue = TripletQueue(run, settings(), attempt=1)
     before = queue.ask(0)
     shutil.rmtree(run.generation(0))
-    with pytest.raises(GenerationChanged, match="is gone.*--replay gen=0.*--resume-from STEP"):
+    with pytest.raises(GenerationChanged, match=r"is gone(?!.*--replay).*--resume-from STEP"):
         queue.ask(0)
     publish(run, 0, mined_at_step=0, first_face=1)
     for asked in (queue, TripletQueue(run, settings(), attempt=2)):
@@ -249,8 +249,32 @@ def test_a_damaged_generation_that_was_granted_is_refused_with_its_repair(run: R
     queue.ask(0)
     (run.generation(0) / "manifest.json").write_text("{ no json")
     for asked in (queue, TripletQueue(run, settings(), attempt=2)):
-        with pytest.raises(CorruptGeneration, match="restore it.*--replay gen=0"):
+        with pytest.raises(
+            CorruptGeneration, match=r"restore it(?!.*(--replay|restore)).*--resume-from STEP"
+        ):
             asked.ask(0)
+
+
+def test_the_advice_names_a_checkpoint_that_helps(run: RunDir) -> None:
+    queue = TripletQueue(run, settings(), attempt=1)
+    for number, step in enumerate((0, 4)):
+        publish_checkpoint_folder(run, step)
+        publish(run, number, mined_at_step=step)
+        assert all(isinstance(queue.ask(asked), Lease) for asked in range(step, step + 4))
+    publish_checkpoint_folder(run, 8)
+    (run.generation(1) / "manifest.json").unlink()
+    queue = TripletQueue(run, settings(), attempt=2)
+    with pytest.raises(GenerationChanged, match=r"--resume-from 4\)$"):
+        queue.ask(4)
+
+
+def test_a_changed_mined_at_step_is_refused(run: RunDir) -> None:
+    publish(run, 0, mined_at_step=7)
+    TripletQueue(run, settings(), attempt=1).ask(0)
+    path = run.generation(0) / "manifest.json"
+    path.write_text(path.read_text().replace('"mined_at_step": 7', '"mined_at_step": 3'))
+    with pytest.raises(CorruptGeneration, match="says mined_at_step 3, .* mined at step 7"):
+        TripletQueue(run, settings(), attempt=2).ask(0)
 
 
 def test_generations_that_no_checkpoint_can_replay_are_deleted(run: RunDir) -> None:

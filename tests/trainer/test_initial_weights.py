@@ -87,6 +87,25 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_published(tmp_path:
     assert run.checkpoint_steps() == []
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "can be loaded: it is empty$"),
+        (Path("x"), "it holds code, not only tensors; convert it to .safetensors$"),
+    ],
+)
+def test_a_file_without_weights_says_why_in_one_line(
+    tmp_path: Path, content: object, sentence: str
+) -> None:
+    path = tmp_path / "w.pt"
+    path.touch()
+    if content is not None:
+        torch.save({"code": content}, path)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        check_initial_weights(replace(CONFIG, init_from=path))
+    assert "\n" not in str(caught.value)
+
+
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
     tensors = weights()
     tensors["head.bias"][2] = torch.nan
