@@ -294,7 +294,9 @@ def _one_sentence(report: str) -> str:
     words = " ".join(line.strip("─ ") for line in lines if not line.startswith("For full help"))
     words = re.sub(r" -{9,}( |$)", " ", words)
     words = re.sub(r"\s+", " ", words).split(" Argument helptext:")[0].strip()
-    words = re.sub(r"^Missing from facequarry \w+: (--\S+).*", r"\1 is missing", words)
+    if missing := re.match(r"Missing from facequarry \w+: (--\S+)", words):
+        unknown = re.search(r"Unrecognized options: .*?(?=$| facequarry)", words)
+        words = f"{missing[1]} is missing" + (f"; {unknown[0]}" if unknown else "")
     words = re.sub(
         r"^Error parsing (--\S+): invalid literal for int\(\) with base 10: (.*)",
         r"\1 is \2, expected a whole number",
