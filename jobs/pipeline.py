@@ -29,7 +29,7 @@ from jobs.cluster import check_fits, check_machine, ray_cluster
 from jobs.config import RunConfig
 from jobs.endings import RunFailed, ending_of
 from jobs.miner_end import MinerEnd
-from jobs.plans import check_split, faces_of, queue_settings, refresh_plan
+from jobs.plans import check_split, faces_of, most_rows, queue_settings, refresh_plan
 from jobs.report import RunReport, make_report
 from jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
 from jobs.watch import Watch, ingest_progress
@@ -70,7 +70,7 @@ def run_pipeline(
     check_free(run)
     check_machine(config)
     if config.trainer.selection == "mined":
-        check_index(config.miner, config.trainer.embedding_dim)
+        check_index(config.miner, config.trainer.embedding_dim, most_rows(config, run))
     if not resume:
         check_initial_weights(config.trainer)
     # Until the run is opened nothing of it is written.

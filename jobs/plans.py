@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
+from datasets.snapshots import read_snapshot
 from jobs.config import RunConfig
 from jobs.origin import check_origin
 from jobs.runs_on_disk import pinned_snapshot
@@ -25,6 +26,13 @@ def faces_of(config: RunConfig, run: RunDir) -> FacesAt:
         cache=config.cluster.face_cache or config.faces / "cache",
         snapshot=pinned_snapshot(config, run),
     )
+
+
+def most_rows(config: RunConfig, run: RunDir) -> int | None:
+    """Return how many faces a refresh can embed at most; None before the photos are ingested."""
+    if config.photos is not None:
+        return None
+    return read_snapshot(config.faces, pinned_snapshot(config, run)).num_faces
 
 
 def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
