@@ -170,7 +170,7 @@ def main() -> None:
         found_by_seed = [
             {arm: train_arm(args, arm, seed) for arm in args.arms} for seed in args.seeds
         ]
-    except ValueError as error:
+    except (ValueError, subprocess.SubprocessError) as error:
         sys.exit(str(error))
     runs = {arm: [by_arm[arm] for by_arm in found_by_seed] for arm in args.arms}
     for name in _FIGURES:
