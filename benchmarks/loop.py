@@ -57,6 +57,7 @@ PLAN = RefreshPlan(
     split=Split(train=0.9, tuning=0.0),
     rows_needed=2 * STEPS * CONFIG.batch,
     seed=SEED,
+    augmentation=CONFIG.augmentation,
 )
 _REFRESH_TIMEOUT_S = 120.0
 

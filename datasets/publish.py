@@ -63,14 +63,14 @@ def staged_file(
     staging = _staging_path(final)
     try:
         yield staging
-        _flush(staging)
+        flush(staging)
         if before_rename is not None:
             before_rename()
         if replace:
             os.replace(staging, final)
         else:
             _link_new(staging, final)
-        _flush(final.parent)
+        flush(final.parent)
     finally:
         staging.unlink(missing_ok=True)
 
@@ -97,8 +97,8 @@ def staged_folder(
         yield staging
         for path in staging.rglob("*") if flush_files else ():
             if path.is_file():
-                _flush(path)
-        _flush(staging)
+                flush(path)
+        flush(staging)
         if before_rename is not None:
             before_rename()
         try:
@@ -107,7 +107,7 @@ def staged_folder(
             if final.exists():
                 raise AlreadyPublished(f"{final} is published already") from error
             raise
-        _flush(final.parent)
+        flush(final.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -190,7 +190,8 @@ def _link_new(staging: Path, final: Path) -> None:
         raise AlreadyPublished(f"{final} is published already") from error
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Bring a file's bytes, or a folder's names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -208,7 +209,7 @@ def remove_published(folder: Path) -> None:
     """
     dead = _staging_path(folder)
     os.rename(folder, dead)
-    _flush(folder.parent)
+    flush(folder.parent)
     # A remover and a sweeper may meet in one staging folder; what either leaves is swept again.
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(dead)

@@ -25,8 +25,9 @@ PACKAGES = ("datasets", "trainer", "miner", "jobs", "dashboards")
 # What an interrupt leaves of a verb; the others keep nothing.
 _KEPT = {
     "ingest": "what was finished stays: the same command goes on from it",
-    "train": "what was finished stays: the same command goes on from it",
-    "run": "what was finished stays: the same command goes on from it with --resume",
+    "train": "what was finished stays: the same command without --resume-from goes on from it",
+    "run": "what was finished stays: the same command goes on from it with --resume (which takes "
+    "the place of --resume-from)",
     "demo": "once it trains, its checkpoints stay: go on with facequarry train --run FOLDER",
     "submit": "a job that was submitted goes on: facequarry status shows it, ray job stop ends it",
 }

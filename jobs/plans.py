@@ -32,6 +32,8 @@ def most_rows(config: RunConfig, run: RunDir) -> int | None:
     """Return how many faces a refresh can embed at most; None before the photos are ingested."""
     if config.photos is not None:
         return None
+    if config.refresh.snapshots == "newest":
+        return read_snapshot(config.faces).num_faces
     return read_snapshot(config.faces, pinned_snapshot(config, run)).num_faces
 
 

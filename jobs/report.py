@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from datasets.events import last_attempt_by_step, read_events, standing
 from datasets.run_dir import RunDir
-from datasets.triplets import read_generation_manifest, read_table
+from datasets.triplets import CorruptGeneration, read_generation_manifest, read_table
 from jobs.bound import bound_of
 from jobs.config import RunConfig
 from jobs.runs_on_disk import snapshots_of
@@ -146,7 +147,8 @@ def draw(
         if any(age is not None for age in ages):  # a fast training may end before its first rows
             pictures["staleness"] = folder / "staleness.png"
             staleness(at, ages, bound, pictures["staleness"])
-        pictures |= draw_generation(run, faces, numbers[-1], margin=config.miner.margin)
+        with contextlib.suppress(CorruptGeneration):  # never served: the queue says why
+            pictures |= draw_generation(run, faces, numbers[-1], margin=config.miner.margin)
     return pictures
 
 

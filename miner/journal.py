@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from datasets.events import iterate_lines
+from datasets.publish import flush
 from datasets.run_dir import RunDir
 from miner.queue import QueueMismatch, QueueState, Switch, add_grant, add_switch
 from miner.records import CHECK, CorruptJournal, chained, damaged, read_chain, ways_out
 
-__all__ = ["CorruptJournal", "Journal", "known_generations", "next_generation_number"]
+__all__ = [
+    "CorruptJournal",
+    "Journal",
+    "check_journal",
+    "checkpoint_before",
+    "known_generations",
+    "next_generation_number",
+    "switch_to",
+]
 
 
 class Journal:
@@ -126,7 +135,7 @@ class Journal:
         if self._check is not None:
             self._check = str(record[CHECK])
         if is_new:
-            flush_folder(self._path.parent)
+            flush(self._path.parent)
 
     def _cut_torn_line(self) -> None:
         """Drop a last line that a killed writer left unfinished: no answer depended on it."""
@@ -214,12 +223,3 @@ def _write_durably(descriptor: int, raw: bytes) -> None:
     if written != len(raw):
         raise OSError(f"{written} of {len(raw)} bytes were written")
     os.fsync(descriptor)
-
-
-def flush_folder(folder: Path) -> None:
-    """Bring a folder's names to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

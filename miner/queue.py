@@ -1,6 +1,7 @@
 """The triplet queue: which rows each step gets, as arithmetic over a journal.
 
-The journal holds three kinds of records, each durable before an answer depends on it:
+Of the journal's records three kinds decide which rows a step gets, each durable before an answer
+depends on it:
 
     open      the batch, carry_over and seed that all of it was granted with
     switch    from this step on rows come from this generation (or none: random triplets)

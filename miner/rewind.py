@@ -20,15 +20,14 @@ from typing import Any
 
 from datasets.events import EventLog, read_events
 from datasets.lock import WriterLock
-from datasets.publish import staged_file
+from datasets.publish import flush, staged_file
 from datasets.run_dir import RunDir
 from datasets.triplets import read_generation_manifest
-from miner.journal import flush_folder
 from miner.one_miner import mining
 from miner.records import CorruptJournal, lines_of, read_records
 from trainer.checkpoint import verify_checkpoint
 
-_LOCK_TIMEOUT_S = 30.0  # the actors of a killed driver live on for seconds
+_LOCK_TIMEOUT_S = 90.0  # the actors of a killed driver live on for seconds, or far more
 _LOGS = ("trainer", "queue", "miner")
 
 
@@ -184,7 +183,7 @@ def _evaluations_beyond(run: RunDir, step: int) -> list[Path]:
 def _move(folder: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(target)
-    flush_folder(folder.parent)
+    flush(folder.parent)
 
 
 def _log(run: RunDir, stage: str, step: int, abandoned: Path | None) -> None:

@@ -127,7 +127,9 @@ class RowReader:
         """
         if lease.generation is None:
             return None
-        generation = self._generation(lease.generation, lease.ranges[0].digest)
+        # With all rows carried no range names the main generation.
+        digests = (r.digest for r in lease.ranges if r.generation == lease.generation)
+        generation = self._generation(lease.generation, next(digests, None))
         if generation.manifest.get("augmentation") is None:
             return None
         return generation_seed(generation.manifest["plan"]["seed"])

@@ -47,7 +47,8 @@ class TrainerConfig:
     semi-hard ones that each step finds among its own faces."""
     add_in_batch: bool = False
     """Beside the rows that are mined, or drawn at random, train on all semi-hard triplets that
-    the step finds among their faces: the same faces embedded, many more triplets."""
+    the step finds among their faces: the same faces embedded, many more triplets. Each rank
+    searches its own faces; the logged figures are those of the rows."""
     faces_per_identity: int = 4
     """Most faces of one identity in a step of `online_semi_hard`, which embeds at most 3 `batch`
     faces: as many as `batch` random triplets that share none."""
@@ -122,7 +123,7 @@ class TrainerConfig:
                 f"trainer.batch is {self.batch} and trainer.workers is {self.workers}: "
                 "the batch must divide over the workers"
             )
-        if self.selection == "online_semi_hard":
+        if self.selection == "online_semi_hard" or self.add_in_batch:
             self._check_in_batch()
 
     def _check_in_batch(self) -> None:
@@ -134,7 +135,8 @@ class TrainerConfig:
                 f"most {MOST_FACES_IN_BATCH} faces each are searched: lower trainer.batch to "
                 f"{MOST_FACES_IN_BATCH // 3 * self.workers} or raise trainer.workers"
             )
-        if 3 * self.batch < 2 * self.workers * self.faces_per_identity:
+        is_drawn = self.selection == "online_semi_hard"
+        if is_drawn and 3 * self.batch < 2 * self.workers * self.faces_per_identity:
             raise ValueError(
                 f"trainer.batch is {self.batch}, so a step has {3 * self.batch} faces: fewer than "
                 f"two identities of trainer.faces_per_identity {self.faces_per_identity} for each "

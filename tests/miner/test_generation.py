@@ -146,14 +146,14 @@ def test_a_miner_that_wakes_up_late_publishes_nothing(small: SmallRun, is_swept:
 def test_a_miner_that_loses_its_lock_while_it_brings_files_to_disk_publishes_nothing(
     small: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flush = datasets.publish._flush
+    flush = datasets.publish.flush
 
     def lose(path: Path) -> None:
         small.run.miner_lock.unlink(missing_ok=True)
         flush(path)
 
     with mining(small.run) as lock, pytest.raises(LockLost):
-        monkeypatch.setattr(datasets.publish, "_flush", lose)
+        monkeypatch.setattr(datasets.publish, "flush", lose)
         small.mine(0, lock=lock)
     assert list(small.run.generations.iterdir()) == []
 

@@ -15,9 +15,10 @@ from torch import nn
 from datasets.events import EventLog, last_attempt_by_step, read_events
 from datasets.fence import LockLost
 from datasets.lock import LockHeld, WriterLock
+from datasets.publish import flush
 from datasets.run_dir import RunDir
 from datasets.triplets import GenerationChanged, Lease
-from miner.journal import CorruptJournal, Journal, flush_folder, next_generation_number
+from miner.journal import CorruptJournal, Journal, next_generation_number
 from miner.queue import Switch, lease_at
 from miner.records import read_records
 from miner.rewind import Rewound, kept_records, rewind
@@ -189,11 +190,11 @@ def test_a_miner_that_takes_over_meanwhile_keeps_its_journal(
     journal = run.queue_journal.read_bytes()
 
     def lose(folder: Path) -> None:
-        flush_folder(folder)
+        flush(folder)
         if folder == run.evaluations:  # the last that is moved
             run.miner_lock.unlink()
 
-    monkeypatch.setattr("miner.rewind.flush_folder", lose)
+    monkeypatch.setattr("miner.rewind.flush", lose)
     with pytest.raises(LockLost):
         rewind(run, 8)
     assert run.queue_journal.read_bytes() == journal

@@ -10,7 +10,13 @@ import pytest
 from datasets.faces import FaceStore
 from datasets.publish import read_manifest
 from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration, Lease, RowRange, load_generation
+from datasets.triplets import (
+    CorruptGeneration,
+    Lease,
+    RowRange,
+    generation_digest,
+    load_generation,
+)
 from tests.trainer.stores import (
     IDENTITIES,
     publish,
@@ -101,6 +107,17 @@ def test_staleness_is_that_of_the_oldest_row(store: FaceStore, tmp_path: Path) -
         reader = reader_of(run, store)
         batch = assemble(lease, reader, rank=rank, world_size=2)
         assert batch.staleness_steps == 25
+
+
+def test_a_batch_of_carried_rows_alone_is_read(store: FaceStore, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    rows = random_triplets(store).rows(0, 8)
+    for number in (0, 1):
+        publish_rows(run, number, rows, mined_at_step=number)
+    digest = generation_digest(read_manifest(run.generation(0) / "manifest.json"))
+    lease = Lease(9, 1, (RowRange(0, 0, 8, digest),))
+    batch = assemble(lease, reader_of(run, store), rank=0, world_size=1)
+    assert (batch.generation, batch.staleness_steps) == (1, 9)
 
 
 def test_a_part_whose_bytes_changed_is_refused(store: FaceStore, tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ CASES: dict[str, tuple[Any, TrainerConfig]] = {
     "mined, by a journal replayed": (Queued, CONFIG),
     "mined, sgd with momentum, schedule and shifts": (Queued, MOVING),
     "mined, blocking refresh": (Blocking, CONFIG),
+    "mined, and found in the batch": (Queued, replace(CONFIG, add_in_batch=True)),
     "found in the batch": (random_source, replace(CONFIG, selection="online_semi_hard")),
 }
 
