@@ -92,8 +92,8 @@ def is_at_step(run: RunDir, step: int) -> bool:
 def leases(run: RunDir) -> list[Lease]:
     """Rebuild the rows that every step got from the journal alone."""
     opened = json.loads(run.queue_journal.read_text().partition("\n")[0])
-    del opened["record"]
-    state = Journal(run.queue_journal, **opened).state
+    settings = {name: opened[name] for name in ("batch", "carry_over", "seed")}
+    state = Journal(run.queue_journal, **settings).state
     return [lease_at(state, step) for step in range(state.granted_through + 1)]
 
 
