@@ -7,7 +7,22 @@ import pyarrow as pa
 from datasets.publish import write_json
 from datasets.run_dir import RunDir
 from datasets.triplets import TRIPLETS
+from miner.serve import QueueSettings
 from tests.datasets.generations import publish_generation
+
+BATCH = 4
+
+
+def queue_settings(**changed: object) -> QueueSettings:
+    values: dict[str, object] = {
+        "batch": BATCH,
+        "carry_over": 0.0,
+        "seed": 0,
+        "prefetch": 2,
+        "random_until_mined": False,
+        "block_every": None,
+    }
+    return QueueSettings(**(values | changed))  # type: ignore[arg-type]
 
 
 def publish(

@@ -1,33 +1,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from datasets.events import EventLog, read_events
 from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration, GenerationChanged, Lease, load_generation
+from datasets.triplets import GenerationChanged, Lease
 from miner.empty import EmptyGeneration
 from miner.journal import CorruptJournal, Journal
 from miner.queue import QueueMismatch, Switch
 from miner.serve import QueueSettings, TripletQueue, Wait
-from tests.miner.generations import publish, publish_checkpoint_folder
-
-BATCH = 4
-
-
-def settings(**changed: object) -> QueueSettings:
-    values: dict[str, object] = {
-        "batch": BATCH,
-        "carry_over": 0.0,
-        "seed": 0,
-        "prefetch": 2,
-        "random_until_mined": False,
-        "block_every": None,
-    }
-    return QueueSettings(**(values | changed))  # type: ignore[arg-type]
+from tests.miner.generations import (
+    BATCH,
+    publish,
+    publish_checkpoint_folder,
+    queue_settings,
+)
 
 
 @pytest.fixture
@@ -36,7 +26,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_before_the_first_generation_an_ask_waits_and_grants_nothing(run: RunDir) -> None:
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     assert queue.ask(0) == Wait("no generation")
     publish(run, 0, mined_at_step=0)
     lease = queue.ask(0)
@@ -44,7 +34,7 @@ def test_before_the_first_generation_an_ask_waits_and_grants_nothing(run: RunDir
 
 
 def test_random_triplets_serve_until_the_first_generation(run: RunDir) -> None:
-    queue = TripletQueue(run, settings(random_until_mined=True), attempt=1)
+    queue = TripletQueue(run, queue_settings(random_until_mined=True), attempt=1)
     first = queue.ask(0)
     assert isinstance(first, Lease) and first.generation is None and first.num_rows == BATCH
     publish(run, 0, mined_at_step=0)
@@ -56,7 +46,7 @@ def test_random_triplets_serve_until_the_first_generation(run: RunDir) -> None:
 
 def test_a_generation_takes_over_after_the_last_granted_step(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(prefetch=3), attempt=1)
+    queue = TripletQueue(run, queue_settings(prefetch=3), attempt=1)
     queue.ask(0)
     publish(run, 1, mined_at_step=1)
     served = [queue.ask(step) for step in range(5)]
@@ -65,10 +55,10 @@ def test_a_generation_takes_over_after_the_last_granted_step(run: RunDir) -> Non
 
 def test_a_restarted_queue_gives_the_same_answers(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     before: list[Lease | Wait] = [queue.ask(step) for step in range(6)]
     publish(run, 1, mined_at_step=4)
-    again = TripletQueue(run, settings(), attempt=2)
+    again = TripletQueue(run, queue_settings(), attempt=2)
     assert [again.ask(step) for step in range(6)] == before
     after = again.ask(6)
     assert isinstance(after, Lease) and after.generation == 1
@@ -76,11 +66,11 @@ def test_a_restarted_queue_gives_the_same_answers(run: RunDir) -> None:
 
 def test_a_torn_last_line_of_the_journal_is_dropped(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     before = queue.ask(0)
     with run.queue_journal.open("a") as file:
         file.write('{"record": "granted", "thr')
-    again = TripletQueue(run, settings(), attempt=2)
+    again = TripletQueue(run, queue_settings(), attempt=2)
     assert again.ask(0) == before
     assert isinstance(again.ask(2), Lease)
     records = [json.loads(line) for line in run.queue_journal.read_text().splitlines()]
@@ -89,30 +79,30 @@ def test_a_torn_last_line_of_the_journal_is_dropped(run: RunDir) -> None:
 
 def test_a_damaged_record_is_refused_rather_than_passed_over(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     queue.ask(0)
     lines = run.queue_journal.read_text().splitlines()
     lines[1] = lines[1][:-6]
     run.queue_journal.write_text("\n".join(lines) + "\n")
     with pytest.raises(CorruptJournal, match="line 2 is damaged"):
-        TripletQueue(run, settings(), attempt=2)
+        TripletQueue(run, queue_settings(), attempt=2)
 
 
 def test_a_small_generation_is_skipped_and_recorded(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
     publish(run, 1, mined_at_step=5, rows=BATCH - 1)
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     lease = queue.ask(0)
     assert isinstance(lease, Lease) and lease.generation == 0
     assert '"skipped", "generation": 1' in run.queue_journal.read_text()
-    again = TripletQueue(run, settings(), attempt=2)
+    again = TripletQueue(run, queue_settings(), attempt=2)
     assert isinstance(again.ask(4), Lease)
     assert run.queue_journal.read_text().count("skipped") == 1
 
 
 def test_a_first_generation_that_is_too_small_is_said_at_once(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0, rows=BATCH - 1)
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     for _ in range(2):
         with pytest.raises(EmptyGeneration, match="3 rows, one batch is 4.*on_empty = random"):
             queue.ask(0)
@@ -121,7 +111,7 @@ def test_a_first_generation_that_is_too_small_is_said_at_once(run: RunDir) -> No
 def test_only_the_newest_of_several_generations_is_served(run: RunDir) -> None:
     for number in range(3):
         publish(run, number, mined_at_step=10 * number)
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     lease = queue.ask(0)
     assert isinstance(lease, Lease) and lease.generation == 2
     assert run.queue_journal.read_text().count("skipped") == 2
@@ -129,7 +119,7 @@ def test_only_the_newest_of_several_generations_is_served(run: RunDir) -> None:
 
 def test_a_generation_of_an_older_checkpoint_does_not_take_over(run: RunDir) -> None:
     publish(run, 0, mined_at_step=40)
-    queue = TripletQueue(run, settings(), attempt=1)
+    queue = TripletQueue(run, queue_settings(), attempt=1)
     queue.ask(0)
     publish(run, 1, mined_at_step=10)
     lease = queue.ask(2)
@@ -139,7 +129,7 @@ def test_a_generation_of_an_older_checkpoint_does_not_take_over(run: RunDir) -> 
 
 def test_blocking_refresh_stops_grants_at_the_checkpoint_step(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(prefetch=4, block_every=6), attempt=1)
+    queue = TripletQueue(run, queue_settings(prefetch=4, block_every=6), attempt=1)
     assert [isinstance(queue.ask(step), Lease) for step in range(7)] == [True] * 6 + [False]
     publish(run, 1, mined_at_step=6)
     lease = queue.ask(6)
@@ -148,9 +138,9 @@ def test_blocking_refresh_stops_grants_at_the_checkpoint_step(run: RunDir) -> No
 
 @pytest.mark.parametrize(("name", "value"), [("batch", 8), ("carry_over", 0.5), ("seed", 1)])
 def test_resuming_with_other_settings_is_refused(run: RunDir, name: str, value: object) -> None:
-    TripletQueue(run, settings(), attempt=1)
+    TripletQueue(run, queue_settings(), attempt=1)
     with pytest.raises(QueueMismatch, match=name):
-        TripletQueue(run, settings(**{name: value}), attempt=2)
+        TripletQueue(run, queue_settings(**{name: value}), attempt=2)
 
 
 def test_a_record_is_durable_before_the_state_changes(run: RunDir) -> None:
@@ -161,124 +151,8 @@ def test_a_record_is_durable_before_the_state_changes(run: RunDir) -> None:
     assert again.state == journal.state
 
 
-def test_a_generation_that_was_replaced_is_refused(run: RunDir) -> None:
-    publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(), attempt=1)
-    before = queue.ask(0)
-    shutil.rmtree(run.generation(0))
-    with pytest.raises(GenerationChanged, match=r"is gone(?!.*--replay).*--resume-from STEP"):
-        queue.ask(0)
-    publish(run, 0, mined_at_step=0, first_face=1)
-    for asked in (queue, TripletQueue(run, settings(), attempt=2)):
-        with pytest.raises(GenerationChanged, match="holds other rows than those"):
-            asked.ask(0)
-    shutil.rmtree(run.generation(0))
-    publish(run, 0, mined_at_step=0)  # as a replay does
-    assert queue.ask(0) == before
-
-
-def test_a_lease_names_the_bytes_that_the_trainer_loads(run: RunDir) -> None:
-    publish(run, 0, mined_at_step=0)
-    lease = TripletQueue(run, settings(), attempt=1).ask(0)
-    assert isinstance(lease, Lease)
-    digest = lease.ranges[0].digest
-    assert load_generation(run.generation(0), digest=digest).number == 0
-    assert {r.digest for rank in range(2) for r in lease.part(rank, 2)} == {digest}
-    shutil.rmtree(run.generation(0))
-    publish(run, 0, mined_at_step=0, first_face=1)
-    with pytest.raises(GenerationChanged, match="holds other rows"):
-        load_generation(run.generation(0), digest=digest)
-
-
-def test_a_step_that_was_not_granted_does_not_depend_on_a_generation_that_is_gone(
-    run: RunDir,
-) -> None:
-    publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(), attempt=1)
-    queue.ask(0)
-    shutil.rmtree(run.generation(0))
-    with pytest.raises(GenerationChanged):
-        queue.ask(2)
-    publish(run, 1, mined_at_step=2)
-    lease = queue.ask(2)
-    assert isinstance(lease, Lease) and lease.generation == 1
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    [
-        "{ no json",
-        "[]",
-        '{"generation": 1}',
-        '{"schema_version": 99}',
-        '{"generation": 1, "mined_at_step": 5, "rows": 9, "snapshot": 1, "parts": []}',
-        '{"generation": 7, "mined_at_step": 5, "rows": 0, "snapshot": 1, "parts": []}',
-    ],
-)
-def test_a_damaged_generation_that_was_never_served_is_passed_over(
-    run: RunDir, manifest: str
-) -> None:
-    publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(), attempt=1)
-    queue.ask(0)
-    run.generation(1).mkdir()
-    (run.generation(1) / "manifest.json").write_text(manifest)
-    lease = queue.ask(2)
-    assert isinstance(lease, Lease) and lease.generation == 0
-    skipped = [e for e in read_events(run.events, "queue") if e["event"] == "skipped"]
-    assert [e["generation"] for e in skipped] == [1]
-    assert "it cannot be read" in skipped[0]["reason"]
-    publish(run, 2, mined_at_step=6)
-    lease = TripletQueue(run, settings(), attempt=2).ask(4)
-    assert isinstance(lease, Lease) and lease.generation == 2
-    assert run.queue_journal.read_text().count("skipped") == 1
-
-
-def test_a_damaged_first_generation_is_waited_out(run: RunDir) -> None:
-    run.generation(0).mkdir(parents=True)
-    (run.generation(0) / "manifest.json").write_text("{ no json")
-    queue = TripletQueue(run, settings(), attempt=1)
-    assert queue.ask(0) == Wait("no generation")
-    publish(run, 1, mined_at_step=0)
-    assert isinstance(queue.ask(0), Lease)
-
-
-def test_a_damaged_generation_that_was_granted_is_refused_with_its_repair(run: RunDir) -> None:
-    publish(run, 0, mined_at_step=0)
-    queue = TripletQueue(run, settings(), attempt=1)
-    queue.ask(0)
-    (run.generation(0) / "manifest.json").write_text("{ no json")
-    for asked in (queue, TripletQueue(run, settings(), attempt=2)):
-        with pytest.raises(
-            CorruptGeneration, match=r"restore it(?!.*(--replay|restore)).*--resume-from STEP"
-        ):
-            asked.ask(0)
-
-
-def test_the_advice_names_a_checkpoint_that_helps(run: RunDir) -> None:
-    queue = TripletQueue(run, settings(), attempt=1)
-    for number, step in enumerate((0, 4)):
-        publish_checkpoint_folder(run, step)
-        publish(run, number, mined_at_step=step)
-        assert all(isinstance(queue.ask(asked), Lease) for asked in range(step, step + 4))
-    publish_checkpoint_folder(run, 8)
-    (run.generation(1) / "manifest.json").unlink()
-    queue = TripletQueue(run, settings(), attempt=2)
-    with pytest.raises(GenerationChanged, match=r"--resume-from 4\)$"):
-        queue.ask(4)
-
-
-def test_a_changed_mined_at_step_is_refused(run: RunDir) -> None:
-    publish(run, 0, mined_at_step=7)
-    TripletQueue(run, settings(), attempt=1).ask(0)
-    path = run.generation(0) / "manifest.json"
-    path.write_text(path.read_text().replace('"mined_at_step": 7', '"mined_at_step": 3'))
-    with pytest.raises(CorruptGeneration, match="says mined_at_step 3, .* mined at step 7"):
-        TripletQueue(run, settings(), attempt=2).ask(0)
-
-
 def test_generations_that_no_checkpoint_can_replay_are_deleted(run: RunDir) -> None:
-    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    queue = serve_generations(run, queue_settings(keep_generations=1), count=4)
     for step in (0, 15, 20):
         publish_checkpoint_folder(run, step)
     publish(run, 4, mined_at_step=16)
@@ -292,7 +166,7 @@ def test_generations_that_no_checkpoint_can_replay_are_deleted(run: RunDir) -> N
 
 
 def test_a_kept_checkpoint_keeps_the_generations_that_it_would_train_on(run: RunDir) -> None:
-    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    queue = serve_generations(run, queue_settings(keep_generations=1), count=4)
     for step in (0, 7, 20):
         publish_checkpoint_folder(run, step)
     publish(run, 4, mined_at_step=16)
@@ -303,7 +177,7 @@ def test_a_kept_checkpoint_keeps_the_generations_that_it_would_train_on(run: Run
 def test_a_queue_killed_before_the_files_went_finishes(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    queue = serve_generations(run, queue_settings(keep_generations=1), count=4)
     publish_checkpoint_folder(run, 20)
     publish(run, 4, mined_at_step=16)
     with monkeypatch.context() as patch:
@@ -312,7 +186,7 @@ def test_a_queue_killed_before_the_files_went_finishes(
             queue.ask(16)
     assert '"deleted"' in run.queue_journal.read_text()
     assert run.generation_numbers() == [0, 1, 2, 3, 4]
-    again = TripletQueue(run, settings(keep_generations=1), attempt=2)
+    again = TripletQueue(run, queue_settings(keep_generations=1), attempt=2)
     assert 0 not in run.generation_numbers()
     assert isinstance(again.ask(16), Lease)
     assert run.generation_numbers() == [3, 4]
@@ -325,7 +199,7 @@ def test_files_that_cannot_be_removed_do_not_stop_the_queue(
         raise PermissionError("read-only file system")
 
     monkeypatch.setattr("miner.serve.remove_generation", refuse)
-    queue = serve_generations(run, settings(keep_generations=1), count=4)
+    queue = serve_generations(run, queue_settings(keep_generations=1), count=4)
     publish_checkpoint_folder(run, 20)
     publish(run, 4, mined_at_step=16)
     assert isinstance(queue.ask(16), Lease)
@@ -350,11 +224,11 @@ def die(_: Path) -> None:
 
 def test_a_switch_that_a_killed_queue_did_not_log_is_logged_by_the_next_one(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
-    TripletQueue(run, settings(), attempt=1).ask(0)
+    TripletQueue(run, queue_settings(), attempt=1).ask(0)
     before = read_events(run.events, "queue")
     (run.events / "queue.jsonl").unlink()
     for attempt in (2, 3):
-        TripletQueue(run, settings(), attempt=attempt)
+        TripletQueue(run, queue_settings(), attempt=attempt)
     after = read_events(run.events, "queue")
     assert [e["event"] for e in after] == ["start", "switch", "start"]
     assert {**after[1], "time": 0, "attempt": 0} == {**before[1], "time": 0, "attempt": 0}
@@ -364,12 +238,12 @@ def test_skips_and_deletions_that_a_killed_queue_did_not_log_are_logged_by_the_n
     run: RunDir,
 ) -> None:
     publish(run, 1, mined_at_step=0)
-    TripletQueue(run, settings(), attempt=1).ask(0)
+    TripletQueue(run, queue_settings(), attempt=1).ask(0)
     journal = Journal(run.queue_journal, batch=BATCH, carry_over=0.0, seed=0)
     journal.skip(2, "2 rows, one batch is 4")
     journal.delete(0)
     for attempt in (2, 3):
-        TripletQueue(run, settings(), attempt=attempt)
+        TripletQueue(run, queue_settings(), attempt=attempt)
     events = [e for e in read_events(run.events, "queue") if e["attempt"] > 1]
     assert [e["event"] for e in events] == ["start", "skipped", "deleted", "start"]
     assert (events[1]["generation"], events[1]["reason"]) == (2, "2 rows, one batch is 4")
@@ -381,15 +255,15 @@ def test_a_skip_of_a_number_that_was_given_again_is_logged_again(run: RunDir) ->
     log.write("skipped", generation=1, reason="before the run was taken back")
     log.write("rewound", step=0, abandoned=None)
     Journal(run.queue_journal, batch=BATCH, carry_over=0.0, seed=0).skip(1, "since then")
-    TripletQueue(run, settings(), attempt=2)
+    TripletQueue(run, queue_settings(), attempt=2)
     skipped = [e["reason"] for e in read_events(run.events, "queue") if e["event"] == "skipped"]
     assert skipped[1:] == ["since then"]
 
 
 def test_a_queue_that_comes_back_says_how_far_it_had_granted(run: RunDir) -> None:
     publish(run, 0, mined_at_step=0)
-    TripletQueue(run, settings(), attempt=1).ask(0)
-    TripletQueue(run, settings(), attempt=1)
+    TripletQueue(run, queue_settings(), attempt=1).ask(0)
+    TripletQueue(run, queue_settings(), attempt=1)
     starts = [e for e in read_events(run.events, "queue") if e["event"] == "start"]
     assert [e["granted_through"] for e in starts] == [-1, 1]
 
@@ -411,4 +285,4 @@ def test_a_first_generation_that_is_too_small_says_why(
     plan = {"embedded_faces": 12, "embedded_identities": 4}
     publish(run, 0, mined_at_step=0, rows=BATCH - 1, stats=counts, plan=plan)
     with pytest.raises(EmptyGeneration, match=f"embedded identities 4.*{words}.*= random"):
-        TripletQueue(run, settings(), attempt=1).ask(0)
+        TripletQueue(run, queue_settings(), attempt=1).ask(0)

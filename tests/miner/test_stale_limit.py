@@ -20,9 +20,12 @@ from datasets.run_dir import RunDir
 from datasets.triplets import Lease
 from miner.serve import QueueSettings, TripletQueue, Wait
 from miner.staleness import measured_bound, num_steps_past_limit, staleness_bound
-from tests.miner.generations import publish_checkpoint_folder, publish_manifest
-
-BATCH = 4
+from tests.miner.generations import (
+    BATCH,
+    publish_checkpoint_folder,
+    publish_manifest,
+    queue_settings,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,18 +128,6 @@ class FakeRun:
 
     busy: tuple[int, int] | None = None
     tick: int = 0
-
-
-def queue_settings(**changed: object) -> QueueSettings:
-    values: dict[str, object] = {
-        "batch": BATCH,
-        "carry_over": 0.0,
-        "seed": 0,
-        "prefetch": 2,
-        "random_until_mined": False,
-        "block_every": None,
-    }
-    return QueueSettings(**(values | changed))  # type: ignore[arg-type]
 
 
 def main_staleness(run: RunDir, leases: Sequence[Lease]) -> list[int]:
