@@ -53,8 +53,11 @@ def flip_some(
     faces: torch.Tensor, face_indices: npt.NDArray[np.int64], *, seed: tuple[int, int]
 ) -> torch.Tensor:
     """Mirror each of the (B, 3, H, W) faces left to right with probability 1/2."""
-    flipped = torch.from_numpy((_draws(face_indices, seed) >> np.uint64(63)).astype(bool))
-    return torch.where(flipped.to(faces.device)[:, None, None, None], faces.flip(3), faces)
+    mirrored = np.flatnonzero(_draws(face_indices, seed) >> np.uint64(63))
+    chosen = torch.from_numpy(mirrored).to(faces.device)
+    flipped = faces.clone()  # only the chosen ones are moved: half the memory traffic of a choice
+    flipped[chosen] = faces[chosen].flip(3)
+    return flipped
 
 
 def shift(

@@ -229,7 +229,7 @@ def test_the_verbs_work_on_a_finished_run(
     before = run.generation_numbers()
     assert main(["mine", "--run", str(report.root)]) == 0
     assert run.generation_numbers() == [*before, before[-1] + 1]
-    assert "semi hard pairs" in capsys.readouterr().out
+    assert "semi-hard pairs" in capsys.readouterr().out
     assert main(["evaluate", "--run", str(report.root), "--step", "0"]) == 0
     assert "TAR at FAR 1e-2" in capsys.readouterr().out
     assert main(["status", "--runs", str(report.root.parent), "--run", "first"]) == 0
