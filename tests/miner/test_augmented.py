@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -13,7 +12,7 @@ from datasets.triplets import Lease, RowRange, read_table
 from miner.config import MinerConfig
 from miner.recipe import RefreshPlan
 from miner.replay import replay_generation
-from tests.miner.small_run import PLAN, SmallRun, copied, train_once
+from tests.miner.small_run import PLAN, SmallRun
 from tests.trainer.stores import train_small
 from trainer.config import Augmentation, TrainerConfig
 from trainer.faces import RunFaces
@@ -32,16 +31,6 @@ class OneGeneration:
 
     def lease(self, step: int) -> Lease:
         return Lease(step, 0, (RowRange(0, 0, CONFIG.batch),))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    return train_once(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def small(trained: SmallRun, tmp_path: Path) -> SmallRun:
-    return copied(trained, tmp_path)
 
 
 def in_band_at_first_step(small: SmallRun, plan: RefreshPlan) -> float:

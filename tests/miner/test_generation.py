@@ -17,7 +17,7 @@ from miner.generation import STAGES
 from miner.one_miner import mining
 from miner.recipe import resolve_device
 from tests.miner.generations import publish
-from tests.miner.small_run import PLAN, SmallRun, copied, train_once
+from tests.miner.small_run import PLAN, SmallRun, copied
 
 _DIE = """
 import os, sys
@@ -39,16 +39,6 @@ small = SmallRun(RunDir(run), FacesAt(root=root, cache=cache, snapshot=1))
 with mining(small.run) as lock:
     small.mine(0, lock=lock)
 """
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    return train_once(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def small(trained: SmallRun, tmp_path: Path) -> SmallRun:
-    return copied(trained, tmp_path)
 
 
 def ticking() -> Iterator[float]:

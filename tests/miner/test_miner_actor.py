@@ -14,17 +14,7 @@ from miner.actors import MinerActor
 from miner.generation import make_generation
 from miner.refresh import MiningFailed
 from miner.staleness import num_failed_refreshes
-from tests.miner.small_run import PLAN, SmallRun, copied, train_once
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    return train_once(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def small(trained: SmallRun, tmp_path: Path) -> SmallRun:
-    return copied(trained, tmp_path)
+from tests.miner.small_run import PLAN, SmallRun
 
 
 @pytest.fixture

@@ -18,18 +18,8 @@ from miner.journal import Journal
 from miner.one_miner import mining
 from miner.queue import Switch
 from miner.replay import replay_generation, replayable
-from tests.miner.small_run import PLAN, SmallRun, copied, train_once
+from tests.miner.small_run import PLAN, SmallRun, copied
 from tests.trainer.stores import IDENTITIES, publish
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    return train_once(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def small(trained: SmallRun, tmp_path: Path) -> SmallRun:
-    return copied(trained, tmp_path)
 
 
 def bytes_of(small: SmallRun, number: int) -> dict[str, bytes]:
