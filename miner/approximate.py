@@ -19,17 +19,9 @@ from numpy.typing import NDArray
 
 from miner.config import MinerConfig
 from miner.distance import index_error
-from miner.kernels import (
-    NEAREST,
-    Best,
-    Float32Array,
-    Int64Array,
-    Query,
-    Rows,
-    d2_of_candidates,
-    scan_candidates,
-)
-from miner.search import Found, Workers, no_best
+from miner.kernels import d2_of_candidates, scan_candidates
+from miner.layout import NEAREST, Best, Float32Array, Found, Int64Array, Query, Rows, no_best
+from miner.search import Workers
 
 # Candidates held at a time: with K large, fewer anchors are searched together.
 _MAX_CANDIDATES = 1 << 22

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from miner.distance import float32_precision, product_error
-from miner.kernels import Best, Int64Array, Query, Rows, scan_tile
-from miner.search import Found, Workers, no_best
+from miner.kernels import scan_tile
+from miner.layout import Best, Found, Int64Array, Query, Rows, no_best
+from miner.search import Workers
 
 TILE_COLUMNS = 2048
 """Gallery rows per tile; never changes results."""

@@ -9,17 +9,13 @@ share the work without locks and their number cannot show in the results.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-NEAREST, FARTHEST, HASH = 0, 1, 2
-"""Orders in which a search prefers negatives: smallest d2, largest d2, smallest hash."""
-
-Int64Array = NDArray[np.int64]
-Float32Array = NDArray[np.float32]
+from miner.layout import FARTHEST, HASH, NEAREST, Best, Float32Array, Int64Array, Query, Rows
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,59 +24,6 @@ _BLOCK = 128
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-
-
-class Rows(NamedTuple):
-    """The gallery, sorted by identity and by id within one; made by `miner.rows.check_rows`."""
-
-    x: Float32Array
-    """(N, D) unit rows, exactly as given."""
-    ids: Int64Array
-    """(N,) the caller's row numbers (face_index in a run), for output, hashes and ties."""
-    first: Int64Array
-    """(N,) first row of this row's identity."""
-    last: Int64Array
-    """(N,) one past the last row of this row's identity."""
-    norms2: NDArray[np.float64]
-    """(N,) squared norms."""
-
-
-class Query(NamedTuple):
-    """Q searches of one sort; each asks for the best negatives with d2 in [low, high]."""
-
-    slot: Int64Array
-    """(Q,) position of the anchor among the anchors of the band, ascending."""
-    row: Int64Array
-    """(Q,) the anchor's row."""
-    low: Float32Array
-    """(Q,) smallest d2 that qualifies."""
-    high: Float32Array
-    """(Q,) largest d2 that qualifies; below `low` when nothing can."""
-    state: NDArray[np.uint64]
-    """(Q,) hash state that a negative's id is folded into; read for HASH only."""
-    order: int
-    """NEAREST, FARTHEST or HASH; ties go to the lower id."""
-    wanted: int
-    """Negatives to keep per search."""
-    distinct: bool
-    """Keep at most one negative per identity."""
-    counted: bool
-    """Also count all that qualify; costs the pruning, so it is for rare ones. NEAREST only."""
-
-
-class Best(NamedTuple):
-    """The best negatives of Q searches so far, best first; M is the query's `wanted`."""
-
-    key: NDArray[np.uint64]
-    """(Q, M) what is sorted by, ascending."""
-    row: Int64Array
-    """(Q, M) rows, -1 where there is none."""
-    d2: Float32Array
-    """(Q, M) distances to the anchor."""
-    num: Int64Array
-    """(Q,) how many there are."""
-    total: Int64Array
-    """(Q,) all that qualified, kept or not; written for counted queries only."""
 
 
 def kernel(function: F) -> F:

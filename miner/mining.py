@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from miner.approximate import IndexSearch
 from miner.config import MinerConfig
 from miner.exact import ExactSearch
-from miner.kernels import Int64Array, Rows
+from miner.layout import Int64Array, Rows
 from miner.pairs import RECALL, choose_anchors, pair_up
 from miner.rows import check_rows
 from miner.search import Search, Workers

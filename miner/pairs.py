@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miner.config import MinerConfig
-from miner.kernels import Float32Array, Int64Array, Rows, d2_of_pairs, fold_each
+from miner.kernels import d2_of_pairs, fold_each
+from miner.layout import Float32Array, Int64Array, Rows
 from miner.search import Workers
 
 # What a hash is drawn for; keeps draws for different purposes independent.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from miner.distance import NORM_TOLERANCE
-from miner.kernels import Int64Array, Rows
+from miner.layout import Int64Array, Rows
 
 # Rows converted to float64 at a time, so that checking never doubles the gallery in memory.
 _CHUNK = 1 << 16

@@ -8,26 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from miner.kernels import HASH, NEAREST, Best, Float32Array, Int64Array, Query, Rows, scan_hashes
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The answer to one `Query`."""
-
-    best: Best
-    """The negatives, best first."""
-
-    complete: NDArray[np.bool_]
-    """(Q,) true where nothing that was not looked at could change the answer."""
+from miner.kernels import scan_hashes
+from miner.layout import HASH, Found, Int64Array, Query, Rows, no_best
 
 
 class Search(Protocol):
@@ -78,44 +66,6 @@ class Workers:
     ) -> None:
         self._pool.shutdown()
         torch.set_num_threads(self._torch_threads)
-
-
-def make_query(
-    slot: Int64Array,
-    row: Int64Array,
-    low: Float32Array | np.float32,
-    high: Float32Array | np.float32,
-    *,
-    state: NDArray[np.uint64] | None = None,
-    order: int = NEAREST,
-    wanted: int = 1,
-    distinct: bool = False,
-    counted: bool = False,
-) -> Query:
-    """Return a `Query`; single limits are repeated, the rest is as described there."""
-    return Query(
-        slot=np.ascontiguousarray(slot, np.int64),
-        row=np.ascontiguousarray(row, np.int64),
-        low=np.array(np.broadcast_to(low, slot.shape), np.float32),
-        high=np.array(np.broadcast_to(high, slot.shape), np.float32),
-        state=np.zeros(slot.shape, np.uint64) if state is None else state,
-        order=order,
-        wanted=wanted,
-        distinct=distinct,
-        counted=counted,
-    )
-
-
-def no_best(query: Query) -> Best:
-    """Return empty lists for every search of `query`."""
-    shape = (query.slot.size, query.wanted)
-    return Best(
-        key=np.zeros(shape, np.uint64),
-        row=np.full(shape, -1, np.int64),
-        d2=np.zeros(shape, np.float32),
-        num=np.zeros(shape[0], np.int64),
-        total=np.zeros(shape[0], np.int64),
-    )
 
 
 def search_hashes(rows: Rows, query: Query, workers: Workers) -> Found:

@@ -15,9 +15,19 @@ from numpy.typing import NDArray
 
 from miner.config import MinerConfig, Rung
 from miner.distance import band, edge, lowest
-from miner.kernels import FARTHEST, HASH, NEAREST, Float32Array, Int64Array, Query, Rows
+from miner.layout import (
+    FARTHEST,
+    HASH,
+    NEAREST,
+    Float32Array,
+    Found,
+    Int64Array,
+    Query,
+    Rows,
+    make_query,
+)
 from miner.pairs import NEGATIVE, USE, Pairs, hash_state
-from miner.search import Found, Search, Workers, make_query, search_hashes
+from miner.search import Search, Workers, search_hashes
 from miner.stats import HISTOGRAM_BINS, histogram
 
 KINDS = ("semi_hard", "hard", "easy", "random")
