@@ -25,7 +25,6 @@ from rich.table import Table
 
 from miner import MinerConfig, mine
 from miner.exact import TILE_COLUMNS
-from miner.mining import BAND_ANCHORS
 from miner.search import Workers
 
 NUM_FACES = 20_000
@@ -115,8 +114,8 @@ def _multiply(x: NDArray[np.float32]) -> None:
             torch.mm(band[begin:end], part.T, out=tile)
 
     with Workers(None) as workers:
-        for anchor in range(0, len(x), BAND_ANCHORS):
-            band = faces[anchor : anchor + BAND_ANCHORS]
+        for anchor in range(0, len(x), 512):
+            band = faces[anchor : anchor + 512]
             workers.each(len(band), multiply)
 
 

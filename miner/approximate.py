@@ -9,6 +9,7 @@ index an answer is what was found.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator, Sequence
 from types import ModuleType, TracebackType
@@ -19,9 +20,21 @@ from numpy.typing import NDArray
 
 from miner.config import MinerConfig
 from miner.distance import index_error
-from miner.kernels import d2_of_candidates, scan_candidates
-from miner.layout import NEAREST, Best, Float32Array, Found, Int64Array, Query, Rows, no_best
-from miner.search import Workers
+from miner.kernels.distance import d2_of_candidates
+from miner.kernels.lists import scan_candidates
+from miner.layout import (
+    NEAREST,
+    Best,
+    Float32Array,
+    Found,
+    Int64Array,
+    Query,
+    Rows,
+    bests_of,
+    no_best,
+    open_searches,
+)
+from miner.search import Report, Workers
 
 # Candidates held at a time: with K large, fewer anchors are searched together.
 _MAX_CANDIDATES = 1 << 22
@@ -67,6 +80,10 @@ class IndexSearch:
         traceback: TracebackType | None,
     ) -> None:
         self._faiss.omp_set_num_threads(self._threads_before)
+
+    def report(self) -> Report:
+        """Say what the searches took so far."""
+        return Report(engine="faiss", index=self._config.faiss_index, largest_k=self.largest_k)
 
     def search(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
         """Answer queries about one band of anchors (see `miner.search.Search`)."""
@@ -119,11 +136,16 @@ class IndexSearch:
         for query, answer in zip(queries, found, strict=True):
             chosen = np.flatnonzero(position[query.slot] >= 0)
             part = _subset(query, chosen, position)
-            best = no_best(part)
-            _scan(rows, part, best, candidates, d2, self._workers)
+            searches = open_searches([part], slots.size)
+            self._workers.each(
+                slots.size,
+                functools.partial(scan_candidates, rows, searches, asked, candidates, d2),
+            )
+            best = bests_of([part], searches)[0]
             resolved = _is_resolved(part, best, frontier[part.slot])
             for name in Best._fields:
-                getattr(answer.best, name)[chosen] = getattr(best, name)
+                if getattr(best, name).size:
+                    getattr(answer.best, name)[chosen] = getattr(best, name)
             answer.complete[chosen] = resolved & self.exhaustive
             is_open[part.slot[~resolved]] = True
         return slots[is_open]
@@ -239,21 +261,7 @@ def _subset(query: Query, chosen: Int64Array, position: Int64Array) -> Query:
         row=query.row[chosen],
         low=query.low[chosen],
         high=query.high[chosen],
-        state=query.state[chosen],
-    )
-
-
-def _scan(
-    rows: Rows,
-    query: Query,
-    best: Best,
-    candidates: Int64Array,
-    d2: Float32Array,
-    workers: Workers,
-) -> None:
-    workers.each(
-        query.slot.size,
-        lambda begin, end: scan_candidates(rows, query, best, candidates, d2, begin, end),
+        state=query.state[chosen] if query.state.size else query.state,
     )
 
 

@@ -69,6 +69,10 @@ class MinerConfig:
     positive_cap: float | None = None
     """Pairs farther apart than this are set aside as likely mislabelled (d2); None keeps them."""
 
+    count_kinds: bool = False
+    """Also count, for each pair, its hard, semi-hard and easy negatives, exactly; takes a pass of
+    its own over the whole gallery."""
+
     device: Device = "auto"
     """Where a refresh embeds the faces; auto takes a GPU that the miner has. Mining itself is done
     on the CPU."""

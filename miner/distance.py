@@ -56,37 +56,50 @@ def lowest(floor: float | None) -> np.float32:
     return np.float32(0 if floor is None else floor)
 
 
-def product_error(
-    dimension: int, largest_norm2: float, norm2_spread: float, precision: str = "highest"
-) -> float:
+def product_error(dimension: int, largest_norm2: float, precision: str = "highest") -> float:
     """Bound how far a distance taken from a float32 product can be from the defined d2.
 
-    The distance is |a|^2 + c - 2 a.b, with the product in float32, the rest in float64, and one
-    constant c in the middle of all |b|^2. With R the largest norm, u = 2^-24 and
-    gamma_D = D u / (1 - D u), a float32 inner product in any order, fused or not, errs by at most
-    gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy and Stability of Numerical Algorithms,
-    section 3.1). If the hardware first rounds the inputs with roundoff v, each product is off by a
-    factor (1 + v)^2 besides. Together:
+    The distance is |a|^2 + |b|^2 - 2 a.b, with the product in float32 and the rest in float64. With
+    R the largest norm, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in any
+    order, fused or not, errs by at most gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy and
+    Stability of Numerical Algorithms, section 3.1). If the hardware first rounds the inputs with
+    roundoff v, each product is off by a factor (1 + v)^2 besides. Together:
 
-    - 2 R^2 (gamma_D + (2 v + v^2) (1 + gamma_D)) for -2 a.b; doubling is exact;
-    - half the spread of |b|^2 for c: next to nothing for rows normalised in float32, and at most
-      2e-3 for any rows that are let in;
+    - 2 R^2 (gamma_D + (2 v + v^2) (1 + gamma_D)) for -2 a.b;
     - 4 u R^2 for the rounding in the definition, and as much again for float64 and underflow.
 
     Args:
         dimension: D.
         largest_norm2: R^2.
-        norm2_spread: largest less smallest |b|^2.
         precision: what `torch.get_float32_matmul_precision()` says.
 
     Returns:
         The bound, squared L2.
     """
-    roundoff = _FLOAT32_ROUNDOFF
-    gamma = dimension * roundoff / (1 - dimension * roundoff)
+    gamma = dimension * _FLOAT32_ROUNDOFF / (1 - dimension * _FLOAT32_ROUNDOFF)
     rounded_inputs = _INPUT_ROUNDOFF[precision] * (2 + _INPUT_ROUNDOFF[precision])
     product = 2 * largest_norm2 * (gamma + rounded_inputs * (1 + gamma))
-    return product + norm2_spread / 2 + 8 * largest_norm2 * roundoff
+    return product + 8 * largest_norm2 * _FLOAT32_ROUNDOFF
+
+
+def code_error(largest_norm2: float) -> float:
+    """Bound what is left of the error of a distance taken from int8 codes, apart from residuals.
+
+    With a = s A + r and b = s B + t, where A and B are vectors of whole numbers, and their product
+    A.B an exact sum, a.b = s^2 A.B + s A.t + r.b. By Cauchy-Schwarz, and since |s A| <= |a| + |r|,
+
+        |d2 - (|a|^2 + |b|^2 - 2 s^2 A.B)| <= 2 ((|a| + |r|) |t| + |r| |b|),
+
+    which `miner.kernels` takes from each row's own residual. What remains is the rounding in the
+    definition, 4 u R^2, and as much again for float64.
+
+    Args:
+        largest_norm2: R^2.
+
+    Returns:
+        The bound, squared L2.
+    """
+    return 8 * largest_norm2 * _FLOAT32_ROUNDOFF
 
 
 def index_error(dimension: int, largest_norm2: float) -> float:

@@ -1,26 +1,50 @@
 """The exact engine: every negative of every anchor is looked at, tile by tile.
 
-A float32 matrix product gives approximate distances of some anchors to some thousand gallery rows.
-One vectorised comparison per search then clears nearly all of a tile; the few elements that could
-matter are decided by the defined d2. Each thread has a tile and anchors of its own, so that a tile
-is still in its cache when it is looked at; nothing larger than the tiles and the lists of one band
-exists at a time.
+A matrix product says approximately how far some hundred anchors are from some hundred gallery rows.
+One vectorised comparison then clears nearly all of such a tile while it is still in its cache; the
+few elements that could matter are decided by the defined d2. Where most rows are anchors, a tile
+serves the rows along both its sides, so that only half of all tiles are multiplied.
+
+Blocks of rows are searched against each other in rounds, as in a tournament: in one round no block
+meets two others, so that threads write to lists of their own and need no locks. What a thread
+multiplies with, int8 or float32, follows from how much it had to decide lately; as a product only
+filters, that cannot show in the results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from miner.distance import float32_precision, product_error
-from miner.kernels import scan_tile
-from miner.layout import Best, Found, Int64Array, Query, Rows, no_best
-from miner.search import Workers
+from miner.kernels.tiles import Limits, Side, scan_tile, set_limits
+from miner.layout import Found, Int64Array, Query, Rows, Searches, bests_of, open_searches
+from miner.products import Product, float32_product, int8_pays, int8_product
+from miner.search import Report, Workers
 
-TILE_COLUMNS = 2048
-"""Gallery rows per tile; never changes results."""
+TILE_ROWS, TILE_COLUMNS = 256, 512
+"""Rows along the sides of a tile, 512 KiB of products; never changes results."""
+
+BLOCKS_PER_THREAD = 4
+"""Blocks that the rows are cut into; a thread has two of them at a time."""
+
+SYMMETRIC_FROM = 0.5
+"""Share of the rows that must be anchors for one tile to serve both its sides."""
+
+MOST_DECIDED_SHARE = 0.03
+"""Share of a tile's elements after whose decision float32 products are cheaper than int8 ones."""
+
+CHUNK_ROWS = 4096
+"""Rows that stay in the cache while the tiles beside them go by."""
+
+_MOST_UNTRIED = 64
+_UNLIMITED = 2**62
+_NO_ROWS = np.empty(0, np.int64)
+
+Blocks = tuple[Int64Array, Int64Array]
 
 
 class ExactSearch:
@@ -28,54 +52,273 @@ class ExactSearch:
 
     Args:
         rows: the gallery.
-        workers: threads; each multiplies and compares for its own share of a band.
+        workers: threads; each multiplies and compares for itself.
+        progress: told now and then how many (anchor, row) products were looked at so far.
     """
 
-    def __init__(self, rows: Rows, workers: Workers) -> None:
+    def __init__(
+        self, rows: Rows, workers: Workers, progress: Callable[[int], None] | None = None
+    ) -> None:
         self._rows = rows
         self._workers = workers
-        self._x = torch.from_numpy(rows.x)
-        least, most = float(rows.norms2.min()), float(rows.norms2.max())
-        self._norm2 = (least + most) / 2
-        self._error = product_error(rows.x.shape[1], most, most - least, float32_precision())
+        self._exact = float32_product(rows)
+        self._coarse: Product | None = None
+        if all(workers.all([functools.partial(int8_pays, rows.x.shape[1])])):
+            self._coarse = int8_product(rows, workers)
+        self._progress = progress
+        self._symmetric = False
+        self._total = Count()
 
     def search(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
-        """Answer queries about one band of anchors (see `miner.search.Search`)."""
-        lists = [no_best(query) for query in queries]
-        self._workers.each(
-            len(anchors), lambda begin, end: self._search_part(anchors, begin, end, queries, lists)
-        )
-        return [
-            Found(best=best, complete=np.ones(query.slot.size, np.bool_))
-            for query, best in zip(queries, lists, strict=True)
-        ]
+        """Answer queries about some anchors (see `miner.search.Search`)."""
+        every = np.arange(len(self._rows.x))
+        symmetric = len(anchors) > SYMMETRIC_FROM * every.size
+        self._symmetric |= symmetric
+        return self._search(anchors, queries, every, every if symmetric else None)
 
-    def _search_part(
+    def search_between(
+        self, anchors: Int64Array, queries: Sequence[Query], first: range, second: range
+    ) -> list[Found]:
+        """Answer queries of the anchors in two blocks of rows about the other block's rows.
+
+        Args:
+            anchors: (A,) gallery rows in either block.
+            queries: as for `search`.
+            first: contiguous rows of the gallery.
+            second: others, none of them in `first`; or the same as `first`, whose anchors are then
+                searched against all of it.
+
+        Returns:
+            What was found there; complete as far as these rows go.
+        """
+        left, right = np.arange(first.start, first.stop), np.arange(second.start, second.stop)
+        self._symmetric = True
+        return self._search(anchors, queries, right, left if first != second else right)
+
+    def report(self) -> Report:
+        """Say what the searches took so far."""
+        looked_at = self._total.looked_at
+        return Report(
+            engine="exact",
+            symmetric=self._symmetric,
+            undecided_share=self._total.decided / looked_at if looked_at else None,
+        )
+
+    def _search(
         self,
         anchors: Int64Array,
-        begin: int,
-        end: int,
         queries: Sequence[Query],
-        lists: list[Best],
+        gallery: Int64Array,
+        others: Int64Array | None,
+    ) -> list[Found]:
+        """Search `gallery` for the anchors, or let it and `others` search each other."""
+        searches = open_searches(queries, len(anchors))
+        slot = np.full(len(self._rows.x), -1, np.int64)
+        slot[anchors] = np.arange(len(anchors))
+        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse)
+        if others is None:
+            # Anchors may be any rows in any order; a thread takes as many at a time.
+            parts = _cut(anchors, max(1, min(CHUNK_ROWS, len(anchors) // self._workers.threads)))
+            self._run([functools.partial(scan.ask, part, gallery) for part in parts])
+        else:
+            num_blocks = 2 * BLOCKS_PER_THREAD * self._workers.threads
+            for pairs in rounds(others, gallery, num_blocks):
+                self._run([functools.partial(scan.meet, *pair) for pair in pairs])
+        return [
+            Found(best=best, complete=np.ones(query.slot.size, np.bool_))
+            for query, best in zip(queries, bests_of(queries, searches), strict=True)
+        ]
+
+    def _run(self, jobs: Sequence[Callable[[], Count]]) -> None:
+        """Run jobs on the threads, adding up what they did."""
+        for count in self._workers.all(jobs):
+            self._total.add(count.looked_at, count.decided)
+            if self._progress is not None:
+                self._progress(self._total.looked_at)
+
+
+def rounds(left: Int64Array, right: Int64Array, num_blocks: int) -> Iterator[list[Blocks]]:
+    """Pair up blocks of rows so that each meets each, and none meets two in one round.
+
+    Args:
+        left: (R,) rows.
+        right: (C,) rows, none of them among `left`; or `left` itself.
+        num_blocks: blocks to cut either into, even.
+
+    Returns:
+        Rounds of pairs. Blocks of one and the same array meet once, and each meets itself.
+    """
+    mine = np.array_split(left, num_blocks)
+    if left is not right:
+        theirs = np.array_split(right, num_blocks)
+        for shift in range(num_blocks):
+            yield [(mine[i], theirs[(i + shift) % num_blocks]) for i in range(num_blocks)]
+        return
+    yield [(block, block) for block in mine]
+    # The circle method: one stays, the others go round.
+    circle = list(range(1, num_blocks))
+    for shift in range(num_blocks - 1):
+        turned = [0, *circle[shift:], *circle[:shift]]
+        half = num_blocks // 2
+        facing = zip(turned[:half], reversed(turned[half:]), strict=True)
+        yield [(mine[i], mine[j]) for i, j in facing]
+
+
+class _Scan:
+    """One search as the threads see it; what it writes to is each thread's own."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        searches: Searches,
+        slot: Int64Array,
+        exact: Product,
+        coarse: Product | None,
     ) -> None:
-        """Answer the searches of the anchors at slots `begin:end`."""
-        spans = [np.searchsorted(query.slot, (begin, end)).tolist() for query in queries]
-        doubled = -2 * self._x[torch.from_numpy(anchors[begin:end])]
-        buffer = torch.empty(len(doubled) * TILE_COLUMNS)
-        for column in range(0, len(self._x), TILE_COLUMNS):
-            part = self._x[column : column + TILE_COLUMNS]
-            tile = buffer[: len(doubled) * len(part)].view(len(doubled), len(part))
-            torch.mm(doubled, part.T, out=tile)
-            for query, best, (first, last) in zip(queries, lists, spans, strict=True):
-                scan_tile(
-                    self._rows,
-                    query,
-                    best,
-                    tile.numpy(),
-                    begin,
-                    column,
-                    self._norm2,
-                    self._error,
-                    first,
-                    last,
-                )
+        self._rows = rows
+        self._searches = searches
+        self._slot = slot
+        self._exact = exact
+        self._coarse = coarse
+        num_searches = np.diff(searches.begin, axis=1).sum(axis=0)
+        self._most_searches = int(num_searches.max(initial=1))
+
+    def ask(self, anchors: Int64Array, gallery: Int64Array) -> Count:
+        """Search all of `gallery` for the anchors."""
+        turn = _Turn()
+        for left in _cut(anchors, CHUNK_ROWS):
+            self._strip(left, gallery, turn, both=False)
+        return turn.count
+
+    def meet(self, left: Int64Array, right: Int64Array) -> Count:
+        """Let two blocks of rows search each other, or one block itself."""
+        turn = _Turn()
+        for number, chunk in enumerate(_cut(left, CHUNK_ROWS), start=1):
+            if left is right:
+                self._strip(chunk, chunk, turn, both=False)
+                self._strip(chunk, left[number * CHUNK_ROWS :], turn, both=True)
+            else:
+                self._strip(chunk, right, turn, both=True)
+        return turn.count
+
+    def _strip(self, left: Int64Array, right: Int64Array, turn: _Turn, *, both: bool) -> None:
+        """Go through the tiles of some rows with all of `right`."""
+        down = self._side(left)
+        for columns in _cut(right, TILE_COLUMNS):
+            across = self._side(columns)
+            if not both:
+                across = across._replace(slot=_NO_ROWS)
+            product = self._exact if self._coarse is None or turn.is_costly() else self._coarse
+            stopped = self._column(product, down, across, 0, turn)
+            if stopped < left.size:
+                turn.give_up()
+                self._column(self._exact, down, across, stopped, turn)
+
+    def _side(self, rows: Int64Array) -> Side:
+        norms2 = self._rows.norms2[rows]
+        residual = 0.0
+        if self._coarse is not None:
+            residual = float(self._coarse.scale.residual[rows].max(initial=0))
+        return Side(
+            row=rows,
+            slot=self._slot[rows],
+            least_norm2=float(norms2.min()),
+            most_norm2=float(norms2.max()),
+            residual=residual,
+        )
+
+    def _column(self, product: Product, left: Side, right: Side, begin: int, turn: _Turn) -> int:
+        """Go down a column of tiles from row `begin`; return the row that it stopped before."""
+        room = turn.room(product, self._most_searches)
+        width = right.row.size
+        limits = Limits(*(part[..., :width] for part in room.right))
+        # What is known of all of the left side holds for each tile of it.
+        num_right = set_limits(self._rows, self._searches, right, left, product.scale, limits)
+        operand = product.take(right.row)
+        most = int(MOST_DECIDED_SHARE * TILE_ROWS * width)
+        for start in range(begin, left.row.size, TILE_ROWS):
+            part = slice(start, start + TILE_ROWS)
+            tile = product.multiply(product.take(left.row[part]), operand, room.tile)
+            stopped, decided = scan_tile(
+                self._rows,
+                self._searches,
+                tile,
+                product.scale,
+                left._replace(row=left.row[part], slot=left.slot[part]),
+                right,
+                room.left,
+                limits,
+                num_right,
+                most if product is self._coarse else _UNLIMITED,
+            )
+            turn.count.add(stopped * width * (2 if right.slot.size else 1), decided)
+            if stopped < len(tile):
+                return start + stopped
+        return left.row.size
+
+
+@dataclass(slots=True)
+class Count:
+    """What a thread did."""
+
+    looked_at: int = 0
+    decided: int = 0
+
+    def add(self, looked_at: int, decided: int) -> None:
+        """Add one tile."""
+        self.looked_at += looked_at
+        self.decided += decided
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Memory for a tile and its limits, used again for each."""
+
+    tile: torch.Tensor
+    left: Limits
+    right: Limits
+
+    @classmethod
+    def for_(cls, dtype: torch.dtype, most_searches: int) -> _Room:
+        tile = torch.empty(TILE_ROWS * TILE_COLUMNS, dtype=dtype)
+        kind = tile.numpy().dtype
+        left, right = (
+            Limits(
+                *(np.empty(shape, kind) for shape in ((most_searches, n), (most_searches, n), n))
+            )
+            for n in (TILE_ROWS, TILE_COLUMNS)
+        )
+        return cls(tile, left, right)
+
+
+class _Turn:
+    """One thread's turn: its memory, its counts, and which product it finds cheaper."""
+
+    def __init__(self) -> None:
+        self.count = Count()
+        self._rooms: dict[torch.dtype, _Room] = {}
+        self._untried = 0
+        self._next_untried = 1
+
+    def room(self, product: Product, most_searches: int) -> _Room:
+        """Return memory for a tile of such products."""
+        if product.dtype not in self._rooms:
+            self._rooms[product.dtype] = _Room.for_(product.dtype, most_searches)
+        return self._rooms[product.dtype]
+
+    def is_costly(self) -> bool:
+        """Say whether the coarse product left too much undecided a short while ago."""
+        if not self._untried:
+            return False
+        self._untried -= 1
+        return True
+
+    def give_up(self) -> None:
+        """Note that it did so again: it is tried after twice as many columns of tiles."""
+        self._untried = self._next_untried
+        self._next_untried = min(2 * self._next_untried, _MOST_UNTRIED)
+
+
+def _cut(rows: Int64Array, size: int) -> Iterator[Int64Array]:
+    for start in range(0, rows.size, size):
+        yield rows[start : start + size]

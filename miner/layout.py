@@ -6,6 +6,7 @@ torch or FAISS, so that every engine, the GPU's included, speaks of the same thi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Query(NamedTuple):
     high: Float32Array
     """(Q,) largest d2 that qualifies; below `low` when nothing can."""
     state: NDArray[np.uint64]
-    """(Q,) hash state that a negative's id is folded into; read for HASH only."""
+    """(Q,) hash state that a negative's id is folded into; empty but for HASH."""
     order: int
     """NEAREST, FARTHEST or HASH; ties go to the lower id."""
     wanted: int
@@ -60,16 +61,47 @@ class Query(NamedTuple):
 class Best(NamedTuple):
     """The best negatives of Q searches so far, best first; M is the query's `wanted`."""
 
-    key: NDArray[np.uint64]
-    """(Q, M) what is sorted by, ascending."""
-    row: Int64Array
+    row: NDArray[np.int32]
     """(Q, M) rows, -1 where there is none."""
     d2: Float32Array
     """(Q, M) distances to the anchor."""
-    num: Int64Array
+    num: NDArray[np.int32]
     """(Q,) how many there are."""
     total: Int64Array
-    """(Q,) all that qualified, kept or not; written for counted queries only."""
+    """(Q,) all that qualified, kept or not; empty but for counted queries."""
+
+
+class Searches(NamedTuple):
+    """Queries of G sorts with their lists, side by side, so that one pass answers them all."""
+
+    begin: Int64Array
+    """(G, A + 1) the searches of sort g of the anchor at slot s are `begin[g, s]:begin[g, s + 1]`
+    of the Q that there are in all."""
+    sort: NDArray[np.int8]
+    """(Q,) which query each is from."""
+    low: Float32Array
+    """(Q,) as in `Query`."""
+    high: Float32Array
+    """(Q,) as in `Query`."""
+    state: NDArray[np.uint64]
+    """(Q,) as in `Query`; empty where no sort needs it."""
+    order: Int64Array
+    """(G,) as in `Query`, and so are `wanted`, `distinct` and `counted`."""
+    wanted: Int64Array
+    distinct: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+    first: Int64Array
+    """(G,) number of the sort's first search."""
+    place: Int64Array
+    """(G,) where the list of that search begins in `row` and `d2`."""
+    row: NDArray[np.int32]
+    """(L,) the lists of `Best`, one after the other."""
+    d2: Float32Array
+    """(L,) distances to the anchor."""
+    num: NDArray[np.int32]
+    """(Q,) how many are in each list."""
+    total: Int64Array
+    """(Q,) as in `Best`; empty where no sort is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +133,7 @@ def make_query(
         row=np.ascontiguousarray(row, np.int64),
         low=np.array(np.broadcast_to(low, slot.shape), np.float32),
         high=np.array(np.broadcast_to(high, slot.shape), np.float32),
-        state=np.zeros(slot.shape, np.uint64) if state is None else state,
+        state=np.empty(0, np.uint64) if state is None else state,
         order=order,
         wanted=wanted,
         distinct=distinct,
@@ -111,11 +143,56 @@ def make_query(
 
 def no_best(query: Query) -> Best:
     """Return empty lists for every search of `query`."""
-    shape = (query.slot.size, query.wanted)
-    return Best(
-        key=np.zeros(shape, np.uint64),
-        row=np.full(shape, -1, np.int64),
-        d2=np.zeros(shape, np.float32),
-        num=np.zeros(shape[0], np.int64),
-        total=np.zeros(shape[0], np.int64),
+    return bests_of([query], open_searches([query], 0))[0]
+
+
+def open_searches(queries: Sequence[Query], num_anchors: int) -> Searches:
+    """Return queries about A anchors side by side, with empty lists."""
+    sizes = np.array([query.slot.size for query in queries])
+    wanted = np.array([query.wanted for query in queries])
+    total = int(sizes.sum())
+    first = np.cumsum(sizes) - sizes
+    slots = np.arange(num_anchors + 1)
+    begin = [np.searchsorted(query.slot, slots) for query in queries] + first[:, None]
+    hashed = any(query.state.size for query in queries)
+    states = [
+        query.state if query.state.size else np.zeros(query.slot.size, np.uint64)
+        for query in queries
+    ]
+    counted = np.array([query.counted for query in queries])
+    room = sizes * wanted
+    return Searches(
+        begin=begin.astype(np.int64),
+        sort=np.repeat(np.arange(len(queries), dtype=np.int8), sizes),
+        low=np.concatenate([query.low for query in queries]),
+        high=np.concatenate([query.high for query in queries]),
+        state=np.concatenate(states) if hashed else np.empty(0, np.uint64),
+        order=np.array([query.order for query in queries]),
+        wanted=wanted,
+        distinct=np.array([query.distinct for query in queries]),
+        counted=counted,
+        first=first,
+        place=np.cumsum(room) - room,
+        row=np.full(room.sum(), -1, np.int32),
+        d2=np.zeros(room.sum(), np.float32),
+        num=np.zeros(total, np.int32),
+        total=np.zeros(total if counted.any() else 0, np.int64),
     )
+
+
+def bests_of(queries: Sequence[Query], searches: Searches) -> list[Best]:
+    """Return the lists of each query: views of what the searches hold."""
+    bests = []
+    for query, first, place in zip(queries, searches.first, searches.place, strict=True):
+        some = slice(first, first + query.slot.size)
+        room = slice(place, place + query.slot.size * query.wanted)
+        shape = (query.slot.size, query.wanted)
+        bests.append(
+            Best(
+                row=searches.row[room].reshape(shape),
+                d2=searches.d2[room].reshape(shape),
+                num=searches.num[some],
+                total=searches.total[some] if query.counted else np.empty(0, np.int64),
+            )
+        )
+    return bests

@@ -1,6 +1,6 @@
 """`mine`: embeddings and identities in, triplets, suspects and statistics out.
 
-    check rows ─► choose anchors ─► per band: pair up ─► search ─► select ─► tables and counts
+    check rows ─► choose anchors ─► pair up ─► search ─► select ─► tables and counts
 
 Ray, files and checkpoints are elsewhere; this is a function of its arguments alone, whatever the
 number of threads. Run it on random faces:
@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +25,27 @@ from numpy.typing import ArrayLike, NDArray
 from miner.approximate import IndexSearch
 from miner.config import MinerConfig
 from miner.exact import ExactSearch
+from miner.kinds import count_kinds
 from miner.layout import Int64Array, Rows
 from miner.pairs import RECALL, choose_anchors, pair_up
 from miner.rows import check_rows
-from miner.search import Search, Workers
-from miner.select import KINDS, REASONS, Selector, Suspects, Triplets, cap_uses, num_pairs
+from miner.search import Report, Search, Workers
+from miner.select import (
+    KINDS,
+    REASONS,
+    Counts,
+    Selector,
+    Suspects,
+    Triplets,
+    cap_uses,
+    concatenate,
+    in_order,
+    num_pairs,
+)
 from miner.stats import MiningStats
 
-BAND_ANCHORS = 512
-"""Anchors searched together, shared out among threads; never changes results."""
+MOST_SEARCHES = 6_000_000
+"""Searches that are answered in one pass over the gallery, about 0.6 GB; never changes results."""
 
 RECALL_ANCHORS = 256
 """Anchors that are mined a second time, exactly, to measure what FAISS missed."""
@@ -45,7 +58,8 @@ FAISS_FROM_ANCHOR_SHARE = 0.25
 
 DEFAULT_CONFIG = MinerConfig()
 
-T = TypeVar("T", Triplets, Suspects)
+OpenEngine = Callable[[Rows, MinerConfig, Workers], AbstractContextManager[Search]]
+"""Opens an engine over a gallery."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +78,10 @@ class Mined:
     stats: MiningStats
     """What was counted."""
 
+    kinds: pa.Table | None = None
+    """anchor, positive, hard, semi_hard, easy int64: how many negatives of each kind a pair has,
+    suspects left out; None unless `count_kinds` asks for it."""
+
 
 def mine(
     embeddings: ArrayLike,
@@ -72,6 +90,8 @@ def mine(
     config: MinerConfig = DEFAULT_CONFIG,
     seed: int = 0,
     row_ids: Int64Array | None = None,
+    open_engine: OpenEngine | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Mined:
     """Mine triplets: for each ordered anchor-positive pair, negatives of other identities.
 
@@ -83,6 +103,10 @@ def mine(
         seed: any integer; random anchors, positives and negatives follow a hash of it.
         row_ids: (N,) int64, strictly ascending; stands for the row numbers in the tables, in
             hashes and in ties. None numbers the rows from 0.
+        open_engine: opens another engine than `config.engine` names, such as one that asks other
+            processes; its answers must be as complete.
+        progress: called now and then with (anchor, row) products looked at and about how many
+            there will be.
 
     Returns:
         The tables and the statistics. They are the same for every number of threads, and the
@@ -97,18 +121,20 @@ def mine(
     began = time.perf_counter()
     rows = check_rows(embeddings, identities, row_ids)
     anchors = choose_anchors(rows, config.anchors, seed)
+    total = anchors.size * rows.ids.size
+    watch = None if progress is None else lambda done: progress(min(done, total), total)
     with (
         Workers(config.threads) as workers,
-        _open_engine(rows, anchors.size, config, workers) as engine,
+        (open_engine or _opener(anchors.size, watch))(rows, config, workers) as engine,
     ):
         prepared = time.perf_counter()
         selector = Selector(rows, engine, config, seed, workers)
         parts = [
             selector.select(pair_up(rows, chunk, config, seed, workers))
-            for chunk in _bands(anchors)
+            for chunk in _chunks(rows, anchors, config)
         ]
-        found = _concatenate(Triplets, [part[0] for part in parts])
-        suspects = _concatenate(Suspects, [part[1] for part in parts])
+        found = in_order(rows.ids, [part[0] for part in parts])
+        suspects = concatenate(Suspects, [part[1] for part in parts])
         triplets = found
         if config.max_uses_as_negative is not None:
             triplets = cap_uses(rows.ids, found, config.max_uses_as_negative, seed)
@@ -116,13 +142,21 @@ def mine(
             selector.counts.pairs_without_rows += num_pairs(found) - num_pairs(triplets)
         mined = time.perf_counter()
         recall_pairs, recall = _recall(rows, engine, config, seed, workers)
+        measured = time.perf_counter()
+        kinds = None
+        if config.count_kinds:
+            kinds = count_kinds(rows, anchors, config, seed, workers)
         seconds = {
             "prepare": prepared - began,
             "search": selector.search_s,
             "select": mined - prepared - selector.search_s,
-            "recall": time.perf_counter() - mined,
+            "recall": measured - mined,
+            "count": time.perf_counter() - measured,
         }
-    stats = _stats(rows, anchors, engine, config, selector, triplets, recall_pairs, recall, seconds)
+        report = engine.report()
+    stats = _stats(rows, anchors, report, selector.counts, triplets, recall_pairs, recall, seconds)
+    if kinds is not None:
+        stats = replace(stats, negatives_by_kind=kinds.totals())
     _log.info(
         "%s mined %d rows | %d anchors | %d pairs | semi-hard %.1f %% | %.1f s",
         stats.engine,
@@ -136,6 +170,7 @@ def mine(
         table=_triplet_table(rows.ids, triplets),
         suspects=_suspect_table(rows.ids, suspects),
         stats=stats,
+        kinds=None if kinds is None else kinds.table(rows.ids),
     )
 
 
@@ -161,20 +196,33 @@ def choose_engine(
     return "faiss" if is_large and config.faiss_index != "Flat" else "exact"
 
 
-@contextlib.contextmanager
-def _open_engine(
-    rows: Rows, num_anchors: int, config: MinerConfig, workers: Workers
-) -> Iterator[ExactSearch | IndexSearch]:
-    if choose_engine(config, rows.ids.size, num_anchors) == "exact":
-        yield ExactSearch(rows, workers)
-    else:
-        with IndexSearch(rows, config, workers) as engine:
-            yield engine
+def _opener(num_anchors: int, progress: Callable[[int], None] | None) -> OpenEngine:
+    """Return what opens the engine that the configuration names."""
+
+    @contextlib.contextmanager
+    def open_engine(rows: Rows, config: MinerConfig, workers: Workers) -> Iterator[Search]:
+        if choose_engine(config, rows.ids.size, num_anchors) == "exact":
+            yield ExactSearch(rows, workers, progress)
+        else:
+            with IndexSearch(rows, config, workers) as engine:
+                yield engine
+
+    return open_engine
 
 
-def _bands(anchors: Int64Array) -> Iterator[Int64Array]:
-    for start in range(0, anchors.size, BAND_ANCHORS):
-        yield anchors[start : start + BAND_ANCHORS]
+def _chunks(rows: Rows, anchors: Int64Array, config: MinerConfig) -> Iterator[Int64Array]:
+    """Cut the anchors so that the searches of each part fit into memory."""
+    num_positives = (rows.last - rows.first)[anchors] - 1
+    if config.positives_per_anchor is not None and config.positive_cap is None:
+        num_positives = np.minimum(num_positives, config.positives_per_anchor)
+    searches = np.cumsum(num_positives + 1)
+    begin = 0
+    while begin < anchors.size:
+        before = searches[begin - 1] if begin else 0
+        end = int(np.searchsorted(searches, before + MOST_SEARCHES, side="right"))
+        end = max(end, begin + 1)
+        yield anchors[begin:end]
+        begin = end
 
 
 def _recall(
@@ -186,7 +234,7 @@ def _recall(
         The exact engine's semi-hard pairs, and the share of them for which FAISS finds a negative
         in the band; None when there are none.
     """
-    if not isinstance(engine, IndexSearch):
+    if engine.report().engine == "exact":
         return 0, None
     sample = choose_anchors(
         rows, min(RECALL_ANCHORS, config.anchors or RECALL_ANCHORS), seed, RECALL
@@ -201,20 +249,17 @@ def _recall(
 def _stats(
     rows: Rows,
     anchors: Int64Array,
-    engine: Search,
-    config: MinerConfig,
-    selector: Selector,
+    report: Report,
+    counts: Counts,
     triplets: Triplets,
     recall_pairs: int,
     recall: float | None,
     seconds: dict[str, float],
 ) -> MiningStats:
-    counts = selector.counts
     by_kind = np.bincount(triplets.kind, minlength=len(KINDS))
-    index = engine if isinstance(engine, IndexSearch) else None
     return MiningStats(
-        engine="exact" if index is None else "faiss",
-        index=None if index is None else config.faiss_index,
+        engine=report.engine,
+        index=report.index,
         num_embedded=rows.ids.size,
         num_identities=np.unique(rows.first).size,
         num_anchors=anchors.size,
@@ -231,17 +276,12 @@ def _stats(
         over_max_uses=counts.over_max_uses,
         d2_ap_histogram=counts.d2_ap.tolist(),
         nearest_d2_an_histogram=counts.nearest_d2_an.tolist(),
-        largest_k=None if index is None else index.largest_k,
+        largest_k=report.largest_k,
         recall_pairs=recall_pairs,
         recall_vs_exact=recall,
+        symmetric=report.symmetric,
+        undecided_share=report.undecided_share,
         seconds=seconds,
-    )
-
-
-def _concatenate(kind: type[T], parts: list[T]) -> T:
-    columns = [field.name for field in fields(kind)]
-    return kind(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miner.config import MinerConfig
-from miner.kernels import d2_of_pairs, fold_each
+from miner.kernels.distance import d2_of_pairs, fold_each
+from miner.kernels.lists import choose_by_hash
 from miner.layout import Float32Array, Int64Array, Rows
 from miner.search import Workers
 
@@ -18,10 +20,10 @@ ANCHOR, POSITIVE, NEGATIVE, RECALL, USE = 0, 1, 2, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The T ordered pairs of one band of A anchors, by anchor id and then by positive id."""
+    """T ordered pairs of A anchors, by anchor and then by positive."""
 
     anchors: Int64Array
-    """(A,) gallery rows, by ascending id."""
+    """(A,) gallery rows, ascending."""
     slot: Int64Array
     """(T,) position of the pair's anchor in `anchors`, ascending."""
     positive: Int64Array
@@ -41,16 +43,17 @@ def hash_state(seed: int, purpose: int, *values: Int64Array) -> NDArray[np.uint6
     count = values[0].size
     # Seeds of any size and sign; the two's complement of 64 bits is what a kernel can hold.
     seed_bits = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF], np.uint64).view(np.int64)
-    state = fold_each(np.zeros(1, np.uint64), seed_bits)
-    state = fold_each(state, np.array([purpose], np.int64))
+    state = np.zeros(1, np.uint64)
+    for value in (seed_bits, np.array([purpose], np.int64)):
+        fold_each(state, value, state)
     state = np.repeat(state, count)
     for value in values:
-        state = fold_each(state, np.ascontiguousarray(value))
+        fold_each(state, np.ascontiguousarray(value), state)
     return state
 
 
 def choose_anchors(rows: Rows, count: int | None, seed: int, purpose: int = ANCHOR) -> Int64Array:
-    """Return (A,) gallery rows with at least one positive, by ascending id.
+    """Return (A,) gallery rows with at least one positive, ascending.
 
     Args:
         rows: the gallery.
@@ -62,7 +65,7 @@ def choose_anchors(rows: Rows, count: int | None, seed: int, purpose: int = ANCH
     if count is not None and count < able.size:
         state = hash_state(seed, purpose, rows.ids[able])
         able = able[np.lexsort((rows.ids[able], state))[:count]]
-    return able[np.argsort(rows.ids[able])]
+    return np.sort(able)
 
 
 def pair_up(
@@ -73,6 +76,8 @@ def pair_up(
     Pairs over positive_cap are set aside first, all of them, and the positives are chosen among
     the rest: a mislabelled face must not take the place of a hardest positive.
     """
+    if config.positives == "random" and config.positives_per_anchor and not config.positive_cap:
+        return _draw(rows, anchors, config.positives_per_anchor, seed, workers)
     num_faces = rows.last[anchors] - rows.first[anchors]
     slot = np.repeat(np.arange(anchors.size), num_faces)
     offset = np.arange(slot.size) - np.repeat(np.cumsum(num_faces) - num_faces, num_faces)
@@ -81,11 +86,7 @@ def pair_up(
     slot, anchor, positive = slot[is_other], anchor[is_other], positive[is_other]
 
     d2_ap = np.empty(slot.size, np.float32)
-
-    def measure(begin: int, end: int) -> None:
-        d2_ap[begin:end] = d2_of_pairs(rows.x, anchor[begin:end], positive[begin:end])
-
-    workers.each(slot.size, measure)
+    workers.each(slot.size, functools.partial(d2_of_pairs, rows.x, anchor, positive, d2_ap))
     is_suspect = np.zeros(slot.size, np.bool_)
     if config.positive_cap is not None:
         is_suspect = d2_ap > np.float32(config.positive_cap)
@@ -97,6 +98,25 @@ def pair_up(
         d2_ap=d2_ap[keep],
         is_suspect=is_suspect[keep],
     )
+
+
+def _draw(
+    rows: Rows, anchors: Int64Array, positives_per_anchor: int, seed: int, workers: Workers
+) -> Pairs:
+    """Pair each anchor with its positives of smallest hash; only these are measured.
+
+    An identity of n faces has n (n - 1) pairs: over a large data set they are too many to hold.
+    """
+    most = int((rows.last - rows.first)[anchors].max(initial=1)) - 1
+    chosen = np.full((anchors.size, min(positives_per_anchor, most)), -1, np.int64)
+    state = hash_state(seed, POSITIVE, rows.ids[anchors])
+    workers.each(anchors.size, functools.partial(choose_by_hash, rows, anchors, state, chosen))
+    chosen.sort(axis=1)
+    slot, place = np.nonzero(chosen >= 0)
+    positive = chosen[slot, place]
+    d2_ap = np.empty(slot.size, np.float32)
+    workers.each(slot.size, functools.partial(d2_of_pairs, rows.x, anchors[slot], positive, d2_ap))
+    return Pairs(anchors, slot, positive, d2_ap, np.zeros(slot.size, np.bool_))
 
 
 def _is_chosen(

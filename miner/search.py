@@ -6,16 +6,36 @@ preferred and how ties break is in the query, so that everything after the searc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from miner.kernels import scan_hashes
-from miner.layout import HASH, Found, Int64Array, Query, Rows, no_best
+from miner.kernels.lists import scan_hashes
+from miner.layout import HASH, Found, Int64Array, Query, Rows, bests_of, open_searches
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What an engine says of itself."""
+
+    engine: str
+    """exact or faiss."""
+    index: str | None = None
+    """What it routes by; None where it looks at every row."""
+    largest_k: int | None = None
+    """Largest K that FAISS was asked for."""
+    symmetric: bool = False
+    """Whether the products of one row with another served both as anchors."""
+    undecided_share: float | None = None
+    """Share of the products looked at whose distance had to be computed."""
 
 
 class Search(Protocol):
@@ -28,6 +48,10 @@ class Search(Protocol):
             anchors: (A,) int64 gallery rows; `Query.slot` counts in these.
             queries: all of them are answered in one pass over the gallery.
         """
+        ...
+
+    def report(self) -> Report:
+        """Say what it is and what its searches took so far."""
         ...
 
 
@@ -48,12 +72,21 @@ class Workers:
             initargs=(1,),
         )
 
-    def each(self, count: int, work: Callable[[int, int], None]) -> None:
+    def all(self, jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
+        """Run jobs on the threads; give what they return, in order, and wait for all."""
+        futures = [self._pool.submit(job) for job in jobs]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:  # after an error or an interrupt nothing new is begun
+                future.cancel()
+
+    def each(self, count: int, work: Callable[[int, int], T]) -> list[T]:
         """Call `work(begin, end)` on contiguous parts of `range(count)` and wait for all."""
         cuts = [count * part // self.threads for part in range(self.threads + 1)]
         parts = [(begin, end) for begin, end in zip(cuts, cuts[1:], strict=False) if begin < end]
-        for future in [self._pool.submit(work, begin, end) for begin, end in parts]:
-            future.result()
+        return list(self.all([functools.partial(work, begin, end) for begin, end in parts]))
 
     def __enter__(self) -> Workers:
         return self
@@ -68,10 +101,10 @@ class Workers:
         torch.set_num_threads(self._torch_threads)
 
 
-def search_hashes(rows: Rows, query: Query, workers: Workers) -> Found:
+def search_hashes(rows: Rows, anchors: Int64Array, query: Query, workers: Workers) -> Found:
     """Answer a HASH query with no upper limit: no distance is needed to find the smallest hash."""
     if query.order != HASH:
         raise ValueError("only HASH queries can do without distances")
-    best = no_best(query)
-    workers.each(query.slot.size, lambda begin, end: scan_hashes(rows, query, best, begin, end))
-    return Found(best=best, complete=np.ones(query.slot.size, np.bool_))
+    searches = open_searches([query], anchors.size)
+    workers.each(anchors.size, functools.partial(scan_hashes, rows, searches, anchors))
+    return Found(bests_of([query], searches)[0], np.ones(query.slot.size, np.bool_))

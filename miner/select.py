@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,8 @@ A collapsed network puts every face under the floor, and a list of N x N is of n
 """
 
 _INFINITY = np.float32(np.inf)
+
+T = TypeVar("T", "Triplets", "Suspects")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ class Selector:
         else:
             every = np.arange(pairs.slot.size)
             served = [self._rows_of(pairs, in_band, every), *self._fall_back(pairs, ~found_any)]
-        triplets = _sorted(self._rows.ids, served)
+        triplets = concatenate(Triplets, served)
         counts.pairs_without_rows += pairs.slot.size - num_pairs(triplets)
         return triplets, self._suspects(all_pairs, duplicates)
 
@@ -230,7 +233,7 @@ class Selector:
         match rung:
             case "random":
                 query = self._query(pairs, self._floor, _INFINITY, order=HASH, wanted=wanted)
-                return search_hashes(self._rows, query, self._workers)
+                return search_hashes(self._rows, pairs.anchors, query, self._workers)
             case "easy":
                 above = np.nextafter(pairs.d2_ap, _INFINITY)
                 low = np.maximum(edge(pairs.d2_ap, self._config.margin), above)
@@ -259,7 +262,7 @@ class Selector:
         return Triplets(
             anchor=pairs.anchors[pairs.slot[pair]],
             positive=pairs.positive[pair],
-            negative=found.best.row[answer[pair], rank],
+            negative=found.best.row[answer[pair], rank].astype(np.int64),
             d2_ap=d2_ap,
             d2_an=d2_an,
             kind=kind,
@@ -324,10 +327,19 @@ def _take(pairs: Pairs, which: Int64Array) -> Pairs:
     )
 
 
-def _sorted(ids: Int64Array, parts: Sequence[Triplets]) -> Triplets:
-    """Join what the band and the rungs served, by anchor id, positive id and rank."""
-    names = [field.name for field in fields(Triplets)]
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+def concatenate(kind: type[T], parts: Sequence[T]) -> T:
+    """Join parts, column by column."""
+    columns = [field.name for field in fields(kind)]
+    return kind(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    )
+
+
+def in_order(ids: Int64Array, parts: Sequence[Triplets]) -> Triplets:
+    """Join what bands and rungs served, by anchor id, positive id and rank."""
+    joined = concatenate(Triplets, parts)
     # Stable: the rows of one pair come from one part and keep their order in it.
-    order = np.lexsort((ids[joined["positive"]], ids[joined["anchor"]]))
-    return Triplets(**{name: values[order] for name, values in joined.items()})
+    order = np.lexsort((ids[joined.positive], ids[joined.anchor]))
+    return Triplets(
+        **{field.name: getattr(joined, field.name)[order] for field in fields(Triplets)}
+    )

@@ -104,14 +104,22 @@ class MiningStats:
     recall_vs_exact: float | None
     """Share of `recall_pairs` that FAISS found a negative for; None when there are none."""
 
+    negatives_by_kind: dict[str, int] | None = None
+    """(pair, negative) by kind, all of them, exactly; None unless `count_kinds` asks for it."""
+
+    symmetric: bool = field(default=False, compare=False)
+    """Whether one product served both its rows as anchors; not in `to_dict`."""
+
+    undecided_share: float | None = field(default=None, compare=False)
+    """Share of (anchor, row) products whose distance had to be computed; not in `to_dict`."""
+
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Seconds by stage; left out of `to_dict`, which holds only what a replay repeats."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but `seconds` as plain JSON-able values."""
-        values = asdict(self)
-        del values["seconds"]
-        return values
+        """Return all that a replay repeats as plain JSON-able values."""
+        left_out = ("seconds", "symmetric", "undecided_share")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def why_no_rows(stats: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -22,10 +22,19 @@ Gallery = tuple[NDArray[np.float32], list[int]]
 seeds = st.sampled_from([0, 1, -7, 2**70])
 
 
-@settings(deadline=None, max_examples=250)
-@given(galleries(), configs(), seeds)
+@pytest.fixture(params=[True, False], ids=["int8", "float32"])
+def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Filter with either product, however fast they are here."""
+    monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: request.param)
+    return request.param
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(gallery=galleries(), config=configs(), seed=seeds)
 def test_exact_engine_follows_the_definitions(
-    gallery: Gallery, config: MinerConfig, seed: int
+    product: bool, gallery: Gallery, config: MinerConfig, seed: int
 ) -> None:
     assert_equals(mine(*gallery, config=config, seed=seed), mine_slowly(*gallery, config, seed))
 
@@ -53,10 +62,18 @@ def test_row_ids_stand_for_row_numbers_everywhere(
     assert_equals(mined, mine_slowly(x, identities, config, 0, ids))
 
 
+@pytest.mark.usefixtures("product")
 @pytest.mark.parametrize("negatives", ["nearest", "random", "hardest"])
-@pytest.mark.parametrize(("band", "columns", "threads"), [(1, 1, 1), (3, 3, 2), (64, 1000, 3)])
+@pytest.mark.parametrize(
+    ("searches", "rows", "columns", "threads"), [(1, 1, 1, 1), (7, 3, 3, 2), (500, 64, 1000, 3)]
+)
 def test_tiles_and_threads_do_not_show(
-    monkeypatch: pytest.MonkeyPatch, negatives: str, band: int, columns: int, threads: int
+    monkeypatch: pytest.MonkeyPatch,
+    negatives: str,
+    searches: int,
+    rows: int,
+    columns: int,
+    threads: int,
 ) -> None:
     x, identities = separated(12, 6, 8, 0.7)
     fallback = () if negatives == "hardest" else ("hard", "easy")
@@ -69,8 +86,10 @@ def test_tiles_and_threads_do_not_show(
         "max_uses_as_negative": 3,
     }
     usual = mine(x, identities, config=MinerConfig(**options, threads=1))  # type: ignore[arg-type]
-    monkeypatch.setattr(miner.mining, "BAND_ANCHORS", band)
+    monkeypatch.setattr(miner.mining, "MOST_SEARCHES", searches)
+    monkeypatch.setattr(miner.exact, "TILE_ROWS", rows)
     monkeypatch.setattr(miner.exact, "TILE_COLUMNS", columns)
+    monkeypatch.setattr(miner.exact, "CHUNK_ROWS", 2 * rows + 1)
     config = MinerConfig(**options, threads=threads)  # type: ignore[arg-type]
     other = mine(x, identities, config=config)
     assert other.table.equals(usual.table)
@@ -168,7 +187,7 @@ def test_stats_are_plain_json_without_seconds() -> None:
     values = mined.stats.to_dict()
     assert json.loads(json.dumps(values)) == values
     assert "seconds" not in values
-    assert set(mined.stats.seconds) == {"prepare", "search", "select", "recall"}
+    assert set(mined.stats.seconds) == {"prepare", "search", "select", "recall", "count"}
 
 
 def test_same_pairs_are_semi_hard_as_in_pytorch_metric_learning() -> None:

@@ -1,0 +1,78 @@
+"""How many rows of a tile lie in an interval of distances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miner.kernels.compiled import kernel
+from miner.kernels.distance import d2_of, round_down, round_up
+from miner.kernels.tiles import Scale, Side
+from miner.layout import Float32Array, Int64Array, Rows
+
+
+@kernel
+def count_within(
+    rows: Rows,
+    anchors: Int64Array,
+    tile: NDArray[Any],
+    scale: Scale,
+    right: Side,
+    first_slot: int,
+    begin: Int64Array,
+    low: Float32Array,
+    high: Float32Array,
+    total: Int64Array,
+) -> None:
+    """Add to `total` (T,) how many of a tile's rows have a d2 in the closed [low, high].
+
+    Args:
+        rows: the gallery.
+        anchors: (A,) gallery rows.
+        tile: (R, C) float32 products of the anchors from `first_slot` on with the right side's.
+        scale: what a product says about d2.
+        right: C gallery rows that follow on each other; those of the anchor's identity are left
+            out.
+        first_slot: slot of the tile's first row.
+        begin: (A + 1,) the intervals of slot s are `begin[s]:begin[s + 1]`.
+        low: (T,) smallest d2.
+        high: (T,) largest d2; below `low` where nothing is counted.
+        total: (T,) updated in place.
+    """
+    column = right.row[0]
+    for r in range(tile.shape[0]):
+        anchor = anchors[first_slot + r]
+        norm2 = rows.norms2[anchor]
+        own_begin = min(max(rows.first[anchor] - column, 0), tile.shape[1])
+        own_end = min(max(rows.last[anchor] - column, 0), tile.shape[1])
+        for q in range(begin[first_slot + r], begin[first_slot + r + 1]):
+            if low[q] > high[q]:
+                continue
+            near, far = norm2 + right.least_norm2, norm2 + right.most_norm2
+            # Products that may lie within, and among them those that certainly do.
+            least = round_down((near - scale.error - high[q]) / scale.unit)
+            most = round_up((far + scale.error - low[q]) / scale.unit)
+            sure_least = round_up((far + scale.error - high[q]) / scale.unit)
+            sure_most = round_down((near - scale.error - low[q]) / scale.unit)
+            for part in range(2):
+                start = own_end if part else 0
+                stop = tile.shape[1] if part else own_begin
+                values = tile[r, start:stop]
+                sure = _num_within(values, sure_least, sure_most)
+                total[q] += sure
+                if _num_within(values, least, most) == sure:
+                    continue
+                for c in range(values.size):
+                    if least <= values[c] <= most and not sure_least <= values[c] <= sure_most:
+                        d2 = d2_of(rows.x, anchor, column + start + c)
+                        total[q] += low[q] <= d2 <= high[q]
+
+
+@kernel
+def _num_within(values: NDArray[Any], low: np.float32, high: np.float32) -> int:
+    num = 0
+    for c in range(values.size):
+        num += (values[c] >= low) & (values[c] <= high)
+    return num

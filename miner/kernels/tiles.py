@@ -1,0 +1,353 @@
+"""Tiles of products: what they say about d2, and the scan that looks at one from both its sides."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miner.kernels.compiled import inlined, kernel
+from miner.kernels.distance import d2_of, round_down, round_up
+from miner.kernels.lists import is_outhashed, offer, place_of
+from miner.layout import FARTHEST, NEAREST, Int64Array, Rows, Searches
+
+# Products that one vectorised comparison clears before any is looked at by itself: first many,
+# then as many as one vector register holds.
+_BLOCK = 128
+_LANES = 16
+_MOST = 2**31 - 1  # no product is as large
+
+
+class Side(NamedTuple):
+    """The gallery rows along one side of a tile of products."""
+
+    row: Int64Array
+    """(R,) gallery rows."""
+    slot: Int64Array
+    """(R,) their anchor slots, -1 where a row is no anchor; empty where the side asks nothing."""
+    least_norm2: float
+    """Smallest |b|^2 among them."""
+    most_norm2: float
+    """Largest |b|^2 among them."""
+    residual: float
+    """Largest |b - its code|, 0 for float32 products."""
+
+
+class Scale(NamedTuple):
+    """What a product says about d2; `miner.products` makes and proves it.
+
+    |d2(a, b) - (|a|^2 + |b|^2 - unit * product)| is at most
+    error + 2 ((|a| + residual_a) residual_b + residual_a |b|).
+    """
+
+    unit: float
+    error: float
+    residual: NDArray[np.float64]
+    """(N,) how far each row is from its code; empty for float32 products."""
+    is_whole: bool
+    """Products are integers."""
+
+
+class Limits(NamedTuple):
+    """Which products could belong to a negative that is still admitted; W searches a row."""
+
+    low: NDArray[Any]
+    """(W, R) smallest product, in the products' own type."""
+    high: NDArray[Any]
+    """(W, R) largest product; below `low` where nothing is admitted."""
+    reach: NDArray[Any]
+    """(R,) smallest of the row's `low`."""
+
+
+@inlined
+def _bounds(
+    searches: Searches, q: int, norm2: float, half: float, other: Side, unit: float
+) -> tuple[float, float]:
+    """Return the closed interval of products that could belong to an admitted negative.
+
+    A negative that could still enter the list has a d2 between the search's limits, and no worse
+    than the last of a full list.
+    """
+    least, most = np.float64(searches.low[q]), np.float64(searches.high[q])
+    sort = searches.sort[q]
+    wanted = searches.wanted[sort]
+    if searches.num[q] == wanted and not searches.counted[sort]:
+        worst = np.float64(searches.d2[place_of(searches, q) + wanted - 1])
+        if searches.order[sort] == NEAREST:
+            most = min(most, worst)
+        elif searches.order[sort] == FARTHEST:
+            least = max(least, worst)
+    if least > most:
+        return 1.0, 0.0
+    low = (norm2 + other.least_norm2 - half - most) / unit
+    high = (norm2 + other.most_norm2 + half - least) / unit
+    return low, high
+
+
+@inlined
+def _half(rows: Rows, row: int, other: Side, scale: Scale) -> float:
+    """Return how far a distance to the other side that is taken from a product may be off."""
+    if not scale.residual.size:
+        return scale.error
+    norm, residual = np.sqrt(rows.norms2[row]), scale.residual[row]
+    other_norm = np.sqrt(other.most_norm2)
+    return float(scale.error + 2 * ((norm + residual) * other.residual + residual * other_norm))
+
+
+@inlined
+def _set(limits: Limits, w: int, r: int, low: float, high: float, is_whole: bool) -> None:
+    """Write an interval, rounded outwards into the products' type."""
+    if low > high:
+        limits.low[w, r] = _MOST
+        limits.high[w, r] = -_MOST
+    elif is_whole:
+        limits.low[w, r] = np.int64(max(np.ceil(low), -_MOST))
+        limits.high[w, r] = np.int64(min(np.floor(high), _MOST))
+    else:
+        limits.low[w, r] = round_down(low)
+        limits.high[w, r] = round_up(high)
+
+
+@kernel
+def set_limits(
+    rows: Rows,
+    searches: Searches,
+    side: Side,
+    other: Side,
+    scale: Scale,
+    limits: Limits,
+) -> int:
+    """Fill the limits of the rows of one side; return the most searches of a row."""
+    most = 0
+    room = limits.low.shape[0]
+    for r in range(side.row.size):
+        w = 0
+        if side.slot.size and side.slot[r] >= 0:
+            row, slot = side.row[r], side.slot[r]
+            half = _half(rows, row, other, scale)
+            for g in range(searches.order.size):
+                for q in range(searches.begin[g, slot], searches.begin[g, slot + 1]):
+                    low, high = _bounds(searches, q, rows.norms2[row], half, other, scale.unit)
+                    _set(limits, w, r, low, high, scale.is_whole)
+                    w += 1
+        for k in range(w, room):
+            limits.low[k, r] = _MOST
+            limits.high[k, r] = -_MOST
+        most = max(most, w)
+        _set_reach(limits, r)
+    return most
+
+
+@inlined
+def _set_reach(limits: Limits, r: int) -> None:
+    reach = limits.low[0, r]
+    for k in range(1, limits.low.shape[0]):
+        reach = min(reach, limits.low[k, r])
+    limits.reach[r] = reach
+
+
+@kernel
+def scan_tile(
+    rows: Rows,
+    searches: Searches,
+    tile: NDArray[Any],
+    scale: Scale,
+    left: Side,
+    right: Side,
+    left_limits: Limits,
+    right_limits: Limits,
+    num_right: int,
+    most_decided: int,
+) -> tuple[int, int]:
+    """Offer the rows of a tile's right side to the anchors of its left side, and the other way.
+
+    Args:
+        rows: the gallery.
+        searches: the lists of those anchors are updated in place.
+        tile: (R, C) products of the left side's rows with the right side's.
+        scale: what a product says about d2.
+        left: R rows.
+        right: C rows; without slots the tile serves its left side only.
+        left_limits: room for R rows.
+        right_limits: of the C rows, from `set_limits`; kept up to date.
+        num_right: most searches of a row on the right.
+        most_decided: stop after the row in which more distances than this had to be computed.
+
+    Returns:
+        The row of the tile after the last one looked at, and how many distances were computed.
+    """
+    decided = 0
+    width = tile.shape[1]
+    num_left = set_limits(rows, searches, left, right, scale, left_limits)
+    for r in range(tile.shape[0]):
+        for start in range(0, width, _BLOCK):
+            stop = min(start + _BLOCK, width)
+            values = tile[r, start:stop]
+            reaches = right_limits.reach[start:stop]
+            if not _any_reaches(values, reaches, left_limits.reach[r]):
+                continue
+            for w in range(num_left):
+                if _any_within(values, left_limits.low[w, r], left_limits.high[w, r]):
+                    decided += _scan_left(
+                        rows, searches, scale, left, right, left_limits, values, r, start, w
+                    )
+            for w in range(num_right):
+                lows, highs = right_limits.low[w, start:stop], right_limits.high[w, start:stop]
+                if _any_within_each(values, lows, highs):
+                    decided += _scan_right(
+                        rows, searches, scale, left, right, right_limits, values, r, start, w
+                    )
+        if decided > most_decided:
+            return r + 1, decided
+    return tile.shape[0], decided
+
+
+# A bare "or" over a whole array is what the compiler turns into vector instructions.
+@kernel
+def _any_reaches(values: NDArray[Any], reaches: NDArray[Any], reach: float) -> bool:
+    hit = False
+    for c in range(values.size):
+        hit |= (values[c] >= reach) | (values[c] >= reaches[c])
+    return hit
+
+
+@kernel
+def _any_within(values: NDArray[Any], low: float, high: float) -> bool:
+    hit = False
+    for c in range(values.size):
+        hit |= (values[c] >= low) & (values[c] <= high)
+    return hit
+
+
+@kernel
+def _any_within_each(values: NDArray[Any], lows: NDArray[Any], highs: NDArray[Any]) -> bool:
+    hit = False
+    for c in range(values.size):
+        hit |= (values[c] >= lows[c]) & (values[c] <= highs[c])
+    return hit
+
+
+@inlined
+def _nth(searches: Searches, slot: int, w: int) -> int:
+    """Return the number of an anchor's search `w`, counted over all sorts."""
+    g = 0
+    while w >= searches.begin[g, slot + 1] - searches.begin[g, slot]:
+        w -= searches.begin[g, slot + 1] - searches.begin[g, slot]
+        g += 1
+    return int(searches.begin[g, slot] + w)
+
+
+@inlined
+def _scan_left(
+    rows: Rows,
+    searches: Searches,
+    scale: Scale,
+    left: Side,
+    right: Side,
+    limits: Limits,
+    values: NDArray[Any],
+    r: int,
+    start: int,
+    w: int,
+) -> int:
+    """Decide what the limits of one search of a left row let through in one block."""
+    q = _nth(searches, left.slot[r], w)
+    anchor = left.row[r]
+    half = _half(rows, anchor, right, scale)
+    decided = 0
+    for first in range(0, values.size, _LANES):
+        last = min(first + _LANES, values.size)
+        if not _any_within(values[first:last], limits.low[w, r], limits.high[w, r]):
+            continue
+        for c in range(first, last):
+            if not limits.low[w, r] <= values[c] <= limits.high[w, r]:
+                continue
+            row = right.row[start + c]
+            if rows.first[row] == rows.first[anchor]:
+                continue
+            decided += 1
+            if _decide(rows, searches, q, anchor, row, scale.unit * values[c], half):
+                low, high = _bounds(searches, q, rows.norms2[anchor], half, right, scale.unit)
+                _set(limits, w, r, low, high, scale.is_whole)
+                _set_reach(limits, r)
+    return decided
+
+
+@inlined
+def _scan_right(
+    rows: Rows,
+    searches: Searches,
+    scale: Scale,
+    left: Side,
+    right: Side,
+    limits: Limits,
+    values: NDArray[Any],
+    r: int,
+    start: int,
+    w: int,
+) -> int:
+    """Decide, in one block, where the left row could enter search `w` of a right row."""
+    row = left.row[r]
+    decided = 0
+    for first in range(0, values.size, _LANES):
+        last = min(first + _LANES, values.size)
+        lows = limits.low[w, start + first : start + last]
+        highs = limits.high[w, start + first : start + last]
+        if not _any_within_each(values[first:last], lows, highs):
+            continue
+        for c in range(first, last):
+            column = start + c
+            if not limits.low[w, column] <= values[c] <= limits.high[w, column]:
+                continue
+            anchor = right.row[column]
+            if rows.first[row] == rows.first[anchor]:
+                continue
+            decided += 1
+            q = _nth(searches, right.slot[column], w)
+            half = _half(rows, anchor, left, scale)
+            if _decide(rows, searches, q, anchor, row, scale.unit * values[c], half):
+                low, high = _bounds(searches, q, rows.norms2[anchor], half, left, scale.unit)
+                _set(limits, w, column, low, high, scale.is_whole)
+                _set_reach(limits, column)
+    return decided
+
+
+@kernel
+def _decide(
+    rows: Rows,
+    searches: Searches,
+    q: int,
+    anchor: int,
+    row: int,
+    product: float,
+    half: float,
+) -> bool:
+    """Offer a row by its defined d2; return whether the list changed.
+
+    Args:
+        rows: the gallery.
+        searches: the lists.
+        q: number of the search.
+        anchor: its row.
+        row: what to offer.
+        product: 2 a.b, approximately.
+        half: how far the distance from it may be off.
+    """
+    if is_outhashed(rows, searches, q, row):
+        return False
+    sort = searches.sort[q]
+    counted, wanted = searches.counted[sort], searches.wanted[sort]
+    if counted and searches.num[q] == wanted:
+        # What certainly qualifies and certainly cannot enter need only be counted.
+        middle = rows.norms2[anchor] + rows.norms2[row] - product
+        worst = searches.d2[place_of(searches, q) + wanted - 1]
+        if middle - half > worst and middle + half < searches.high[q]:
+            searches.total[q] += 1
+            return False
+    d2 = d2_of(rows.x, anchor, row)
+    if not searches.low[q] <= d2 <= searches.high[q]:
+        return False
+    if counted:
+        searches.total[q] += 1
+    return offer(rows, searches, q, row, d2)

@@ -1,0 +1,119 @@
+"""How many negatives of each kind every pair has: all of them counted, exactly, in a pass apart.
+
+Hard, semi-hard and easy partition the negatives of a pair. Only the hard and the semi-hard ones are
+counted, those that a float32 product decides many at a time and the few at an edge by the defined
+d2; the easy ones are the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from miner.config import MinerConfig
+from miner.distance import band, lowest
+from miner.kernels.counts import count_within
+from miner.kernels.tiles import Side
+from miner.layout import Float32Array, Int64Array, Rows
+from miner.pairs import pair_up
+from miner.products import float32_product
+from miner.search import Workers
+
+TILE_ROWS, TILE_COLUMNS = 64, 2048
+"""Rows along the sides of a tile; never changes results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Negatives by kind of T pairs, suspects left out."""
+
+    anchor: Int64Array
+    """(T,) gallery rows."""
+    positive: Int64Array
+    """(T,) gallery rows."""
+    hard: Int64Array
+    """(T,) negatives with d2_an <= d2_ap."""
+    semi_hard: Int64Array
+    """(T,) negatives in the band."""
+    easy: Int64Array
+    """(T,) the others."""
+
+    def totals(self) -> dict[str, int]:
+        """Return the sums over all pairs, by kind."""
+        by_kind = {"hard": self.hard, "semi_hard": self.semi_hard, "easy": self.easy}
+        return {kind: int(counts.sum()) for kind, counts in by_kind.items()}
+
+    def table(self, ids: Int64Array) -> pa.Table:
+        """Return the counts by anchor and positive id, as `Mined.kinds` describes."""
+        anchor, positive = ids[self.anchor], ids[self.positive]
+        order = np.lexsort((positive, anchor))
+        columns = {"anchor": anchor, "positive": positive, "hard": self.hard}
+        columns |= {"semi_hard": self.semi_hard, "easy": self.easy}
+        return pa.table({name: values[order] for name, values in columns.items()})
+
+
+def count_kinds(
+    rows: Rows, anchors: Int64Array, config: MinerConfig, seed: int, workers: Workers
+) -> Kinds:
+    """Count the negatives of every pair of some anchors.
+
+    Args:
+        rows: the gallery.
+        anchors: (A,) gallery rows.
+        config: margin, duplicate_floor and what pairs are made of.
+        seed: of the draw of positives.
+        workers: threads.
+    """
+    pairs = pair_up(rows, anchors, config, seed, workers)
+    kept = ~pairs.is_suspect
+    slot, positive, d2_ap = pairs.slot[kept], pairs.positive[kept], pairs.d2_ap[kept]
+    floor = lowest(config.duplicate_floor)
+    low, high = band(d2_ap, config.margin, config.duplicate_floor)
+    hard = _count(rows, anchors, slot, np.full_like(d2_ap, floor), d2_ap, workers)
+    semi_hard = _count(rows, anchors, slot, low, high, workers)
+    every = np.arange(anchors.size)
+    below = np.full(anchors.size, np.nextafter(floor, np.float32(-np.inf)), np.float32)
+    under = _count(rows, anchors, every, np.zeros_like(below), below, workers)
+    negatives = rows.x.shape[0] - (rows.last - rows.first)[anchors] - under
+    return Kinds(
+        anchor=anchors[slot],
+        positive=positive,
+        hard=hard,
+        semi_hard=semi_hard,
+        easy=negatives[slot] - hard - semi_hard,
+    )
+
+
+def _count(
+    rows: Rows,
+    anchors: Int64Array,
+    slot: Int64Array,
+    low: Float32Array,
+    high: Float32Array,
+    workers: Workers,
+) -> Int64Array:
+    """Return (T,) how many negatives of the anchor at each slot have d2 in [low, high]."""
+    total = np.zeros(slot.size, np.int64)
+    begin = np.searchsorted(slot, np.arange(anchors.size + 1))
+    product = float32_product(rows)
+    every = np.arange(len(rows.x))
+
+    def count(first: int, last: int) -> None:
+        room = torch.empty(TILE_ROWS * TILE_COLUMNS)
+        for start in range(first, last, TILE_ROWS):
+            stop = min(start + TILE_ROWS, last)
+            left = product.take(anchors[start:stop])
+            for column in range(0, every.size, TILE_COLUMNS):
+                columns = every[column : column + TILE_COLUMNS]
+                norms2 = rows.norms2[columns]
+                right = Side(columns, every[:0], float(norms2.min()), float(norms2.max()), 0.0)
+                tile = product.multiply(left, product.take(columns), room)
+                count_within(
+                    rows, anchors, tile, product.scale, right, start, begin, low, high, total
+                )
+
+    workers.each(anchors.size, count)
+    return total
