@@ -5,6 +5,7 @@ Each panel that has nothing to show says in one sentence what it waits for.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dashboards import cards, mining_panels, panels, tables
 from dashboards.browse import ORDERS, Generation, Page, read_generation, read_page
 from dashboards.headline import tiles
 from dashboards.read import RunFacts
+from datasets.snapshots import read_identities
 
 _NEWEST = "newest"
 
@@ -133,6 +135,7 @@ def mining(facts: RunFacts) -> None:
     with right.container(border=True):
         st.markdown(f"**Counts of generation {number}**")
         st.markdown(tables.counts(generation))
+        st.markdown(tables.observed(generation, _identities(facts, generation)))
 
 
 def verification(facts: RunFacts) -> None:
@@ -198,6 +201,19 @@ def _generation(root: Path, number: int) -> Generation:
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _read_page(faces: Path, root: Path, number: int, order: str, index: int) -> Page:
     return read_page(_generation(root, number), faces, order=order, index=index)
+
+
+def _identities(facts: RunFacts, generation: Generation) -> list[str]:
+    """Return names by identity_index; none where the faces are gone."""
+    with contextlib.suppress(OSError, ValueError):
+        if generation.snapshot is not None:
+            return _read_identities(facts.settings.faces, generation.snapshot)
+    return []
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _read_identities(faces: Path, snapshot: int) -> list[str]:
+    return read_identities(faces, snapshot)
 
 
 def _pair_figure(evaluation: dict[str, Any]) -> Callable[[], go.Figure]:

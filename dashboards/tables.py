@@ -7,6 +7,7 @@ from typing import Any
 
 from dashboards.browse import Generation
 
+_MOST_NAMED = 3
 _COUNTS = {
     "pairs": "pairs looked at",
     "semi_hard": "with a negative in their band",
@@ -35,6 +36,38 @@ def counts(generation: Generation) -> str:
         lines.append(("recall against exact", f"{stats['recall_vs_exact']:.3f}"))
     lines.append(("mined at step", f"{generation.mined_at_step:,}"))
     return _table(["", "count"], [[word, value] for word, value in lines])
+
+
+def observed(generation: Generation, identities: Sequence[str]) -> str:
+    """Return the faces that are negative most often and the identities most often confused.
+
+    Args:
+        generation: what to look at.
+        identities: names by identity_index; where they are gone the index stands for the name.
+
+    Returns:
+        An empty text for a generation that nobody looked at.
+    """
+    found = generation.stats.get("observed")
+    if not found or not found["hubs"]:
+        return ""
+
+    def name(index: int) -> str:
+        # A bar would end the cell.
+        return identities[index].replace("|", "\\|") if index < len(identities) else str(index)
+
+    hubs = [
+        [f"face {hub['face']}, {name(hub['identity'])}", f"{hub['anchors']:,}"]
+        for hub in found["hubs"][:_MOST_NAMED]
+    ]
+    confused = [
+        [f"{name(pair['identity_a'])} / {name(pair['identity_b'])}", f"{pair['rows']:,}"]
+        for pair in found["confused"][:_MOST_NAMED]
+    ]
+    parts = [_table(["negative of most anchors", "anchors"], hubs)]
+    if confused:
+        parts.append(_table(["most confused", "triplets"], confused))
+    return "\n\n".join(parts)
 
 
 def verification(evaluations: Sequence[dict[str, Any]]) -> str:

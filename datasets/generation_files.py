@@ -44,6 +44,31 @@ def write_generation(
         timing: seconds by stage, and with what it was made.
         part_rows: rows a part holds.
     """
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "generation": number,
+        "mined_at_step": mined_at_step,
+        **write_tables(folder, table, suspects, part_rows=part_rows),
+        **facts,
+        TIMING: dict(timing),
+    }
+    text = dump_json(manifest)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    as_read: dict[str, Any] = json.loads(text)
+    return as_read
+
+
+def write_tables(
+    folder: Path, table: pa.Table, suspects: pa.Table, *, part_rows: int = PART_ROWS
+) -> dict[str, Any]:
+    """Write the Parquet files of mined triplets; return what their manifest says of them.
+
+    Args:
+        folder: as for `write_generation`, and so are the tables and `part_rows`.
+        table: the triplets.
+        suspects: the pairs that were set aside.
+        part_rows: rows a part holds.
+    """
     table = table.select(TRIPLETS.names).cast(TRIPLETS)
     parts = []
     for index, start in enumerate(range(0, max(table.num_rows, 1), part_rows)):
@@ -52,21 +77,12 @@ def write_generation(
         pq.write_table(rows, part, compression="zstd")
         parts.append({"file": part.name, "rows": rows.num_rows, "sha256": sha256_file(part)})
     pq.write_table(suspects, folder / SUSPECTS_FILE, compression="zstd")
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "generation": number,
-        "mined_at_step": mined_at_step,
+    return {
         "rows": table.num_rows,
         "parts": parts,
         "suspects": suspects.num_rows,
         "suspects_sha256": sha256_file(folder / SUSPECTS_FILE),
-        **facts,
-        TIMING: dict(timing),
     }
-    text = dump_json(manifest)
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
-    as_read: dict[str, Any] = json.loads(text)
-    return as_read
 
 
 def sha256_by_file(manifest: Mapping[str, Any]) -> dict[str, str]:

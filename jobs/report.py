@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datasets.events import last_attempt_by_step, read_events, standing
 from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration, read_generation_manifest, read_table
+from datasets.triplets import CorruptGeneration
 from jobs.bound import bound_of
 from jobs.config import RunConfig
+from jobs.mining_pictures import draw_generation
 from jobs.runs_on_disk import snapshots_of
 from miner.journal import known_generations
 from miner.staleness import longest_refresh_steps, num_failed_refreshes, num_steps_past_limit
@@ -25,15 +24,12 @@ from trainer.faces import RunFaces
 from trainer.plots import (
     d2_histograms_before_after,
     loss_curve,
-    mining_histograms,
     roc,
     shares,
     staleness,
 )
-from trainer.triplet_page import TripletPicture, triplet_page
 from trainer.verification import least_far
 
-_PAGE_TRIPLETS = 10
 WHEN_CONSUMED = {"now hard": "now_hard", "still semi-hard": "in_band", "now easy": "now_easy"}
 """What a consumed triplet was to the network that trained on it: words, and names in the events."""
 OF_TRAINING_TIME = "of the training time, but for the first step of each start"
@@ -148,58 +144,7 @@ def draw(
             pictures["staleness"] = folder / "staleness.png"
             staleness(at, ages, bound, pictures["staleness"])
         with contextlib.suppress(CorruptGeneration):  # never served: the queue says why
-            pictures |= draw_generation(run, faces, numbers[-1], margin=config.miner.margin)
-    return pictures
-
-
-def draw_generation(run: RunDir, faces: RunFaces, number: int, *, margin: float) -> dict[str, Path]:
-    """Draw a generation's histograms and a page of its triplets; return them by name."""
-    folder = run.generation(number)
-    pictures = {}
-    manifest = read_generation_manifest(folder)
-    stats, which = (
-        manifest["stats"],
-        f"generation {number}, mined at step {manifest['mined_at_step']}",
-    )
-    positives, negatives = stats["d2_ap_histogram"], stats["nearest_d2_an_histogram"]
-    if sum(positives) and sum(negatives):
-        pictures["mining"] = run.pictures / "mining.png"
-        mining_histograms(
-            positives,
-            negatives,
-            np.linspace(0, 4, len(positives) + 1),
-            margin,
-            pictures["mining"],
-            title=f"Mined pairs of {which}",
-        )
-    chosen = some_triplets(run, faces, number)
-    if chosen:
-        pictures["triplets"] = run.pictures / "triplets.png"
-        title = f"Mined triplets of {which}, margin {margin:g}"
-        triplet_page(chosen, margin, pictures["triplets"], title=title)
-    return pictures
-
-
-def some_triplets(run: RunDir, faces: RunFaces, number: int) -> list[TripletPicture]:
-    """Return triplets spread evenly over a generation, with their crops."""
-    store = faces.reach(read_generation_manifest(run.generation(number))["snapshot"])
-    table = read_table(run.generation(number))
-    count = min(_PAGE_TRIPLETS, table.num_rows)
-    rows = table.take(np.linspace(0, table.num_rows - 1, count).astype(int)).to_pylist()
-    pictures = []
-    for row in rows:
-        triplet = [row["anchor"], row["positive"], row["negative"]]
-        crops = store.decode(triplet)
-        names = [store.identities[store.identity_index[face]] for face in triplet]
-        pictures.append(
-            TripletPicture(
-                crops=(crops[0], crops[1], crops[2]),
-                names=(names[0], names[1], names[2]),
-                d2_ap=row["d2_ap"],
-                d2_an=row["d2_an"],
-                kind=row["kind"],
-            )
-        )
+            pictures |= draw_generation(run, faces, numbers[-1])
     return pictures
 
 

@@ -185,7 +185,7 @@ def mine_into(
         mined_at_step=recipe.step,
         facts=recipe.facts(mined.stats),
         timing=watch.seconds
-        | {f"{stage}_s": seconds for stage, seconds in mined.stats.seconds.items()}
+        | mined.stats.timing()
         | {"token": token, "made_with": made_with(recipe)},
     )
 

@@ -27,6 +27,7 @@ from miner.config import MinerConfig
 from miner.exact import ExactSearch
 from miner.kinds import count_kinds
 from miner.layout import Int64Array, Rows
+from miner.observe import observe
 from miner.pairs import RECALL, choose_anchors, pair_up
 from miner.rows import check_rows
 from miner.search import Report, Search, Workers
@@ -155,8 +156,13 @@ def mine(
         }
         report = engine.report()
     stats = _stats(rows, anchors, report, selector.counts, triplets, recall_pairs, recall, seconds)
-    if kinds is not None:
-        stats = replace(stats, negatives_by_kind=kinds.totals())
+    table = _triplet_table(rows.ids, triplets)
+    stats = replace(
+        stats,
+        dimension=rows.x.shape[1],
+        observed=observe(table, identities, row_ids),
+        negatives_by_kind=None if kinds is None else kinds.totals(),
+    )
     _log.info(
         "%s mined %d rows | %d anchors | %d pairs | semi-hard %.1f %% | %.1f s",
         stats.engine,
@@ -167,7 +173,7 @@ def mine(
         sum(seconds.values()),
     )
     return Mined(
-        table=_triplet_table(rows.ids, triplets),
+        table=table,
         suspects=_suspect_table(rows.ids, suspects),
         stats=stats,
         kinds=None if kinds is None else kinds.table(rows.ids),

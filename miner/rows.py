@@ -90,6 +90,7 @@ def _check_unit(x: NDArray[np.floating]) -> NDArray[np.float64]:
     if bad.size:
         raise ValueError(
             f"row {bad[0]} of embeddings has norm {norms[bad[0]]:.6g}, expected 1 within "
-            f"{NORM_TOLERANCE} ({bad.size} rows do not); normalise the rows first"
+            f"{NORM_TOLERANCE} ({bad.size} rows do not); normalise the rows first "
+            "(facequarry mine: --normalise)"
         )
     return norms2

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from miner.observe import Observed
+
 HISTOGRAM_BINS = 80
 HISTOGRAM_STEP = 4 / HISTOGRAM_BINS
 
@@ -104,6 +106,12 @@ class MiningStats:
     recall_vs_exact: float | None
     """Share of `recall_pairs` that FAISS found a negative for; None when there are none."""
 
+    dimension: int | None = None
+    """Length of an embedding, D; None where nobody said."""
+
+    observed: Observed | None = None
+    """Hubs and confused identities of the table, by `miner.observe`; None where nobody looked."""
+
     negatives_by_kind: dict[str, int] | None = None
     """(pair, negative) by kind, all of them, exactly; None unless `count_kinds` asks for it."""
 
@@ -115,6 +123,11 @@ class MiningStats:
 
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Seconds by stage; left out of `to_dict`, which holds only what a replay repeats."""
+
+    def timing(self) -> dict[str, float | bool | None]:
+        """Return what a replay need not repeat: seconds by stage, and how the search worked."""
+        seconds = {f"{stage}_s": seconds for stage, seconds in self.seconds.items()}
+        return seconds | {"symmetric": self.symmetric, "undecided_share": self.undecided_share}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that a replay repeats as plain JSON-able values."""
@@ -153,3 +166,21 @@ def histogram(d2: NDArray[np.float32]) -> NDArray[np.int64]:
     # Rows may be 1e-3 off unit length, so that a d2 may exceed 4 by a little.
     bins = np.minimum((d2.astype(np.float64) / HISTOGRAM_STEP).astype(np.int64), HISTOGRAM_BINS - 1)
     return np.bincount(bins, minlength=HISTOGRAM_BINS)
+
+
+def useful_gflops(stats: Mapping[str, Any], search_s: float) -> float | None:
+    """Return the useful GFLOP/s of an exact search: 2 x anchors x N x D over its seconds.
+
+    What the engine saves or spends beside that is its own affair, so that engines compare.
+
+    Args:
+        stats: as for `why_no_rows`.
+        search_s: seconds spent in the engine.
+
+    Returns:
+        None for an engine that does not look at every row, and where D or the time is not known.
+    """
+    dimension = stats.get("dimension")
+    if stats.get("engine") != "exact" or not dimension or search_s <= 0:
+        return None
+    return float(2e-9 * stats["num_anchors"] * stats["num_embedded"] * dimension / search_s)

@@ -5,11 +5,14 @@ No pyplot and no global settings, so any thread may draw.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from datasets.publish import staged_file
 
@@ -26,7 +29,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def new_axes(figure: Figure, title: str, x: str, y: str, *, position: int = 111) -> Axes:
+def new_axes(figure: FigureBase, title: str, x: str, y: str, *, position: int = 111) -> Axes:
     """Add axes with a title and labelled axes; `position` counts as in `add_subplot`."""
     axes: Axes = figure.add_subplot(position)
     axes.set_title(title, loc="left", fontsize=11, color=INK)
@@ -55,3 +58,25 @@ def publish_figure(figure: Figure, path: Path, *, legend: bool = True) -> None:
         )
     with staged_file(path, replace=True) as staging:
         figure.savefig(staging, format="png")
+
+
+def stairs(
+    axes: Axes,
+    counts: npt.NDArray[np.generic],
+    edges: npt.NDArray[np.floating] | Sequence[float],
+    color: str,
+    label: str,
+) -> float:
+    """Draw counts as shares of their sum and return the largest share."""
+    shares = np.asarray(counts, dtype=float) / np.sum(counts)
+    axes.stairs(shares, edges, fill=True, color=color, alpha=0.3)
+    axes.stairs(shares, edges, color=color, linewidth=1.4, label=label)
+    return float(shares.max())
+
+
+def plain(name: str, most: int = 24) -> str:
+    """Return at most `most` characters that the font has: others would draw as empty boxes."""
+    text = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in name)
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2 - 1]}…{text[-(most - most // 2) :]}"

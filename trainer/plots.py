@@ -1,7 +1,7 @@
-"""The curves and histograms of a run: ROC, d2, loss, staleness, mining.
+"""The curves and histograms of a run: ROC, d2, loss, staleness.
 
 Each function takes data and a path and publishes one PNG there, whole or not at all; any thread
-may draw. `trainer.triplet_page` shows the triplets themselves.
+may draw. `trainer.triplet_page` shows triplets, `miner.pictures` what mining found.
 
     roc({"before": roc_points(d2_0, is_same), "after": roc_points(d2_1, is_same)}, path)
 """
@@ -26,6 +26,7 @@ from trainer.figure import (
     new_axes,
     new_figure,
     publish_figure,
+    stairs,
 )
 
 Floats = npt.NDArray[np.floating] | Sequence[float]
@@ -230,53 +231,6 @@ def staleness(steps: Counts, staleness_steps: Gappy, bound: float, path: Path) -
     publish_figure(figure, path)
 
 
-def mining_histograms(
-    d2_ap: Counts,
-    d2_an: Counts,
-    bins: Floats,
-    margin: float,
-    path: Path,
-    *,
-    title: str = "Mined pairs",
-) -> None:
-    """Draw where positives and nearest negatives lie, and the band of the median pair.
-
-    Args:
-        d2_ap: (M,) pairs by anchor to positive d2.
-        d2_an: (M,) pairs by anchor to nearest negative d2.
-        bins: (M + 1,) edges of the bins, squared L2, ascending.
-        margin: width of the band, squared L2.
-        path: the PNG to publish.
-        title: above the picture.
-
-    Raises:
-        ValueError: the lengths do not fit or one histogram is empty.
-    """
-    edges, positives, negatives = (np.asarray(a, dtype=float) for a in (bins, d2_ap, d2_an))
-    if not len(positives) == len(negatives) == len(edges) - 1:
-        raise ValueError(
-            f"{len(positives)} and {len(negatives)} counts for {len(edges)} edges of bins"
-        )
-    if not positives.sum() or not negatives.sum():
-        raise ValueError("a histogram of mined pairs is empty: nothing was mined")
-    figure = new_figure(6.4, 3.8)
-    axes = new_axes(figure, title, "d2 (squared L2)", "share")
-    below = np.concatenate([[0], np.cumsum(positives)]) / positives.sum()
-    median = float(np.interp(0.5, below, edges))
-    band = f"median pair's band: {median:.2f} to {median + margin:.2f}"
-    axes.axvspan(
-        median, median + margin, color=GREEN, alpha=0.22, linewidth=0, zorder=0.5, label=band
-    )
-    tallest = max(
-        _stairs(axes, positives, edges, BLUE, "anchor to positive (pairs)"),
-        _stairs(axes, negatives, edges, ORANGE, "anchor to nearest negative (anchors)"),
-    )
-    used = np.flatnonzero(positives + negatives)
-    axes.set(xlim=(max(0.0, edges[used[0]] - margin), edges[used[-1] + 1] + margin))
-    axes.set_ylim(0, 1.1 * tallest)
-    publish_figure(figure, path)
-
-
 def _draw_d2(axes: Axes, pairs: SplitD2) -> float:
     """Draw one panel and return how high its vertical axis has to reach."""
     edges, tallest = np.linspace(0, 4, 81), 0.0
@@ -288,22 +242,12 @@ def _draw_d2(axes: Axes, pairs: SplitD2) -> float:
             raise ValueError(f"the d2 histogram has no {kind}-identity pairs")
         counts, _ = np.histogram(np.clip(np.asarray(values, dtype=float), 0, 4), edges)
         label = f"{kind} ({len(values):,} pairs)"
-        tallest = max(tallest, _stairs(axes, counts, edges, color, label))
+        tallest = max(tallest, stairs(axes, counts, edges, color, label))
     if pairs.threshold is not None:
         label = f"threshold: {pairs.threshold:.2f}"
         axes.axvline(pairs.threshold, color=INK, linewidth=1.2, linestyle="--", label=label)
     axes.set_xlim(0, 4)
     return 1.1 * tallest
-
-
-def _stairs(
-    axes: Axes, counts: npt.NDArray[np.generic], edges: Floats, color: str, label: str
-) -> float:
-    """Draw counts as shares of their sum and return the largest share."""
-    shares = np.asarray(counts, dtype=float) / np.sum(counts)
-    axes.stairs(shares, edges, fill=True, color=color, alpha=0.3)
-    axes.stairs(shares, edges, color=color, linewidth=1.4, label=label)
-    return float(shares.max())
 
 
 def _mark_refreshes(axes: Axes, refresh_steps: Counts, *, color: str = ORANGE) -> None:

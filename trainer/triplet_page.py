@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from trainer.figure import BLUE, GREEN, GREY, INK, ORANGE, PALE, new_figure, publish_figure
+from trainer.figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    new_figure,
+    plain,
+    publish_figure,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +93,7 @@ def _draw_crop(
     axes.set(xticks=[], yticks=[])
     for side in axes.spines.values():
         side.set(color=color, linewidth=2)
-    axes.set_title(_plain(name), fontsize=8, color=INK, parse_math=False)
+    axes.set_title(plain(name), fontsize=8, color=INK, parse_math=False)
     axes.set_xlabel(caption, fontsize=8, color=color)
 
 
@@ -98,9 +108,3 @@ def _draw_band(axes: Axes, triplet: TripletPicture, margin: float) -> None:
         axes.text(x, -0.9, word, ha="center", va="center", fontsize=7, color=GREY)
     axes.set(xlim=(-0.5, 1.5), ylim=(-1.3, 0.6))
     axes.axis("off")
-
-
-def _plain(name: str) -> str:
-    """Return at most 24 characters that the font has: others would draw as empty boxes."""
-    plain = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in name)
-    return plain if len(plain) <= 24 else f"{plain[:11]}…{plain[-12:]}"

@@ -1,41 +1,96 @@
-"""`facequarry mine`: one refresh by hand, or one that was made before, again; without Ray."""
+"""`facequarry mine`: one refresh by hand, or one made before, again; or arrays from files.
+
+facequarry mine --run runs/lfw
+facequarry mine --embeddings E.npy --labels L.npy --out mined
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from datasets.run_dir import RunDir
 from jobs.config import RunConfig, parse
+from miner.config import MinerConfig
 
 if TYPE_CHECKING:
     from miner.replay import Replay
 
-_STAGES = ("load", "open", "embed", "mine", "pack")
-_WITHIN_MINE = ("prepare", "search", "select", "recall")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mine:
-    """Mine a checkpoint of a run and publish the next generation, or mine one again and compare."""
+    """Mine a checkpoint of a run and publish the next generation, or mine one again and compare.
 
-    run: Path
+    Or mine embeddings and labels from files into a folder, without a run.
+    """
+
+    run: Path | None = None
     """The run's folder, such as runs/lfw."""
     step: int | None = None
     """Which checkpoint; None takes the newest."""
     replay: str | None = None
     """Generation to mine again, such as gen=3 or 3, and to compare byte for byte; its damaged
     files are restored. Nothing new is published."""
+    augmented: bool | None = None
+    """Change the faces as training does before they are mined; None as the run says. False finds
+    photos that are there twice: mirrored, one of them is another picture to a young network."""
+    embeddings: tuple[Path, ...] = ()
+    """In place of --run: .npy files of shape (N, D), or Parquet files or folders of them with a
+    column of lists; several are put one after the other. Rows of unit length, float16 to 64."""
+    labels: tuple[Path, ...] = ()
+    """One integer or string for each embedding: .npy, a column of Parquet or CSV, or text with one
+    label a line."""
+    out: Path | None = None
+    """Folder for triplets, suspects, manifest and picture; it must not exist, or be empty."""
+    column: str | None = None
+    """Parquet column of the embeddings; None takes the only column of lists of floats."""
+    label_column: str | None = None
+    """Column of the labels in Parquet or CSV; None takes the only one of integers or strings."""
+    normalise: bool = False
+    """Bring the embeddings to unit length first."""
+    seed: int | None = None
+    """Of random anchors, positives and negatives of --embeddings; None is 0."""
+    miner: MinerConfig = field(default_factory=MinerConfig)
+    """How to mine. With --run these flags override the run's config.json, for this generation."""
+
+    def __post_init__(self) -> None:
+        if bool(self.embeddings) == (self.run is not None):
+            raise ValueError(
+                "name a run with --run, or files with --embeddings, --labels and --out"
+            )
+        if self.run is not None:
+            given = self._given(_OF_ARRAYS)
+            if given:
+                raise ValueError(f"{', '.join(given)} goes with --embeddings, not with --run")
+        else:
+            given = self._given(_OF_RUNS)
+            if given:
+                raise ValueError(f"{', '.join(given)} goes with --run, not with --embeddings")
+            missing = [f"--{name}" for name in ("labels", "out") if not getattr(self, name)]
+            if missing:
+                raise ValueError(f"{' and '.join(missing)} missing beside --embeddings")
+
+    def _given(self, names: tuple[str, ...]) -> list[str]:
+        """Return the flags among these that are not at their default."""
+        defaults = {option.name: option.default for option in fields(self)}
+        return [
+            f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != defaults[name]
+        ]
+
+
+_OF_RUNS = ("step", "replay", "augmented")
+_OF_ARRAYS = ("labels", "out", "column", "label_column", "normalise", "seed")
 
 
 def run(flags: Sequence[str]) -> int:
     """Mine once; exit code 0 also where another refresh holds the run's lock."""
     args = parse(Mine, flags, prog="facequarry mine")
+    if args.run is None:
+        return _mine_arrays(args)
     if args.replay is not None and args.step is not None:
         raise ValueError("--replay takes the checkpoint that was mined; leave out --step")
     number = None if args.replay is None else _number(args.replay)
@@ -43,16 +98,65 @@ def run(flags: Sequence[str]) -> int:
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
+    asked = _with_flags(config, parse(Mine, flags, default=replace(args, miner=config.miner)))
     if number is None:
-        return _mine(where, config, args.step)
-    return _replay(where, config, number)
+        return _mine(where, asked, args.step)
+    if asked != replace(config, miner=replace(config.miner, threads=asked.miner.threads)):
+        raise ValueError("--replay mines as the manifest says; leave out --miner.* and --augmented")
+    return _replay(where, asked, number)
+
+
+def _with_flags(config: RunConfig, args: Mine) -> RunConfig:
+    """Return the run's configuration with what the flags say for one generation."""
+    if args.miner.margin != config.miner.margin:
+        raise ValueError(
+            f"--miner.margin {args.miner.margin} is not the run's {config.miner.margin}, which its "
+            "loss has too; start a run with another margin"
+        )
+    refresh = config.refresh
+    if args.augmented is not None:
+        refresh = replace(refresh, augmented=args.augmented)
+    return replace(config, miner=args.miner, refresh=refresh)
+
+
+def _mine_arrays(args: Mine) -> int:
+    from jobs.mine_arrays import PICTURE, Arrays, mine_arrays
+    from jobs.mining_table import as_table, mining_rows
+
+    assert args.out is not None
+    manifest = mine_arrays(
+        Arrays(
+            embeddings=args.embeddings,
+            labels=args.labels,
+            out=args.out,
+            column=args.column,
+            label_column=args.label_column,
+            normalise=args.normalise,
+            seed=args.seed or 0,
+            config=args.miner,
+        )
+    )
+    console = Console()
+    rows = mining_rows(manifest, str, item="embedding", labels="labels")
+    console.print(as_table(str(args.out), rows))
+    files = [part["file"] for part in manifest["parts"]]
+    shown = {
+        "triplets": files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}",
+        "suspects": "suspects.parquet",
+        "mining": PICTURE,
+    }
+    for name, file in shown.items():
+        console.print(f"{name:<10} {args.out / file}", soft_wrap=True, highlight=False)
+    return 0
 
 
 def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
     from datasets.events import EventLog
     from datasets.lock import LockHeld
+    from datasets.triplets import read_generation_manifest
+    from jobs.mining_pictures import draw_generation, name_of
+    from jobs.mining_table import generation_table
     from jobs.plans import faces_of, refresh_plan
-    from jobs.report import draw_generation
     from jobs.runs_on_disk import last_attempt
     from miner.approximate import check_index
     from miner.generation import make_generation
@@ -83,8 +187,10 @@ def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
     except LockHeld:
         console.print(f"nothing to do: {_at_work(where)}", soft_wrap=True, highlight=False)
         return 0
-    console.print(generation_table(where, number))
-    for name, path in draw_generation(where, faces, number, margin=config.miner.margin).items():
+    manifest = read_generation_manifest(where.generation(number))
+    store = faces.reach(manifest["snapshot"])
+    console.print(generation_table(manifest, name_of(store)))
+    for name, path in draw_generation(where, faces, number).items():
         console.print(f"{name:<10} {path}", soft_wrap=True, highlight=False)
     return 0
 
@@ -136,44 +242,3 @@ def _number(word: str) -> int:
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"--replay is {word!r}, expected a generation such as gen=3 or 3")
     return int(digits)
-
-
-def generation_table(where: RunDir, number: int) -> Table:
-    """Return a generation's counts as a table."""
-    from datasets.triplets import read_generation_manifest
-    from miner.stats import why_no_rows
-
-    manifest = read_generation_manifest(where.generation(number))
-    stats, timing = manifest["stats"], manifest["timing"]
-    table = Table(title=f"Generation {number}", show_header=False, title_justify="left")
-    table.add_row("mined at step", str(manifest["mined_at_step"]))
-    table.add_row("snapshot of the faces", str(manifest["snapshot"]))
-    table.add_row("faces, identities", f"{stats['num_embedded']}, {stats['num_identities']}")
-    table.add_row("engine", " ".join(filter(None, (stats["engine"], stats["index"]))))
-    table.add_row("embedded on", manifest["config"]["device"])
-    table.add_row("anchors, pairs", f"{stats['num_anchors']}, {stats['pairs']}")
-    for name in ("semi_hard", "band_empty", "beyond_search", "suspect"):
-        share = 100 * stats[name] / max(stats["pairs"], 1)
-        table.add_row(f"{_words(name)} pairs", f"{stats[name]} ({share:.1f} %)")
-    if stats["recall_vs_exact"] is not None:
-        table.add_row("recall against exact", f"{stats['recall_vs_exact']:.3f}")
-    if manifest["config"]["max_uses_as_negative"] is not None:
-        table.add_row("rows over max uses as negative", f"{stats['over_max_uses']}, dropped")
-    kinds = ", ".join(f"{_words(kind)} {n}" for kind, n in stats["rows_by_kind"].items())
-    table.add_row("triplets", f"{manifest['rows']}: {kinds}")
-    if not manifest["rows"]:
-        table.add_row("", why_no_rows(stats))
-    table.add_row("seconds", _seconds(timing, _STAGES))
-    # Recall is measured where the engine may miss rows; an exact one has none to measure.
-    within = [s for s in _WITHIN_MINE if s != "recall" or stats["recall_vs_exact"] is not None]
-    table.add_row("of these, mine", _seconds(timing, within))
-    return table
-
-
-def _seconds(timing: Mapping[str, Any], stages: Sequence[str]) -> str:
-    found = [(stage, timing[f"{stage}_s"]) for stage in stages if f"{stage}_s" in timing]
-    return ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in found)
-
-
-def _words(name: str) -> str:
-    return name.replace("semi_hard", "semi-hard").replace("_", " ")

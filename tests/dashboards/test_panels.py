@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dashboards import mining_panels, panels, tables
-from dashboards.browse import read_generation
+from dashboards.browse import Generation, read_generation
 from dashboards.headline import tiles
 from dashboards.look import MOST_POINTS, RED, running_mean, thin
 from dashboards.read import read_run
@@ -121,3 +123,23 @@ def test_tables_hold_counts_and_figures(made: RunDir) -> None:
     assert f"| AUC | {aucs[0]:.3f} | {aucs[1]:.3f} |" in lines
     assert "| TAR at FAR 1e-4 | n/a | n/a |" in lines
     assert tables.evaluated_on(evaluations[0]).startswith("held-out: 4 identities, 32 faces")
+
+
+def test_hubs_and_confused_identities_have_names() -> None:
+    found = {
+        "hubs": [{"face": 7, "identity": 1, "anchors": 1234, "rows": 2000}],
+        "confused": [{"identity_a": 0, "identity_b": 2, "rows": 9, "rows_from_a": 4}],
+    }
+    generation = Generation(
+        number=0,
+        mined_at_step=0,
+        snapshot=1,
+        margin=0.2,
+        stats={"observed": found},
+        num_suspects=0,
+        table=pa.table({}),
+    )
+    text = tables.observed(generation, ["a|b", "c"])
+    assert "| face 7, c | 1,234 |" in text
+    assert "| a\\|b / 2 | 9 |" in text
+    assert tables.observed(replace(generation, stats={}), []) == ""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from datasets.events import read_events
 from datasets.lock import WriterLock
 from datasets.publish import SCHEMA_VERSION, write_json
 from datasets.run_dir import RunDir
+from datasets.triplets import CorruptGeneration, read_generation_manifest
 from jobs.cli import main
 from jobs.config import RunConfig, to_tree
+from jobs.mining_pictures import draw_generation, manifests_until
+from jobs.plans import faces_of
 from jobs.runs_on_disk import open_run, read_run
 from miner.config import MinerConfig
 from tests.miner.small_run import PLAN
@@ -199,3 +204,60 @@ def test_rows_over_the_limit_of_uses_are_shown(
     configure(run, MinerConfig(max_uses_as_negative=1, threads=1))
     assert main(["mine", "--run", str(run.root)]) == 0
     assert "rows over max uses as negative" in capsys.readouterr().out
+
+
+def test_flags_over_a_run_hold_for_one_generation(run: RunDir) -> None:
+    before = run.config.read_bytes()
+    flags = ("--miner.negatives", "hardest", "--miner.positive-cap", "1e-6", "--augmented", "False")
+    assert main(["mine", "--run", str(run.root), *flags]) == 0
+    manifest = read_generation_manifest(run.generation(2))
+    assert (manifest["config"]["negatives"], manifest["config"]["positive_cap"]) == (
+        "hardest",
+        1e-6,
+    )
+    assert manifest["augmentation"] is None
+    assert run.config.read_bytes() == before
+    assert main(["mine", "--run", str(run.root), "--replay", "2"]) == 0
+
+
+def test_the_margin_of_a_run_stays_that_of_its_loss(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = refused(run, capsys, "--miner.margin", "0.5")
+    assert "--miner.margin 0.5 is not the run's 0.2, which its loss has too" in sentence
+
+
+@pytest.mark.parametrize("flags", [("--miner.negatives", "random"), ("--augmented", "False")])
+def test_a_replay_takes_no_flags_of_mining(
+    run: RunDir, capsys: pytest.CaptureFixture[str], flags: tuple[str, str]
+) -> None:
+    assert "--replay mines as the manifest says" in refused(run, capsys, "--replay", "1", *flags)
+
+
+def test_suspects_are_drawn_into_the_run_and_go_with_their_generation(run: RunDir) -> None:
+    sheet = run.pictures / "suspects.png"
+    mine = ["mine", "--run", str(run.root)]
+    assert main([*mine, "--miner.positive-cap", "1e-6"]) == 0
+    pixels = imread(sheet)
+    assert not (pixels == pixels[0, 0]).all()
+    assert main(mine) == 0
+    assert not sheet.exists()
+
+
+def test_a_generation_without_its_suspects_is_corrupt(run: RunDir) -> None:
+    (run.generation(1) / "suspects.parquet").unlink()
+    with pytest.raises(CorruptGeneration, match="--replay gen=1"):
+        draw_generation(run, RunFaces(faces_of(read_run(run), run)), 1)
+
+
+def test_the_page_shows_the_generations_that_are_sound(run: RunDir) -> None:
+    (run.generation(0) / "manifest.json").write_text("{}")
+    assert [manifest["generation"] for manifest in manifests_until(run, 1)] == [1]
+
+
+def test_the_table_names_identities(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine", "--run", str(run.root)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"negatives of most anchors +│ \d+ \(n00000\d\) of \d+ anchors", out)
+    assert re.search(r"most confused identities +│ n00000\d and n00000\d: \d+ rows", out)
+    assert "useful GFLOP/s" in out

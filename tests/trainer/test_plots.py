@@ -20,7 +20,6 @@ from trainer.plots import (
     d2_histograms,
     d2_histograms_before_after,
     loss_curve,
-    mining_histograms,
     roc,
     shares,
     staleness,
@@ -30,8 +29,6 @@ from trainer.triplet_page import TripletPicture, triplet_page
 RNG = np.random.default_rng(0)
 PAIRS = SplitD2(same=RNG.uniform(0, 2, 100), different=RNG.uniform(1, 4, 300), threshold=1.4)
 CURVE = (np.array([0.0, 0.0, 0.01, 1.0]), np.array([0.0, 0.2, 0.8, 1.0]))
-BINS = np.linspace(0, 4, 41)
-COUNTS = np.histogram(RNG.normal(1, 0.2, 500), BINS)[0]
 CROP: npt.NDArray[np.uint8] = RNG.integers(0, 256, size=(40, 32, 3), dtype=np.uint8)
 
 
@@ -52,7 +49,6 @@ DRAWINGS: dict[str, tuple[Callable[[Path], None], tuple[float, float]]] = {
         (6.4, 3.8),
     ),
     "staleness": (lambda path: staleness([0, 1, 2], [None, 1, 2], 3, path), (6.4, 3.4)),
-    "mining": (lambda path: mining_histograms(COUNTS, COUNTS, BINS, 0.2, path), (6.4, 3.8)),
     "one_triplet": (lambda path: triplet_page([picture()], 0.2, path), (5.4, 3.1)),
     "page": (lambda path: triplet_page([picture()] * 5, 0.2, path), (10.8, 8.3)),
 }
@@ -102,11 +98,6 @@ def test_threads_draw_side_by_side_and_alike(tmp_path: Path) -> None:
         (lambda path: shares([0], {"a": [0.0]}, [0], [], path), "no step had a triplet"),
         (lambda path: staleness([0, 1], [1], 2, path), "the staleness curve has shapes"),
         (lambda path: staleness([0], [None], 2, path), "no mined triplet was consumed"),
-        (
-            lambda path: mining_histograms(COUNTS * 0, COUNTS, BINS, 0.2, path),
-            "nothing was mined",
-        ),
-        (lambda path: mining_histograms(COUNTS, COUNTS, BINS[1:], 0.2, path), "40 edges"),
         (lambda path: triplet_page([], 0.2, path), "at least one triplet"),
     ],
 )
@@ -165,9 +156,7 @@ def test_a_picture_says_what_it_shows_and_begins_where_pairs_suffice(
     monkeypatch.setattr(trainer.plots, "publish_figure", lambda figure, _: drawn.append(figure))
     shares(range(400), {"a": [1.0] * 400}, [1] * 400, [], tmp_path / "shares.png")
     roc({"after": CURVE}, tmp_path / "roc.png", least_far=0.02)
-    mining_histograms(COUNTS, COUNTS, BINS, 0.2, tmp_path / "mining.png", title="generation 7")
-    consumed, curve, mined = (figure.axes[0] for figure in drawn)
+    consumed, curve = (figure.axes[0] for figure in drawn)
     assert "as the trainer's own forward pass sees them" in consumed.get_title(loc="left")
     assert consumed.get_ylabel() == "share, mean of the last 10 steps"
     assert curve.get_xlim() == (0.02, 1)
-    assert mined.get_title(loc="left") == "generation 7"

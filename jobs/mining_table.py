@@ -1,0 +1,147 @@
+"""What a mining pass found, as the table that `facequarry mine` prints: all from its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from miner.observe import Identity
+from miner.pictures import KINDS, OUTCOMES, words
+from miner.stats import useful_gflops, why_no_rows
+
+_STAGES = ("read", "load", "open", "embed", "mine", "pack")
+_WITHIN_MINE = ("prepare", "search", "select", "recall", "count")
+_MOST_NAMED = 3
+
+
+def generation_table(manifest: Mapping[str, Any], name_of: Callable[[Identity], str]) -> Table:
+    """Return a generation's facts.
+
+    Args:
+        manifest: of the generation.
+        name_of: turns an identity of the manifest into what people call it.
+    """
+    facts = [
+        ("mined at step", str(manifest["mined_at_step"])),
+        ("snapshot of the faces", str(manifest["snapshot"])),
+        ("embedded on", manifest["config"]["device"]),
+        *mining_rows(manifest, name_of),
+    ]
+    return as_table(f"Generation {manifest['generation']}", facts)
+
+
+def as_table(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """Return named facts as a table for the terminal."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows:
+        # As they are: a name in brackets is no markup of ours.
+        table.add_row(name, value.replace("[", r"\["))
+    return table
+
+
+def mining_rows(
+    manifest: Mapping[str, Any],
+    name_of: Callable[[Identity], str],
+    *,
+    item: str = "face",
+    labels: str = "identities",
+) -> list[tuple[str, str]]:
+    """Return what any pass found, row by row, as a name and a value.
+
+    Args:
+        manifest: with `config`, `stats`, `rows` and `timing`.
+        name_of: as for `generation_table`.
+        item: what an embedding is of.
+        labels: what tells the items apart.
+    """
+    stats, timing = manifest["stats"], manifest["timing"]
+    rows = [
+        (f"{item}s, {labels}", f"{stats['num_embedded']:,}, {stats['num_identities']:,}"),
+        ("engine", _engine(stats)),
+        ("anchors, pairs", f"{stats['num_anchors']:,}, {stats['pairs']:,}"),
+    ]
+    rows += [(f"{words(name)} pairs", _share(stats, name)) for name in OUTCOMES]
+    if stats["recall_vs_exact"] is not None:
+        rows.append(("recall against exact", f"{stats['recall_vs_exact']:.3f}"))
+    if stats.get("negatives_by_kind"):
+        rows.append(("negatives of all pairs", _counts(stats["negatives_by_kind"])))
+    rows.append(("triplets", f"{manifest['rows']:,}: {_counts(stats['rows_by_kind'])}"))
+    if stats["pairs_by_rung"]:
+        rows.append(
+            (
+                "pairs served by rung",
+                _counts(stats["pairs_by_rung"], manifest["config"]["fallback"]),
+            )
+        )
+    if not manifest["rows"]:
+        rows.append(("", why_no_rows(stats)))
+    rows += _observed_rows(manifest, name_of, item)
+    rows.append(("seconds", _seconds(timing, _STAGES)))
+    # Recall is measured where the engine may miss rows, and kinds are counted where asked.
+    asked = {"recall": stats["recall_vs_exact"], "count": stats.get("negatives_by_kind")}
+    within = [stage for stage in _WITHIN_MINE if asked.get(stage, True) is not None]
+    rows.append(("of these, mine", _seconds(timing, within)))
+    gflops = useful_gflops(stats, timing.get("search_s", 0.0))
+    if gflops is not None:
+        rows.append(("useful GFLOP/s of the search", f"{gflops:,.3g}{_how(timing)}"))
+    return rows
+
+
+def _observed_rows(
+    manifest: Mapping[str, Any], name_of: Callable[[Identity], str], item: str
+) -> list[tuple[str, str]]:
+    stats, cap = manifest["stats"], manifest["config"]["max_uses_as_negative"]
+    rows = []
+    if cap is not None:
+        rows.append(
+            ("rows over max uses as negative", f"{stats['over_max_uses']:,} dropped, limit {cap:,}")
+        )
+    observed = stats.get("observed")
+    if not observed or not observed["hubs"]:
+        return rows
+    unused = stats["num_embedded"] - observed["num_negatives"]
+    rows.append(
+        (f"{item}s that are a negative", f"{observed['num_negatives']:,}, {unused:,} never")
+    )
+    hubs = [
+        f"{hub['face']} ({name_of(hub['identity'])}) of {hub['anchors']:,} anchors"
+        for hub in observed["hubs"][:_MOST_NAMED]
+    ]
+    rows.append(("negatives of most anchors", "\n".join(hubs)))
+    pairs = [
+        f"{name_of(pair['identity_a'])} and {name_of(pair['identity_b'])}: {pair['rows']:,} rows"
+        for pair in observed["confused"][:_MOST_NAMED]
+    ]
+    if pairs:
+        rows.append(("most confused identities", "\n".join(pairs)))
+    return rows
+
+
+def _engine(stats: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, (stats["engine"], stats["index"])))
+
+
+def _share(stats: Mapping[str, Any], name: str) -> str:
+    return f"{stats[name]:,} ({100 * stats[name] / max(stats['pairs'], 1):.1f} %)"
+
+
+def _counts(counts: Mapping[str, int], order: Iterable[str] = KINDS) -> str:
+    # By `order`: a manifest has them in the order of the alphabet.
+    return ", ".join(f"{words(name)} {counts[name]:,}" for name in order if name in counts)
+
+
+def _how(timing: Mapping[str, Any]) -> str:
+    """Say what the engine did to get there, as far as it says so itself."""
+    parts = []
+    if timing.get("symmetric"):
+        parts.append("each product served both its sides")
+    if timing.get("undecided_share") is not None:
+        parts.append(f"{100 * timing['undecided_share']:.2f} % recomputed")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _seconds(timing: Mapping[str, Any], stages: Sequence[str]) -> str:
+    found = [(stage, timing[f"{stage}_s"]) for stage in stages if f"{stage}_s" in timing]
+    return ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in found)
