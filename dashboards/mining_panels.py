@@ -83,7 +83,7 @@ def timeline_height(refreshes: Sequence[Refresh]) -> int:
 
 
 def cost(refreshes: Sequence[Refresh]) -> go.Figure:
-    """Draw how long each published refresh took, by stage."""
+    """Draw how long each published refresh took, by stage, and how long it should have taken."""
     published = [refresh for refresh in refreshes if refresh.seconds]
     figure = new_figure("generation", "seconds")
     # The small ones share a colour: only that they stay small matters.
@@ -91,13 +91,22 @@ def cost(refreshes: Sequence[Refresh]) -> go.Figure:
         ("embed", ("embed",), BLUE),
         ("mine", ("mine",), ORANGE),
         ("publish", ("publish",), PURPLE),
-        ("load, open, pack", ("load", "open", "pack"), GREY),
+        ("load, open, choose, pack", ("load", "open", "choose", "pack"), GREY),
     ):
         figure.add_bar(
             x=[refresh.generation for refresh in published],
             y=[sum(refresh.seconds.get(s, 0.0) for s in stages) for refresh in published],
             name=name,
             marker={"color": color, "line": {"width": 0}},
+            hovertemplate="%{y:.2f} s",
+        )
+    if planned := [refresh for refresh in published if refresh.forecast_s is not None]:
+        figure.add_scatter(
+            x=[refresh.generation for refresh in planned],
+            y=[refresh.forecast_s for refresh in planned],
+            name="forecast",
+            mode="markers",
+            marker={"color": RED, "symbol": "line-ew-open", "size": 14},
             hovertemplate="%{y:.2f} s",
         )
     figure.update_layout(barmode="stack", bargap=0.3)

@@ -12,7 +12,7 @@ from datasets.events import last_attempt_by_step, standing
 Events = Sequence[Mapping[str, Any]]
 Outcome = Literal["published", "failed", "running", "cut off"]
 
-STAGES = ("load", "open", "embed", "mine", "pack", "publish")
+STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
 COUNTS = ("rows", "pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
 
 
@@ -29,6 +29,8 @@ class Refresh:
     """By stage, those of `STAGES` that were logged; empty where nothing was published."""
     counts: dict[str, int]
     """`rows` and the counts of pairs; empty where nothing was published."""
+    forecast_s: float | None
+    """What it should have taken; None without a budget, and before there was one to go by."""
     reason: str
     """Why it failed or gave no rows, or why the queue passed its generation over."""
     first_step: int | None
@@ -72,6 +74,7 @@ def read_refreshes(
             ended_s=max(ended_s, began_s),
             seconds={s: closing[f"{s}_s"] for s in STAGES if closing.get(f"{s}_s") is not None},
             counts={name: closing[name] for name in COUNTS if closing.get(name) is not None},
+            forecast_s=closing.get("forecast_s"),
             reason=str(closing.get("reason") or passed_over.get(generation, "")),
             first_step=first_steps.get(generation) if outcome == "published" else None,
         )

@@ -62,11 +62,20 @@ FIELDS: dict[str, str] = {
     "miner/over_max_uses": "rows dropped because their negative served max_uses_as_negative others",
     "miner/load_s": "seconds to load the checkpoint",
     "miner/open_s": "seconds to open the faces, a snapshot that is new to the miner included",
+    "miner/choose_s": "seconds to choose what is embedded, faces embedded for that included",
     "miner/embed_s": "seconds to embed the faces",
     "miner/mine_s": "seconds to prepare, search, select and measure recall",
     "miner/pack_s": "seconds to put the rows in lease order",
     "miner/publish_s": "seconds to write and publish the generation",
     "miner/refresh_s": "seconds of the whole refresh",
+    "miner/refresh_steps": "training steps completed during the refresh",
+    "miner/budget_steps": "training steps in which the refresh had to end; null without a budget",
+    "miner/forecast_s": "seconds that the refresh should have taken",
+    "miner/forecast_steps": "training steps that the refresh should have taken",
+    "miner/within_budget": "whether it took no more steps than that",
+    "miner/identities": "identities embedded",
+    "miner/identities_left": "identities to come before each one had its turn",
+    "miner/probe_faces": "faces embedded beforehand, to see which identities look alike",
     "miner/skipped_checkpoints": "checkpoints passed over since the last refresh",
     "miner/reason": "why a refresh failed or published nothing",
     "miner/abandoned": "folder of what lay beyond the step that the run was taken back to",
@@ -163,11 +172,20 @@ def read_events(folder: Path, stage: str) -> list[dict[str, Any]]:
 
 
 class EventTail:
-    """Follows one stage's events: each `new()` returns what was written since the last one."""
+    """Follows one stage's events: each `new()` returns what was written since the last one.
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    Args:
+        folder: the run's `events/` folder.
+        stage: whose.
+        last_bytes: begin so far before the end of the file, less than a line of which is lost;
+            None begins at the first event.
+    """
+
+    def __init__(self, folder: Path, stage: str, *, last_bytes: int | None = None) -> None:
         self._path = folder / f"{stage}.jsonl"
         self._offset = 0
+        if last_bytes is not None and self._path.is_file():
+            self._offset = max(0, self._path.stat().st_size - last_bytes)
 
     def new(self) -> list[dict[str, Any]]:
         """Return the complete lines that came since the last call."""

@@ -11,7 +11,7 @@ from miner.observe import Identity
 from miner.pictures import KINDS, OUTCOMES, words
 from miner.stats import useful_gflops, why_no_rows
 
-_STAGES = ("read", "load", "open", "embed", "mine", "pack")
+_STAGES = ("read", "load", "open", "choose", "embed", "mine", "pack")
 _WITHIN_MINE = ("prepare", "search", "select", "recall", "count")
 _MOST_NAMED = 3
 

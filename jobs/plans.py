@@ -11,12 +11,17 @@ from datasets.snapshots import read_snapshot
 from jobs.config import RunConfig
 from jobs.origin import check_origin
 from jobs.runs_on_disk import pinned_snapshot
+from miner.budget import Budget
 from miner.recipe import RefreshPlan
 from miner.serve import QueueSettings
 from trainer.batches import RandomTriplets
 from trainer.faces import FacesAt
 from trainer.online import identity_batches
 from trainer.pairs import verification_pairs
+
+LEAST_BATCHES = 4
+"""Batches of pairs that a budgeted refresh embeds at least: the queue passes over a generation of
+fewer triplets than one batch, and not every pair has a negative in its band."""
 
 
 def faces_of(config: RunConfig, run: RunDir) -> FacesAt:
@@ -75,6 +80,18 @@ def queue_settings(config: RunConfig) -> QueueSettings:
     )
 
 
+def refresh_budget(config: RunConfig) -> Budget | None:
+    """Return what a refresh may take; None where it takes as long as it takes."""
+    if config.refresh.budget == "none":
+        return None
+    return Budget(
+        steps=config.trainer.checkpoint_every,
+        share=config.refresh.budget_share,
+        least_rows=LEAST_BATCHES * config.trainer.batch,
+        first_faces=config.refresh.first_faces,
+    )
+
+
 def refresh_plan(config: RunConfig) -> RefreshPlan:
     """Return what every refresh of a run is told."""
     needed = config.refresh.rows_per_step * config.trainer.checkpoint_every * config.trainer.batch
@@ -85,4 +102,5 @@ def refresh_plan(config: RunConfig) -> RefreshPlan:
         seed=config.seed,
         snapshots=config.refresh.snapshots,
         augmentation=config.trainer.augmentation if config.refresh.augmented else None,
+        budget=refresh_budget(config),
     )

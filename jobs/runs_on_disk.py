@@ -29,6 +29,9 @@ _MAY_CHANGE_IN = {
         "max_staleness_steps",
         "on_stale",
         "keep_generations",
+        "budget",
+        "budget_share",
+        "first_faces",
     ),
     "miner": ("threads", "device"),
 }

@@ -1,4 +1,4 @@
-"""Make one generation: load, open, embed, mine, pack, write; then publish, or compare.
+"""Make one generation: load, open, choose, embed, mine, pack, write; then publish, or compare.
 
 `mine_into` is the one way from a recipe to files. `make_generation` publishes what it wrote,
 `miner.replay` compares it. Plain Python: the Ray actor that runs it beside training is in
@@ -26,16 +26,19 @@ from datasets.generation_files import write_generation
 from datasets.publish import staged_folder
 from datasets.run_dir import RunDir
 from datasets.triplets import mined_snapshot
+from miner.budget import Forecast
+from miner.choice import Choice, Chooser
 from miner.one_miner import check_turn
 from miner.pack import pack
 from miner.recipe import Recipe, RefreshPlan
+from miner.rotation import IDENTITIES_FILE
 from miner.stats import why_no_rows
 from trainer.augment import augment, generation_seed
 from trainer.checkpoint import load_model
 from trainer.embed import embed
 from trainer.faces import RunFaces
 
-STAGES = ("load", "open", "embed", "mine", "pack", "publish")
+STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
 """What the seconds of a refresh are split into; `mine` is split further in the manifest."""
 
 _COUNTS = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
@@ -101,16 +104,21 @@ def make_generation(
 
     check()
     watch = Stopwatch(clock)
+    chooser = None if plan.budget is None else Chooser(run, plan, plan.budget)
     log.write("begin", checkpoint_step=step, generation=number)
     model, checkpoint = load_model(run.checkpoint(step))
     watch.lap("load")
     store = _store_to_mine(run, faces, plan)
-    recipe = plan.recipe(store, checkpoint, number=number)
     watch.lap("open")
+    choice = Choice() if chooser is None else chooser.choose(number, store, model)
+    recipe = plan.recipe(store, checkpoint, number=number, rotation=choice.rotation)
+    watch.lap("choose")
     token = None if lock is None else lock.token
     try:
         with staged_folder(run.generation(number), before_rename=check) as staging:
-            manifest = mine_into(staging, recipe, model, store, watch=watch, token=token)
+            manifest = mine_into(
+                staging, recipe, model, store, watch=watch, token=token, planned=choice.forecast
+            )
     except Exception:
         check()  # who took over swept what was staged here, and that is the reason then
         raise
@@ -120,13 +128,16 @@ def make_generation(
     if not rows:
         found["reason"] = why_no_rows(stats)
         logger.warning("generation %d has no rows: %s", number, found["reason"])
+    if chooser is not None:
+        found |= chooser.outcome(choice)
     log.write(
         "published",
         checkpoint_step=step,
         generation=number,
         snapshot=recipe.snapshot,
         faces=stats["num_embedded"],
-        new_identities=_num_new_identities(store, faces, plan),
+        identities=stats["num_identities"],
+        new_identities=_num_new_identities(store, faces, recipe),
         rows=rows,
         rows_by_kind=stats["rows_by_kind"],
         anchors=stats["num_anchors"],
@@ -144,6 +155,7 @@ def mine_into(
     *,
     watch: Stopwatch,
     token: int | None = None,
+    planned: Forecast | None = None,
 ) -> dict[str, Any]:
     """Mine what the recipe says and write it as a generation; return its manifest.
 
@@ -154,6 +166,7 @@ def mine_into(
         store: the recipe's snapshot.
         watch: takes the seconds of embed, mine and pack.
         token: the fencing token of the lock that is held.
+        planned: what it should take, to stand beside what it took.
 
     Raises:
         ValueError: there is nothing to mine, or the engine refuses its index.
@@ -161,7 +174,7 @@ def mine_into(
     """
     from miner import mine  # heavy: numba compiles on first use
 
-    face_indices = recipe.split.faces(store, "train")
+    face_indices = recipe.faces(store)
     identities = store.identity_index[face_indices]
     device = recipe.config.device
     # A GPU library may otherwise choose another algorithm each time, and other roundings with it.
@@ -176,6 +189,8 @@ def mine_into(
     watch.lap("mine")
     anchors = mined.table["anchor"].to_numpy()
     table = pack(mined.table, store.identity_index[anchors], seed=recipe.seed)
+    if recipe.rotation is not None:
+        (folder / IDENTITIES_FILE).write_bytes(recipe.rotation.to_bytes())
     watch.lap("pack")
     return write_generation(
         folder,
@@ -186,7 +201,8 @@ def mine_into(
         facts=recipe.facts(mined.stats),
         timing=watch.seconds
         | mined.stats.timing()
-        | {"token": token, "made_with": made_with(recipe)},
+        | {"token": token, "made_with": made_with(recipe)}
+        | ({} if planned is None else {"forecast": planned.to_dict()}),
     )
 
 
@@ -224,7 +240,7 @@ def _store_to_mine(run: RunDir, faces: RunFaces, plan: RefreshPlan) -> FaceStore
     return faces.reach_newest(at_least=mined_snapshot(run) or 0)
 
 
-def _num_new_identities(store: FaceStore, faces: RunFaces, plan: RefreshPlan) -> int:
+def _num_new_identities(store: FaceStore, faces: RunFaces, recipe: Recipe) -> int:
     """Return how many identities are mined that the run's first snapshot does not have."""
-    identities = store.identity_index[plan.split.faces(store, "train")]
+    identities = store.identity_index[recipe.faces(store)]
     return len(np.unique(identities[identities >= faces.first.num_identities]))

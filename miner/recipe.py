@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +19,10 @@ import torch
 from datasets.faces import FaceStore
 from datasets.snapshots import snapshot_digest
 from datasets.split import Split
+from miner.budget import Budget
 from miner.config import Device, MinerConfig
 from miner.refresh_config import Snapshots
+from miner.rotation import Ints, Rotation, read_rotation
 from miner.stats import MiningStats
 from trainer.config import Augmentation
 
@@ -41,7 +44,9 @@ class Recipe:
         seed: of every draw.
         augmentation: how faces are changed before they are embedded, as training will change
             them; None embeds them as they are.
-        asked: engine, anchors, device and rows_needed as they were before they were resolved.
+        asked: engine, anchors, device, rows_needed and budget_steps as they were before they were
+            resolved.
+        rotation: the cycle whose part of this number is embedded; None embeds all identities.
     """
 
     number: int
@@ -54,6 +59,15 @@ class Recipe:
     seed: int
     augmentation: Augmentation | None
     asked: Mapping[str, object]
+    rotation: Rotation | None = None
+
+    def faces(self, store: FaceStore) -> Ints:
+        """Return the face_index of each face to embed, ascending."""
+        face_indices = self.split.faces(store, "train")
+        if self.rotation is None:
+            return face_indices
+        embedded = self.rotation.embedded_by(self.number)
+        return face_indices[np.isin(store.identity_index[face_indices], embedded)]
 
     def facts(self, stats: MiningStats) -> dict[str, object]:
         """Return what the manifest says beside number, step, rows and files."""
@@ -67,6 +81,7 @@ class Recipe:
                 "engine": stats.engine,
                 "embedded_faces": stats.num_embedded,
                 "embedded_identities": stats.num_identities,
+                "identities": self.rotation and self.rotation.to_manifest(self.number),
                 "anchors": stats.num_anchors,
                 "largest_k": stats.largest_k,
                 "seed": self.seed,
@@ -78,17 +93,22 @@ class Recipe:
         }
 
     @classmethod
-    def from_manifest(cls, manifest: Mapping[str, Any], *, threads: int | None = None) -> Recipe:
+    def from_manifest(
+        cls, manifest: Mapping[str, Any], folder: Path, *, threads: int | None = None
+    ) -> Recipe:
         """Read the recipe of a published generation.
 
         Args:
             manifest: of the generation.
+            folder: where it lies.
             threads: CPU threads to mine with.
 
         Raises:
-            ValueError: another version of FaceQuarry wrote the manifest, and it says less or more.
+            ValueError: another version of FaceQuarry wrote the manifest, and it says less or more;
+                or the file that says which identities were embedded is damaged.
         """
         number = manifest["generation"]
+        rotation = read_rotation(folder, manifest)
         try:
             config = dict(manifest["config"])
             needed = {field.name for field in fields(MinerConfig)} - {"threads"}
@@ -107,6 +127,7 @@ class Recipe:
                 seed=manifest["plan"]["seed"],
                 augmentation=manifest["augmentation"] and Augmentation(**manifest["augmentation"]),
                 asked=manifest["plan"]["asked"],
+                rotation=rotation,
             )
         except (KeyError, TypeError) as error:
             names = ", ".join(map(str, error.args))
@@ -116,9 +137,18 @@ class Recipe:
             ) from error
 
 
-def asked_of(config: MinerConfig, rows_needed: int | None) -> dict[str, object]:
-    """Return what `Recipe.asked` holds."""
-    return {name: getattr(config, name) for name in _RESOLVED} | {"rows_needed": rows_needed}
+def rows_of(config: MinerConfig, faces: Ints) -> Ints:
+    """Return (P,) how many triplets identities can give at most.
+
+    Args:
+        config: positives and negatives of an anchor.
+        faces: (P,) of each identity.
+    """
+    positives = np.maximum(faces - 1, 0)
+    if config.positives_per_anchor is not None:
+        positives = np.minimum(positives, config.positives_per_anchor)
+    rows: Ints = faces * positives * config.negatives_per_pair
+    return rows
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
@@ -150,6 +180,7 @@ class RefreshPlan:
         snapshots: mine the newest snapshot of the faces, or always the run's first.
         augmentation: change the faces before they are embedded, as training will; None mines them
             as they are.
+        budget: what a refresh may take; None embeds all identities, however long that takes.
     """
 
     config: MinerConfig
@@ -158,6 +189,14 @@ class RefreshPlan:
     seed: int
     snapshots: Snapshots = "newest"
     augmentation: Augmentation | None = None
+    budget: Budget | None = None
+
+    def asked(self) -> dict[str, object]:
+        """Return what `Recipe.asked` holds."""
+        return {name: getattr(self.config, name) for name in _RESOLVED} | {
+            "rows_needed": self.rows_needed,
+            "budget_steps": None if self.budget is None else self.budget.steps,
+        }
 
     def resolved(self, identities: npt.NDArray[np.integer]) -> MinerConfig:
         """Return the miner's configuration with the anchors this plan asks for.
@@ -170,45 +209,51 @@ class RefreshPlan:
         counts = np.unique(identities, return_counts=True)[1]
         if counts.max() < 2:
             return self.config  # nothing to mine, which mining says
-        positives = np.minimum(counts - 1, self.config.positives_per_anchor or counts.max())
         # Rows that an anchor gives, over the faces that have a positive at all.
-        per_anchor = np.average(positives, weights=counts * (counts > 1))
-        per_anchor *= self.config.negatives_per_pair
+        per_anchor = rows_of(self.config, counts).sum() / counts[counts > 1].sum()
         wanted = math.ceil(self.rows_needed / per_anchor)
         return self.config if wanted >= len(identities) else replace(self.config, anchors=wanted)
 
-    def recipe(self, store: FaceStore, checkpoint: Mapping[str, Any], *, number: int) -> Recipe:
+    def recipe(
+        self,
+        store: FaceStore,
+        checkpoint: Mapping[str, Any],
+        *,
+        number: int,
+        rotation: Rotation | None = None,
+    ) -> Recipe:
         """Return all that determines the next generation.
 
         Args:
             store: the faces to mine.
             checkpoint: manifest of the checkpoint to mine with.
             number: the generation's.
+            rotation: the cycle whose part of this number is embedded; None embeds all identities.
 
         Raises:
             ValueError: no identity falls into the training part, or there is no such device.
         """
         from miner.mining import choose_engine  # heavy: numba
 
-        identities = store.identity_index[self.split.faces(store, "train")]
-        config = self.resolved(identities)
-        num_faces = np.unique(identities, return_counts=True)[1]
-        num_able = int(num_faces[num_faces > 1].sum())  # faces that have a positive
-        num_anchors = min(config.anchors or num_able, num_able)
-        return Recipe(
+        asked = Recipe(
             number=number,
             step=int(checkpoint["step"]),
             weight_sha256=checkpoint["weight_sha256"],
             snapshot=store.manifest.number,
             snapshot_sha256=snapshot_digest(store.manifest),
             split=self.split,
-            config=replace(
-                config,
-                engine=choose_engine(config, len(identities), num_anchors),
-                device=resolve_device(config.device),
-            ),
+            config=self.config,
             # Other anchors and other random negatives each time.
             seed=self.seed * 1_000_003 + number,
             augmentation=self.augmentation,
-            asked=asked_of(self.config, self.rows_needed),
+            asked=self.asked(),
+            rotation=rotation,
         )
+        identities = store.identity_index[asked.faces(store)]
+        config = self.resolved(identities)
+        num_faces = np.unique(identities, return_counts=True)[1]
+        num_able = int(num_faces[num_faces > 1].sum())  # faces that have a positive
+        num_anchors = min(config.anchors or num_able, num_able)
+        engine = choose_engine(config, len(identities), num_anchors)
+        device = resolve_device(config.device)
+        return replace(asked, config=replace(config, engine=engine, device=device))

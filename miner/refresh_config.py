@@ -37,6 +37,16 @@ class RefreshConfig:
     rows_per_step: float = 2.0
     """Triplets mined per triplet that training consumes between two checkpoints: anchors are
     budgeted by it where `miner.anchors` is not set. 2 covers a refresh as long as the interval."""
+    budget: Literal["none", "steps"] = "none"
+    """`none`: each refresh embeds every face. `steps`: it embeds as many as let it end within
+    `trainer.checkpoint_every` steps, by what earlier refreshes took: a part of the identities, who
+    look alike together, another one each time."""
+    budget_share: float = 0.8
+    """Share of the seconds of those steps that a refresh may be forecast to take; the rest is for
+    forecasts that miss. With `refresh.budget = steps`."""
+    first_faces: int | None = None
+    """Faces that refreshes embed while there is nothing to forecast from, which is the first one;
+    None embeds all, which takes as long as it takes. With `refresh.budget = steps`."""
     max_failures: int = 5
     """Failed refreshes in a row, before the first generation, after which the run ends with the
     reason. With a generation to train on, a failed refresh is tried again for ever."""
@@ -48,6 +58,20 @@ class RefreshConfig:
             raise ValueError(
                 "refresh.mode = blocking waits for each generation, so refresh.on_empty = random "
                 "would never serve; leave one of them out"
+            )
+        if self.mode == "blocking" and self.budget == "steps":
+            raise ValueError(
+                "refresh.mode = blocking stops training while a refresh runs, so none takes any "
+                "steps and refresh.budget = steps would only mine less; leave one of them out"
+            )
+        if not 0 < self.budget_share <= 1:
+            raise ValueError(
+                f"refresh.budget_share is {self.budget_share}, it must be above 0 and at most 1"
+            )
+        if self.first_faces is not None and (self.budget == "none" or self.first_faces < 2):
+            raise ValueError(
+                f"refresh.first_faces is {self.first_faces}: it must be 2 or more, and it needs "
+                "refresh.budget = steps"
             )
         if not 0 <= self.carry_over <= 1:
             raise ValueError(f"refresh.carry_over is {self.carry_over}, it must lie in 0 to 1")

@@ -83,7 +83,7 @@ def replay_generation(
     """
     folder = run.generation(number)
     manifest = _read_published(run, number)
-    recipe = Recipe.from_manifest(manifest, threads=threads)
+    recipe = Recipe.from_manifest(manifest, folder, threads=threads)
     if recipe.config.device == "cuda" and resolve_device("auto") == "cpu":
         raise ValueError(
             f"generation {number} cannot be replayed here: it was embedded on a GPU and PyTorch "

@@ -66,6 +66,14 @@ def test_cost_and_pairs_are_those_of_the_refreshes(made: RunDir) -> None:
     assert by_name["semi hard"].customdata[0] == mined[0].counts["semi_hard"]
 
 
+def test_a_forecast_is_marked_where_there_was_one(made: RunDir) -> None:
+    mined = [refresh for refresh in read_run(made.root).refreshes if refresh.seconds]
+    assert "forecast" not in traces(mining_panels.cost(mined))
+    mined[1:] = [replace(refresh, forecast_s=2.5) for refresh in mined[1:]]
+    marks = traces(mining_panels.cost(mined))["forecast"]
+    assert (list(marks.x), list(marks.y)) == ([1, 2], [2.5, 2.5])
+
+
 def test_mining_histograms_have_the_median_pairs_band() -> None:
     edges = np.linspace(0, 4, 5)
     figure = mining_panels.histograms(np.array([0, 4, 0, 0]), np.array([0, 0, 2, 2]), edges, 0.2)

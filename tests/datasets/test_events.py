@@ -165,6 +165,19 @@ def test_a_tail_returns_each_complete_line_once(tmp_path: Path) -> None:
     assert [event["step"] for event in tail.new()] == [2]
 
 
+def test_a_tail_may_begin_near_the_end(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    for step in range(9):
+        log.write("step", step=step)
+    line = (tmp_path / "trainer.jsonl").stat().st_size // 9
+    tail = EventTail(tmp_path, "trainer", last_bytes=2 * line + 5)
+    assert [event["step"] for event in tail.new()] == [7, 8]
+    log.write("step", step=9)
+    assert [event["step"] for event in tail.new()] == [9]
+    assert len(EventTail(tmp_path, "trainer", last_bytes=10_000).new()) == 10
+    assert EventTail(tmp_path, "miner", last_bytes=10).new() == []
+
+
 def test_an_absent_log_has_no_events(tmp_path: Path) -> None:
     assert read_events(tmp_path, "miner") == []
 

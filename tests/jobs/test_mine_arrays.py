@@ -225,7 +225,7 @@ def test_an_index_that_does_not_fit_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("where", ["mine", "observe", "write_tables", "mining_page"])
+@pytest.mark.parametrize("where", ["mine", "write_tables", "mining_page"])
 def test_an_interrupt_leaves_nothing(
     where: str, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,7 +253,7 @@ def test_an_interrupted_command_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs.mine_arrays, "observe", interrupt)
+    monkeypatch.setattr(jobs.mine_arrays, "write_tables", interrupt)
     assert mined(tmp_path, *files)[0] == 130
     assert "interrupted; run it again" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -268,4 +268,4 @@ def test_progress_is_shown_where_mining_tells_it(
 
     arrays = Arrays(embeddings=(files[0],), labels=(files[1],), out=tmp_path / "out")
     mine_arrays(arrays, mine=telling)
-    assert "mine 3/8 units" in capsys.readouterr().err
+    assert "mine 3/8 products" in capsys.readouterr().err

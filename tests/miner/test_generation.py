@@ -72,7 +72,9 @@ def test_the_manifest_says_all_that_determines_it(small: SmallRun) -> None:
         "anchors": None,
         "device": "auto",
         "rows_needed": 20,
+        "budget_steps": None,
     }
+    assert manifest["plan"]["identities"] is None
     assert config["anchors"] == manifest["plan"]["anchors"] == manifest["stats"]["num_anchors"]
     assert manifest["plan"]["seed"] == 3 * 1_000_003 + 1
     assert manifest["split"] == {"train": 0.6, "tuning": 0.0, "seed": 0}
@@ -85,7 +87,7 @@ def test_seconds_are_split_by_stage(small: SmallRun) -> None:
     clock = ticking()
     timing = small.mine(0, clock=lambda: next(clock))["timing"]
     seconds = {name for name in timing if name.endswith("_s")}
-    inner = {"prepare_s", "search_s", "select_s", "recall_s"}
+    inner = {"prepare_s", "search_s", "select_s", "recall_s", "count_s"}
     assert seconds == {f"{stage}_s" for stage in STAGES if stage != "publish"} | inner
     published = small.events()[-1]
     assert [published[f"{stage}_s"] for stage in STAGES] == [1.0] * len(STAGES)

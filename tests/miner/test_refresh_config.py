@@ -14,6 +14,11 @@ from trainer.config import TrainerConfig
         ({"keep_generations": 0}, "keep_generations is 0, it must be 1 or more"),
         ({"on_stale": "wait"}, "set refresh.max_staleness_steps"),
         ({"carry_over": 1.5}, "must lie in 0 to 1"),
+        ({"budget": "steps", "mode": "blocking"}, "stops training while a refresh runs"),
+        ({"budget": "steps", "budget_share": 1.2}, "budget_share is 1.2, it must be above 0"),
+        ({"budget": "steps", "budget_share": 0.0}, "budget_share is 0.0, it must be above 0"),
+        ({"budget": "steps", "first_faces": 1}, "first_faces is 1: it must be 2 or more"),
+        ({"first_faces": 100}, "it needs refresh.budget = steps"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(values: dict[str, object], words: str) -> None:
