@@ -74,8 +74,12 @@ class MinerConfig:
     its own over the whole gallery."""
 
     device: Device = "auto"
-    """Where a refresh embeds the faces; auto takes a GPU that the miner has. Mining itself is done
-    on the CPU."""
+    """Where a refresh embeds the faces and the exact engine searches; auto takes a GPU that the
+    miner has. Never changes what is mined from given embeddings."""
+
+    gpu_memory_gib: float | None = None
+    """GPU memory that the exact engine plans for; None takes what is free. Never changes
+    results."""
 
     threads: int | None = None
     """CPU threads for the search; None takes what torch uses. Never changes results."""
@@ -93,6 +97,8 @@ class MinerConfig:
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < 4:
                 raise ValueError(f"{name} must lie between 0 and 4 (squared L2), got {limit}")
+        if self.gpu_memory_gib is not None and not self.gpu_memory_gib > 0:
+            raise ValueError(f"gpu_memory_gib must be above 0, got {self.gpu_memory_gib}")
         for field in fields(self):
             value = getattr(self, field.name)
             if type(value) is int and field.name != "margin" and value < 1:

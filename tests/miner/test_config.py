@@ -27,6 +27,7 @@ from miner import MinerConfig
         ({"negatives_per_pair": 0}, "negatives_per_pair must be at least 1, got 0"),
         ({"max_uses_as_negative": 0}, "max_uses_as_negative must be at least 1, got 0"),
         ({"device": "gpu"}, "device must be one of auto, cpu, cuda, got 'gpu'"),
+        ({"gpu_memory_gib": 0.0}, "gpu_memory_gib must be above 0, got 0.0"),
         ({"anchors": 0}, "anchors must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"nprobe": 0}, "nprobe must be at least 1"),
