@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-Engine = Literal["auto", "exact", "faiss"]
+Engine = Literal["auto", "exact", "routed", "faiss"]
 Positives = Literal["all", "random", "hardest"]
 Negatives = Literal["nearest", "random", "hardest"]
 Rung = Literal["easy", "hard", "random"]
 Device = Literal["auto", "cpu", "cuda"]
+FaissGpus = Literal["none", "replicas", "shards"]
+Resolve = Literal["none", "exact"]
+
+FAISS_GPU_LIMIT = 2048
+"""Most neighbours that FAISS returns on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +29,8 @@ class MinerConfig:
     """Width of the band above d2_ap in which a negative is semi-hard (d2, 0 < margin < 4)."""
 
     engine: Engine = "auto"
-    """exact looks at every negative, faiss at each anchor's nearest rows; auto picks by size."""
+    """exact looks at every negative, routed at those of the identities most confusable with the
+    anchor's, faiss at each anchor's nearest rows by an index; auto picks by size."""
 
     faiss_index: str = "Flat"
     """`faiss.index_factory` string of the gallery index, such as Flat or IVF4096,Flat."""
@@ -32,11 +38,28 @@ class MinerConfig:
     nprobe: int | None = None
     """Inverted lists that an IVF index visits per anchor; None leaves it to FAISS."""
 
+    routed_identities: int = 8
+    """Identities, those most confusable with the anchor's, that `routed` scans; all of them where
+    there are no more."""
+
+    train_rows: int | None = None
+    """Rows, drawn by seed, that an index is trained with; None hands FAISS all of them, of which it
+    takes 256 per inverted list."""
+
+    faiss_gpus: FaissGpus = "none"
+    """Where FAISS searches: none is the CPU; all GPUs, with a copy of the index on each (replicas)
+    or a part of it (shards)."""
+
     neighbours: int = 64
-    """Rows that FAISS is asked for per anchor at first; doubled while pairs are unresolved."""
+    """Rows of other identities that FAISS is asked for per anchor at first; doubled while pairs are
+    unresolved."""
 
     neighbours_limit: int = 2048
-    """Most rows that FAISS is asked for per anchor; pairs still open then are beyond_search."""
+    """Most rows, its own identity's included, that FAISS is asked for per anchor; pairs still open
+    then are beyond_search."""
+
+    resolve: Resolve = "none"
+    """exact hands the anchors of pairs that would be beyond_search to the exact engine."""
 
     anchors: int | None = None
     """How many anchors to mine, drawn by seed; None mines every face that has a positive."""
@@ -89,6 +112,8 @@ class MinerConfig:
         _check_word("positives", self.positives, get_args(Positives))
         _check_word("negatives", self.negatives, get_args(Negatives))
         _check_word("device", self.device, get_args(Device))
+        _check_word("faiss_gpus", self.faiss_gpus, get_args(FaissGpus))
+        _check_word("resolve", self.resolve, get_args(Resolve))
         for rung in self.fallback:
             _check_word("fallback", rung, get_args(Rung))
         if not 0 < self.margin < 4:
@@ -107,6 +132,11 @@ class MinerConfig:
             raise ValueError(
                 f"neighbours_limit must be at least neighbours ({self.neighbours}), "
                 f"got {self.neighbours_limit}"
+            )
+        if self.faiss_gpus != "none" and self.neighbours_limit > FAISS_GPU_LIMIT:
+            raise ValueError(
+                f"neighbours_limit is {self.neighbours_limit}, and FAISS returns {FAISS_GPU_LIMIT} "
+                "neighbours at most on a GPU; give that or fewer, or set faiss_gpus = none"
             )
         if len(set(self.fallback)) < len(self.fallback):
             raise ValueError(f"fallback names a rung twice: {', '.join(self.fallback)}")

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from miner.kernels.tiles import Limits, Side, scan_tile, set_limits
-from miner.layout import Found, Int64Array, Query, Rows, Searches, bests_of, open_searches
+from miner.layout import Found, Int64Array, Query, Report, Rows, Searches, bests_of, open_searches
 from miner.products import Product, float32_product, int8_pays, int8_product
-from miner.search import Report, Workers
+from miner.search import Workers
 
 TILE_ROWS, TILE_COLUMNS = 256, 512
 """Rows along the sides of a tile, 512 KiB of products; never changes results."""

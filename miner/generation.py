@@ -220,7 +220,7 @@ def made_with(recipe: Recipe) -> dict[str, object]:
     """Return what may round or write otherwise elsewhere: libraries, processor and threads."""
     faiss = None
     if recipe.config.engine == "faiss":
-        from miner.approximate import import_faiss
+        from miner.faiss_index import import_faiss
 
         faiss = import_faiss().__version__
     cuda = recipe.config.device == "cuda"

@@ -26,7 +26,7 @@ from miner.gpu_bound import LEVELS, distance_error
 from miner.gpu_candidates import Candidates, Cells, window
 from miner.gpu_gallery import Band, Block, Gallery
 from miner.gpu_lists import Lists, Names
-from miner.layout import Found, Int64Array, Query, Rows
+from miner.layout import Found, Int64Array, Query, Report, Rows
 
 
 class Steps(NamedTuple):
@@ -110,6 +110,10 @@ class GpuSearch:
             self._gallery = Gallery(
                 rows, self._device, self._block_rows(), sizes.tile_rows, self._width
             )
+
+    def report(self) -> Report:
+        """Say what it is."""
+        return Report(engine="exact")
 
     def search(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
         """Answer queries about one band of anchors (see `miner.search.Search`).

@@ -181,14 +181,10 @@ class Lists:
         best = no_best(self._query)
         num = self._num.cpu().numpy()
         listed = np.arange(self._query.wanted) < num[:, None]
-        key = self._key ^ _SIGN if self._query.order == HASH else self._key
         row = self._names.row_of_place[self._place]
         best.row[listed] = row.cpu().numpy()[listed]
         best.d2[listed] = self._d2.cpu().numpy()[listed]
         best.num[:] = num
-        # Engines may leave out what nobody reads.
-        if best.key.shape == listed.shape:
-            best.key[listed] = key.cpu().numpy().view(np.uint64)[listed]
-        if best.total.shape == num.shape:
+        if self._query.counted:
             best.total[:] = self._total.cpu().numpy()
         return Found(best=best, complete=np.ones(num.size, np.bool_))

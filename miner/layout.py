@@ -115,6 +115,24 @@ class Found:
     """(Q,) true where nothing that was not looked at could change the answer."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What an engine says of itself."""
+
+    engine: str
+    """exact or faiss."""
+    index: str | None = None
+    """What it routes by; None where it looks at every row."""
+    largest_k: int | None = None
+    """Largest K that FAISS was asked for."""
+    num_resolved: int = 0
+    """Anchors that it handed to the exact engine."""
+    symmetric: bool = False
+    """Whether the products of one row with another served both as anchors."""
+    undecided_share: float | None = None
+    """Share of the products looked at whose distance had to be computed."""
+
+
 def make_query(
     slot: Int64Array,
     row: Int64Array,

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +23,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from miner.approximate import IndexSearch
 from miner.config import MinerConfig
+from miner.cost import choose_engine
 from miner.exact import ExactSearch
+from miner.gpu import open_gpu, uses_gpu
 from miner.kinds import count_kinds
-from miner.layout import Int64Array, Rows
+from miner.layout import Int64Array, Report, Rows
 from miner.observe import observe
 from miner.pairs import RECALL, choose_anchors, pair_up
+from miner.resolve import Resolving
+from miner.routing import RoutedSearch
 from miner.rows import check_rows
-from miner.search import Report, Search, Workers
+from miner.search import Search, Workers
 from miner.select import (
     KINDS,
     REASONS,
@@ -49,13 +52,7 @@ MOST_SEARCHES = 6_000_000
 """Searches that are answered in one pass over the gallery, about 0.6 GB; never changes results."""
 
 RECALL_ANCHORS = 256
-"""Anchors that are mined a second time, exactly, to measure what FAISS missed."""
-
-FAISS_FROM_ROWS = 200_000
-"""Gallery rows from which `engine = "auto"` takes a FAISS index other than Flat."""
-
-FAISS_FROM_ANCHOR_SHARE = 0.25
-"""Share of the gallery that must be anchors besides, for training an index to pay."""
+"""Anchors that are mined a second time, exactly, to measure what an approximate engine missed."""
 
 DEFAULT_CONFIG = MinerConfig()
 
@@ -126,7 +123,7 @@ def mine(
     watch = None if progress is None else lambda done: progress(min(done, total), total)
     with (
         Workers(config.threads) as workers,
-        (open_engine or _opener(anchors.size, watch))(rows, config, workers) as engine,
+        (open_engine or _opener(anchors.size, seed, watch))(rows, config, workers) as engine,
     ):
         prepared = time.perf_counter()
         selector = Selector(rows, engine, config, seed, workers)
@@ -180,40 +177,38 @@ def mine(
     )
 
 
-def choose_engine(
-    config: MinerConfig, num_rows: int, num_anchors: int
-) -> Literal["exact", "faiss"]:
-    """Return exact or faiss: what `config.engine` says, or what `auto` takes.
-
-    A flat FAISS index looks at every row as the exact engine does and keeps K of them as well: it
-    never wins (2 to 18 times the CPU time from 20,000 to 100,000 rows). An index that skips rows
-    must first be trained and filled, which pays only when many rows are mined as anchors: with
-    200,000 rows of 128 dimensions and bands that are seldom empty, 2048 anchors took 1.7 CPU
-    seconds exactly and 1.5 with IVF1024,Flat at nprobe 16 (recall 0.98), after 14.5 to build it.
-
-    Args:
-        config: engine and faiss_index are read.
-        num_rows: N.
-        num_anchors: how many of them are mined.
-    """
-    if config.engine != "auto":
-        return config.engine
-    is_large = num_rows >= FAISS_FROM_ROWS and num_anchors >= num_rows * FAISS_FROM_ANCHOR_SHARE
-    return "faiss" if is_large and config.faiss_index != "Flat" else "exact"
-
-
-def _opener(num_anchors: int, progress: Callable[[int], None] | None) -> OpenEngine:
+def _opener(num_anchors: int, seed: int, progress: Callable[[int], None] | None) -> OpenEngine:
     """Return what opens the engine that the configuration names."""
 
     @contextlib.contextmanager
     def open_engine(rows: Rows, config: MinerConfig, workers: Workers) -> Iterator[Search]:
-        if choose_engine(config, rows.ids.size, num_anchors) == "exact":
-            yield ExactSearch(rows, workers, progress)
-        else:
-            with IndexSearch(rows, config, workers) as engine:
+        name = choose_engine(config, rows.ids.size, num_anchors)
+        if name == "exact":
+            with _open_exact(rows, config, workers, progress) as engine:
                 yield engine
+            return
+        with contextlib.ExitStack() as stack:
+            approximate: Search
+            if name == "routed":
+                approximate = RoutedSearch(rows, config, workers, seed)
+            else:
+                approximate = stack.enter_context(IndexSearch(rows, config, workers, seed))
+            if config.resolve == "exact":
+                approximate = Resolving(approximate, lambda: ExactSearch(rows, workers))
+            yield approximate
 
     return open_engine
+
+
+@contextlib.contextmanager
+def _open_exact(
+    rows: Rows, config: MinerConfig, workers: Workers, progress: Callable[[int], None] | None
+) -> Iterator[Search]:
+    if uses_gpu(config):
+        with open_gpu(rows, config) as engine:
+            yield engine
+    else:
+        yield ExactSearch(rows, workers, progress)
 
 
 def _chunks(rows: Rows, anchors: Int64Array, config: MinerConfig) -> Iterator[Int64Array]:
@@ -237,11 +232,13 @@ def _recall(
     """Search a sample of anchors with both engines.
 
     Returns:
-        The exact engine's semi-hard pairs, and the share of them for which FAISS finds a negative
-        in the band; None when there are none.
+        The exact engine's semi-hard pairs, and the share of them for which the other one finds a
+        negative in the band; None when there are none.
     """
     if engine.report().engine == "exact":
         return 0, None
+    if isinstance(engine, Resolving):
+        engine = engine.first  # what it hands over is found, of course
     sample = choose_anchors(
         rows, min(RECALL_ANCHORS, config.anchors or RECALL_ANCHORS), seed, RECALL
     )
@@ -285,6 +282,7 @@ def _stats(
         largest_k=report.largest_k,
         recall_pairs=recall_pairs,
         recall_vs_exact=recall,
+        num_resolved=report.num_resolved,
         symmetric=report.symmetric,
         undecided_share=report.undecided_share,
         seconds=seconds,

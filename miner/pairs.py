@@ -15,7 +15,7 @@ from miner.layout import Float32Array, Int64Array, Rows
 from miner.search import Workers
 
 # What a hash is drawn for; keeps draws for different purposes independent.
-ANCHOR, POSITIVE, NEGATIVE, RECALL, USE = 0, 1, 2, 3, 4
+ANCHOR, POSITIVE, NEGATIVE, RECALL, USE, SAMPLED, TRAINING = range(7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from datasets.snapshots import snapshot_digest
 from datasets.split import Split
 from miner.budget import Budget
 from miner.config import Device, MinerConfig
+from miner.cost import choose_engine
 from miner.refresh_config import Snapshots
 from miner.rotation import Ints, Rotation, read_rotation
 from miner.stats import MiningStats
@@ -233,8 +234,6 @@ class RefreshPlan:
         Raises:
             ValueError: no identity falls into the training part, or there is no such device.
         """
-        from miner.mining import choose_engine  # heavy: numba
-
         asked = Recipe(
             number=number,
             step=int(checkpoint["step"]),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -17,25 +16,9 @@ import numpy as np
 import torch
 
 from miner.kernels.lists import scan_hashes
-from miner.layout import HASH, Found, Int64Array, Query, Rows, bests_of, open_searches
+from miner.layout import HASH, Found, Int64Array, Query, Report, Rows, bests_of, open_searches
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What an engine says of itself."""
-
-    engine: str
-    """exact or faiss."""
-    index: str | None = None
-    """What it routes by; None where it looks at every row."""
-    largest_k: int | None = None
-    """Largest K that FAISS was asked for."""
-    symmetric: bool = False
-    """Whether the products of one row with another served both as anchors."""
-    undecided_share: float | None = None
-    """Share of the products looked at whose distance had to be computed."""
 
 
 class Search(Protocol):

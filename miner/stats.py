@@ -22,8 +22,8 @@ _WHERE_PAIRS_GO = (
     ),
     (
         "beyond_search",
-        "have a band beyond what was searched (raise miner.neighbours_limit or miner.nprobe, or "
-        "set miner.engine = exact)",
+        "have a band beyond what was searched (raise miner.neighbours_limit, miner.nprobe or "
+        "miner.routed_identities, or set miner.resolve = exact)",
     ),
     (
         "suspect",
@@ -43,10 +43,10 @@ class MiningStats:
     """
 
     engine: str
-    """The engine that mined: exact or faiss."""
+    """The engine that mined: exact, routed or faiss."""
 
     index: str | None
-    """The FAISS factory string; None for exact."""
+    """The FAISS factory string; None for the other engines."""
 
     num_embedded: int
     """Rows in the gallery, N: all counts speak of these."""
@@ -98,13 +98,16 @@ class MiningStats:
     """Anchors by the d2 of their nearest negative that is not under duplicate_floor, same bins."""
 
     largest_k: int | None
-    """Largest K that FAISS was asked for; None for exact."""
+    """Largest K that FAISS was asked for; None for the other engines."""
 
     recall_pairs: int
     """Semi-hard pairs of the anchors that were mined a second time, exactly; 0 for exact."""
 
     recall_vs_exact: float | None
-    """Share of `recall_pairs` that FAISS found a negative for; None when there are none."""
+    """Share of `recall_pairs` that the engine found a negative for; None when there are none."""
+
+    num_resolved: int = 0
+    """Searches of anchors that `resolve = "exact"` handed to the exact engine."""
 
     dimension: int | None = None
     """Length of an embedding, D; None where nobody said."""

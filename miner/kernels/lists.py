@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from miner.kernels.compiled import inlined, kernel
 from miner.kernels.distance import d2_of, fold
-from miner.layout import HASH, NEAREST, Float32Array, Int64Array, Rows, Searches
+from miner.layout import FARTHEST, HASH, NEAREST, Float32Array, Int64Array, Rows, Searches
 
 
 @inlined
@@ -60,6 +60,24 @@ def offer(rows: Rows, searches: Searches, q: int, row: int, d2: np.float32) -> b
     searches.d2[k] = d2
     searches.num[q] = max(num, leaves + 1)
     return True
+
+
+@inlined
+def admitted(searches: Searches, q: int) -> tuple[float, float]:
+    """Return the closed d2 interval in which a negative could still enter the list of a search.
+
+    It lies between the search's limits, and is no worse than the last of a full list.
+    """
+    least, most = np.float64(searches.low[q]), np.float64(searches.high[q])
+    sort = searches.sort[q]
+    wanted = searches.wanted[sort]
+    if searches.num[q] == wanted and not searches.counted[sort]:
+        worst = np.float64(searches.d2[place_of(searches, q) + wanted - 1])
+        if searches.order[sort] == NEAREST:
+            most = min(most, worst)
+        elif searches.order[sort] == FARTHEST:
+            least = max(least, worst)
+    return least, most
 
 
 @inlined

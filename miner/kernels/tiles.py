@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from miner.kernels.compiled import inlined, kernel
 from miner.kernels.distance import d2_of, round_down, round_up
-from miner.kernels.lists import is_outhashed, offer, place_of
-from miner.layout import FARTHEST, NEAREST, Int64Array, Rows, Searches
+from miner.kernels.lists import admitted, is_outhashed, offer, place_of
+from miner.layout import Int64Array, Rows, Searches
 
 # Products that one vectorised comparison clears before any is looked at by itself: first many,
 # then as many as one vector register holds.
@@ -64,20 +64,8 @@ class Limits(NamedTuple):
 def _bounds(
     searches: Searches, q: int, norm2: float, half: float, other: Side, unit: float
 ) -> tuple[float, float]:
-    """Return the closed interval of products that could belong to an admitted negative.
-
-    A negative that could still enter the list has a d2 between the search's limits, and no worse
-    than the last of a full list.
-    """
-    least, most = np.float64(searches.low[q]), np.float64(searches.high[q])
-    sort = searches.sort[q]
-    wanted = searches.wanted[sort]
-    if searches.num[q] == wanted and not searches.counted[sort]:
-        worst = np.float64(searches.d2[place_of(searches, q) + wanted - 1])
-        if searches.order[sort] == NEAREST:
-            most = min(most, worst)
-        elif searches.order[sort] == FARTHEST:
-            least = max(least, worst)
+    """Return the closed interval of products that could belong to an admitted negative."""
+    least, most = admitted(searches, q)
     if least > most:
         return 1.0, 0.0
     low = (norm2 + other.least_norm2 - half - most) / unit
@@ -188,7 +176,7 @@ def scan_tile(
             if not _any_reaches(values, reaches, left_limits.reach[r]):
                 continue
             for w in range(num_left):
-                if _any_within(values, left_limits.low[w, r], left_limits.high[w, r]):
+                if any_within(values, left_limits.low[w, r], left_limits.high[w, r]):
                     decided += _scan_left(
                         rows, searches, scale, left, right, left_limits, values, r, start, w
                     )
@@ -213,7 +201,8 @@ def _any_reaches(values: NDArray[Any], reaches: NDArray[Any], reach: float) -> b
 
 
 @kernel
-def _any_within(values: NDArray[Any], low: float, high: float) -> bool:
+def any_within(values: NDArray[Any], low: Any, high: Any) -> bool:
+    """Say whether any value lies in a closed interval."""
     hit = False
     for c in range(values.size):
         hit |= (values[c] >= low) & (values[c] <= high)
@@ -258,7 +247,7 @@ def _scan_left(
     decided = 0
     for first in range(0, values.size, _LANES):
         last = min(first + _LANES, values.size)
-        if not _any_within(values[first:last], limits.low[w, r], limits.high[w, r]):
+        if not any_within(values[first:last], limits.low[w, r], limits.high[w, r]):
             continue
         for c in range(first, last):
             if not limits.low[w, r] <= values[c] <= limits.high[w, r]:

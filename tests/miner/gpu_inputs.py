@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from miner.exact import ExactSearch
-from miner.kernels import d2_of, d2_of_pairs
+from miner.kernels.distance import d2_of, d2_of_pairs
 from miner.layout import FARTHEST, HASH, NEAREST, Found, Int64Array, Query, Rows, make_query
 from miner.rows import check_rows
 from miner.search import Workers
@@ -63,7 +63,8 @@ def usual_queries(
     rows = check_rows(*separated(num_identities, faces, dimension, noise))
     anchors = np.arange(rows.ids.size)
     positive = np.where(rows.last > anchors + 1, anchors + 1, rows.first)
-    d2_ap = d2_of_pairs(rows.x, anchors, positive)
+    d2_ap = np.empty(anchors.size, np.float32)
+    d2_of_pairs(rows.x, anchors, positive, d2_ap, 0, anchors.size)
     low = np.nextafter(d2_ap, np.float32(np.inf))
     queries = [
         make_query(anchors, anchors, low, low + np.float32(0.2)),

@@ -12,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import miner.mining
 from miner import MinerConfig, mine
 from miner.approximate import check_index
-from miner.mining import choose_engine
 from tests.miner.inputs import (
     assert_adds_up,
     assert_equals,
@@ -35,6 +33,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"faiss_index": "IDMap,Flat"}, "'IDMap,Flat' numbers rows by itself; leave out IDMap"),
     ({"nprobe": 4}, "nprobe is set, but Flat has no inverted lists"),
     ({"faiss_index": "IVF4,Flat", "nprobe": 5}, "nprobe is 5, but IVF4,Flat has 4 inverted lists"),
+    ({"faiss_index": "IVF4,Flat", "train_rows": 3}, "train_rows is 3, but IVF4,Flat has 4 invert"),
 ]
 ENGINE_FIELDS = {"engine", "index", "largest_k", "recall_pairs", "recall_vs_exact"}
 
@@ -118,7 +117,7 @@ def test_k_stays_at_its_first_value_where_that_answers_all() -> None:
     identities = [0, 1, 0, 1, *range(2, 92)]
     config = MinerConfig(engine="faiss", neighbours=8, margin=0.1)
     stats = mine(on_circle([float(a) for a in angles]), identities, config=config).stats
-    assert stats.largest_k == 8
+    assert stats.largest_k == 8 + 2  # two faces of its own identity
     assert stats.semi_hard == stats.band_empty == 2
 
 
@@ -131,6 +130,36 @@ def test_index_that_proves_nothing_never_claims_an_empty_band(index: str) -> Non
     assert stats.band_empty == 0
     assert stats.semi_hard + stats.beyond_search == stats.pairs == 40 * 90
     assert stats.semi_hard > 0.5 * stats.pairs
+
+
+def test_k_doubles_up_to_the_limit_and_not_beyond() -> None:
+    x, identities = separated(40, 10, 32, 1.5)
+    asked = []
+    for limit in (20, 79, 400):
+        config = MinerConfig(engine="faiss", neighbours=8, neighbours_limit=limit)
+        stats = mine(x, identities, config=config).stats
+        asked.append(stats.largest_k)
+        assert (stats.beyond_search == 0) == (limit == 400)
+    assert asked == [20, 79, 400]
+
+
+def test_own_identity_takes_no_place_among_the_neighbours() -> None:
+    angles = [*np.linspace(0, 20, 30), 21.0, 22.0]
+    identities = [0] * 30 + [1, 1]
+    config = MinerConfig(engine="faiss", neighbours=2, neighbours_limit=32, margin=0.1)
+    mined = mine(on_circle(angles), identities, config=config)
+    assert mined.stats.largest_k == 32
+    assert mined.table.equals(
+        mine(on_circle(angles), identities, config=MinerConfig(margin=0.1)).table
+    )
+
+
+def test_training_rows_are_drawn_by_seed() -> None:
+    x, identities = separated(40, 10, 16, 0.8)
+    config = MinerConfig(engine="faiss", faiss_index="IVF16,Flat", nprobe=2, train_rows=100)
+    first, again, other = (mine(x, identities, config=config, seed=seed) for seed in (3, 3, 4))
+    assert first.table.equals(again.table) and first.stats == again.stats
+    assert first.stats.semi_hard != other.stats.semi_hard
 
 
 def test_nprobe_widens_the_search_of_an_ivf_index() -> None:
@@ -178,6 +207,7 @@ def test_an_index_that_can_never_be_built_is_refused_without_rows(
         {"engine": "faiss", "faiss_index": "IVF64,Flat", "nprobe": 64},
         {"engine": "auto", "faiss_index": "OPQ4,IVF16,PQ4"},
         {"engine": "exact", "faiss_index": "Flatt"},
+        {"engine": "routed", "faiss_index": "Flatt"},
     ],
 )
 def test_a_possible_index_passes_the_check(options: dict[str, Any]) -> None:
@@ -207,17 +237,3 @@ def test_missing_faiss_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError, match="engine = faiss needs FAISS, which is not installed"):
         check_index(MinerConfig(engine="faiss"), 8)
     assert mine(x, identities).stats.engine == "exact"
-
-
-def test_auto_takes_an_index_that_skips_rows_only_for_large_galleries(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    large = miner.mining.FAISS_FROM_ROWS
-    ivf = MinerConfig(faiss_index="IVF4,Flat", nprobe=2)
-    assert choose_engine(MinerConfig(), 100 * large, 100 * large) == "exact"
-    assert choose_engine(ivf, large - 1, large - 1) == "exact"
-    assert choose_engine(ivf, large, large) == "faiss"
-    assert choose_engine(ivf, large, 2000) == "exact"
-    assert choose_engine(MinerConfig(engine="faiss"), 10, 10) == "faiss"
-    monkeypatch.setattr(miner.mining, "FAISS_FROM_ROWS", 40)
-    assert mine(*separated(10, 4, 8, 0.5), config=ivf).stats.engine == "faiss"
