@@ -103,16 +103,24 @@ def check_fits(config: RunConfig) -> None:
 
 
 def _check_fits(config: RunConfig, cpus: float, gpus: float, where: str) -> None:
-    mining = config.cluster.miner_cpus if config.trainer.selection == "mined" else 0.0
+    miners = config.cluster.num_miner_processes if config.trainer.selection == "mined" else 0
+    mining = miners * config.cluster.miner_cpus
     training = config.trainer.workers * config.cluster.trainer_cpus
     if training + mining > cpus:
         raise DoesNotFit(
             f"{config.trainer.workers} training workers of {config.cluster.trainer_cpus:g} CPUs "
-            f"and a miner of {mining:g} ask for {training + mining:g} CPUs, {where} has "
-            f"{cpus:g}; lower --cluster.trainer-cpus or --cluster.miner-cpus"
+            f"and {_miners_of(miners, config.cluster.miner_cpus)} ask for {training + mining:g} "
+            f"CPUs, {where} has {cpus:g}; lower --cluster.trainer-cpus or --cluster.miner-cpus"
+            f"{' or --cluster.miner-actors and --cluster.embed-actors' if miners > 1 else ''}"
         )
     if config.trainer.use_gpu and config.trainer.workers > gpus:
         raise DoesNotFit(
             f"trainer.use-gpu needs {config.trainer.workers} GPUs, {where} has {gpus:g}; "
             "leave out --trainer.use-gpu to train on CPUs"
         )
+
+
+def _miners_of(miners: int, cpus: float) -> str:
+    if miners > 1:
+        return f"{miners} miner processes of {cpus:g}"
+    return f"a miner of {miners * cpus:g}"

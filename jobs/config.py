@@ -60,15 +60,31 @@ class ClusterConfig:
     miner_cpus: float = 1.0
     """CPUs that the miner reserves and its threads, at least one. For the search miner.threads wins
     where it is given."""
+    miner_actors: int = 1
+    """Processes that share the search of a refresh, with `miner_cpus` each; 1: the miner searches
+    by itself. Never changes results."""
+    embed_actors: int = 1
+    """Processes that share the embedding of a refresh, likewise; one GPU each with miner.device =
+    cuda. They have ended when the search begins, so that both take the same CPUs in turn."""
+    gallery_gib: float = 4.0
+    """Most embeddings that each of several miner actors may hold, GiB. A larger gallery is sharded
+    over them. Never changes results."""
     face_cache: Path | None = None
     """Folder for the memory-mapped faces, on a disk of each node; None puts it beside the faces."""
 
     def __post_init__(self) -> None:
-        for name in ("object_store_gib", "trainer_cpus", "miner_cpus"):
+        for name in ("object_store_gib", "trainer_cpus", "miner_cpus", "gallery_gib"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"cluster.{name} is {getattr(self, name)}, it must be positive")
-        if self.num_cpus is not None and self.num_cpus < 1:
-            raise ValueError(f"cluster.num_cpus is {self.num_cpus}, it must be 1 or more")
+        for name in ("num_cpus", "miner_actors", "embed_actors"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"cluster.{name} is {count}, it must be 1 or more")
+
+    @property
+    def num_miner_processes(self) -> int:
+        """Most processes of `miner_cpus` each that a refresh has at a time."""
+        return max(self.miner_actors, self.embed_actors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,7 +29,14 @@ from jobs.cluster import check_fits, check_machine, ray_cluster
 from jobs.config import RunConfig
 from jobs.endings import RunFailed, ending_of
 from jobs.miner_end import MinerEnd
-from jobs.plans import check_split, faces_of, most_rows, queue_settings, refresh_plan
+from jobs.plans import (
+    check_split,
+    faces_of,
+    most_rows,
+    queue_settings,
+    refresh_hands,
+    refresh_plan,
+)
 from jobs.report import RunReport, make_report
 from jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
 from jobs.watch import Watch, ingest_progress
@@ -244,9 +251,14 @@ def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
 def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> Any:
     """Start the miner actor: restarted for ever, and its work with it."""
     remote: Any = ray.remote(MinerActor)
+    is_alone = config.cluster.num_miner_processes == 1
     # Two threads: `work` runs for the whole of the training, `stop` has to get in.
     actor = remote.options(
-        num_cpus=config.cluster.miner_cpus, max_restarts=-1, max_task_retries=-1, max_concurrency=2
+        # The CPUs go to the actors that share a refresh: while they work the miner waits for them.
+        num_cpus=config.cluster.miner_cpus if is_alone else 0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        max_concurrency=2,
     )
     return actor.remote(
         run,
@@ -256,4 +268,5 @@ def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) ->
         max_failures=config.refresh.max_failures,
         threads=max(1, int(config.cluster.miner_cpus)),
         attempt=attempt,
+        hands=refresh_hands(config.cluster, faces),
     )

@@ -8,10 +8,11 @@ import numpy.typing as npt
 from datasets.faces import FaceStore
 from datasets.run_dir import RunDir
 from datasets.snapshots import read_snapshot
-from jobs.config import RunConfig
+from jobs.config import ClusterConfig, RunConfig
 from jobs.origin import check_origin
 from jobs.runs_on_disk import pinned_snapshot
 from miner.budget import Budget
+from miner.hands import HERE, Hands
 from miner.recipe import RefreshPlan
 from miner.serve import QueueSettings
 from trainer.batches import RandomTriplets
@@ -104,3 +105,18 @@ def refresh_plan(config: RunConfig) -> RefreshPlan:
         augmentation=config.trainer.augmentation if config.refresh.augmented else None,
         budget=refresh_budget(config),
     )
+
+
+def refresh_hands(config: ClusterConfig, faces: FacesAt) -> Hands:
+    """Say who embeds and searches in a refresh: the miner itself, or actors."""
+    if config.num_miner_processes == 1:
+        return HERE
+    from miner.sharing import Sharing  # heavy: Ray and numba
+
+    return Sharing(
+        at=faces,
+        embed_actors=config.embed_actors,
+        miner_actors=config.miner_actors,
+        cpus=config.miner_cpus,
+        gallery_gib=config.gallery_gib,
+    ).hands()

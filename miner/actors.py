@@ -20,6 +20,7 @@ from datasets.run_dir import RunDir
 from datasets.triplets import Lease
 from miner.client import NoAnswer, PatientSource
 from miner.generation import make_generation
+from miner.hands import HERE, Hands
 from miner.one_miner import mining
 from miner.recipe import RefreshPlan
 from miner.refresh import MiningFailed, Refresher
@@ -108,6 +109,7 @@ class MinerActor:
         max_failures: int,
         threads: int,
         attempt: int,
+        hands: Hands = HERE,
     ) -> None:
         torch.set_num_threads(threads)
         self._run = run
@@ -121,7 +123,14 @@ class MinerActor:
 
         def refresh(step: int, number: int) -> None:
             make_generation(
-                run, run_faces, plan, step=step, number=number, log=self._log, lock=self._lock
+                run,
+                run_faces,
+                plan,
+                step=step,
+                number=number,
+                log=self._log,
+                lock=self._lock,
+                hands=hands,
             )
 
         self._refresher = Refresher(

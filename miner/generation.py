@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import nn
@@ -28,14 +27,13 @@ from datasets.run_dir import RunDir
 from datasets.triplets import mined_snapshot
 from miner.budget import Forecast
 from miner.choice import Choice, Chooser
+from miner.hands import HERE, Hands
 from miner.one_miner import check_turn
 from miner.pack import pack
 from miner.recipe import Recipe, RefreshPlan
 from miner.rotation import IDENTITIES_FILE
 from miner.stats import why_no_rows
-from trainer.augment import augment, generation_seed
 from trainer.checkpoint import load_model
-from trainer.embed import embed
 from trainer.faces import RunFaces
 
 STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
@@ -75,6 +73,7 @@ def make_generation(
     number: int,
     log: EventLog,
     lock: FencedLock | None = None,
+    hands: Hands = HERE,
     clock: Callable[[], float] = time.time,
 ) -> int:
     """Mine the checkpoint of `step` and publish generation `number`; return its rows.
@@ -88,6 +87,7 @@ def make_generation(
         log: takes its begin and its end.
         lock: the miner's; looked at first, and again right before the rename that publishes. None
             where nobody else can mine.
+        hands: who embeds and searches.
         clock: seconds since the epoch.
 
     Raises:
@@ -117,7 +117,14 @@ def make_generation(
     try:
         with staged_folder(run.generation(number), before_rename=check) as staging:
             manifest = mine_into(
-                staging, recipe, model, store, watch=watch, token=token, planned=choice.forecast
+                staging,
+                recipe,
+                model,
+                store,
+                watch=watch,
+                token=token,
+                planned=choice.forecast,
+                hands=hands,
             )
     except Exception:
         check()  # who took over swept what was staged here, and that is the reason then
@@ -156,6 +163,7 @@ def mine_into(
     watch: Stopwatch,
     token: int | None = None,
     planned: Forecast | None = None,
+    hands: Hands = HERE,
 ) -> dict[str, Any]:
     """Mine what the recipe says and write it as a generation; return its manifest.
 
@@ -167,6 +175,7 @@ def mine_into(
         watch: takes the seconds of embed, mine and pack.
         token: the fencing token of the lock that is held.
         planned: what it should take, to stand beside what it took.
+        hands: who embeds and searches; never changes what is written, beside its timing.
 
     Raises:
         ValueError: there is nothing to mine, or the engine refuses its index.
@@ -176,15 +185,16 @@ def mine_into(
 
     face_indices = recipe.faces(store)
     identities = store.identity_index[face_indices]
-    device = recipe.config.device
-    # A GPU library may otherwise choose another algorithm each time, and other roundings with it.
-    with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-        embeddings = embed(
-            model.to(device), store, face_indices, device=device, change=changes(recipe)
-        )
+    embeddings = hands.embed(recipe, model, store, face_indices)
     watch.lap("embed")
+    # An index is searched here: only the exact search is shared out.
     mined = mine(
-        embeddings, identities, config=recipe.config, seed=recipe.seed, row_ids=face_indices
+        embeddings,
+        identities,
+        config=recipe.config,
+        seed=recipe.seed,
+        row_ids=face_indices,
+        open_engine=hands.open_engine if recipe.config.engine == "exact" else None,
     )
     watch.lap("mine")
     anchors = mined.table["anchor"].to_numpy()
@@ -204,16 +214,6 @@ def mine_into(
         | {"token": token, "made_with": made_with(recipe)}
         | ({} if planned is None else {"forecast": planned.to_dict()}),
     )
-
-
-def changes(
-    recipe: Recipe,
-) -> Callable[[torch.Tensor, npt.NDArray[np.int64]], torch.Tensor] | None:
-    """Return what changes faces as training will when it consumes the generation."""
-    if recipe.augmentation is None:
-        return None
-    seed = generation_seed(recipe.seed)
-    return lambda faces, face_indices: augment(faces, face_indices, recipe.augmentation, seed=seed)
 
 
 def made_with(recipe: Recipe) -> dict[str, object]:

@@ -24,6 +24,7 @@ from datasets.run_dir import RunDir
 from datasets.snapshots import snapshot_digest
 from datasets.triplets import check_generation, read_generation_manifest
 from miner.generation import Stopwatch, made_with, mine_into
+from miner.hands import HERE, Hands
 from miner.journal import checkpoint_before, known_generations, switch_to
 from miner.one_miner import mining
 from miner.recipe import Recipe, resolve_device
@@ -61,6 +62,7 @@ def replay_generation(
     number: int,
     *,
     threads: int | None = None,
+    hands: Hands = HERE,
     clock: Callable[[], float] = time.time,
 ) -> Replay:
     """Mine a generation again, as its manifest says, and compare.
@@ -73,6 +75,7 @@ def replay_generation(
         at: where its faces are.
         number: the generation's.
         threads: CPU threads to mine with; never changes results.
+        hands: who embeds and searches; never changes results either.
         clock: seconds since the epoch.
 
     Raises:
@@ -101,7 +104,7 @@ def replay_generation(
         model = _load(run, recipe)
         store = _open(at, recipe)
         with staged_folder(kept) as staging:
-            again = mine_into(staging, recipe, model, store, watch=watch)
+            again = mine_into(staging, recipe, model, store, watch=watch, hands=hands)
         difference = first_difference(manifest, again)
         if difference is None:
             if lock is not None:

@@ -6,7 +6,9 @@ facequarry mine --embeddings E.npy --labels L.npy --out mined
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from jobs.config import RunConfig, parse
 from miner.config import MinerConfig
 
 if TYPE_CHECKING:
+    from miner.hands import Hands
     from miner.replay import Replay
 
 
@@ -35,6 +38,9 @@ class Mine:
     replay: str | None = None
     """Generation to mine again, such as gen=3 or 3, and to compare byte for byte; its damaged
     files are restored. Nothing new is published."""
+    actors: int = 1
+    """Ray actors that share the work, and the CPUs, embedding first; 1 does without Ray. Never
+    changes results."""
     augmented: bool | None = None
     """Change the faces as training does before they are mined; None as the run says. False finds
     photos that are there twice: mirrored, one of them is another picture to a young network."""
@@ -82,7 +88,7 @@ class Mine:
         ]
 
 
-_OF_RUNS = ("step", "replay", "augmented")
+_OF_RUNS = ("step", "replay", "augmented", "actors")
 _OF_ARRAYS = ("labels", "out", "column", "label_column", "normalise", "seed")
 
 
@@ -93,17 +99,22 @@ def run(flags: Sequence[str]) -> int:
         return _mine_arrays(args)
     if args.replay is not None and args.step is not None:
         raise ValueError("--replay takes the checkpoint that was mined; leave out --step")
+    if args.actors < 1:
+        raise ValueError(f"--actors is {args.actors}, it must be 1 or more")
     number = None if args.replay is None else _number(args.replay)
     from jobs.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
     asked = _with_flags(config, parse(Mine, flags, default=replace(args, miner=config.miner)))
-    if number is None:
-        return _mine(where, asked, args.step)
-    if asked != replace(config, miner=replace(config.miner, threads=asked.miner.threads)):
+    if number is not None and asked != replace(
+        config, miner=replace(config.miner, threads=asked.miner.threads)
+    ):
         raise ValueError("--replay mines as the manifest says; leave out --miner.* and --augmented")
-    return _replay(where, asked, number)
+    with _hands(where, asked, args.actors) as hands:
+        if number is None:
+            return _mine(where, asked, args.step, hands)
+        return _replay(where, asked, number, hands)
 
 
 def _with_flags(config: RunConfig, args: Mine) -> RunConfig:
@@ -150,7 +161,26 @@ def _mine_arrays(args: Mine) -> int:
     return 0
 
 
-def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
+@contextlib.contextmanager
+def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
+    """Yield who embeds and searches: this process, or actors that share the CPUs equally."""
+    from jobs.plans import faces_of, refresh_hands
+
+    cluster = replace(config.cluster, miner_actors=actors, embed_actors=actors)
+    if actors == 1:
+        yield refresh_hands(cluster, faces_of(config, where))
+        return
+    import ray
+
+    from jobs.cluster import ray_cluster
+
+    with ray_cluster(config.cluster):
+        cpus = ray.cluster_resources()["CPU"] / actors
+        cluster = replace(cluster, miner_cpus=math.floor(cpus * 100) / 100)
+        yield refresh_hands(cluster, faces_of(config, where))
+
+
+def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> int:
     from datasets.events import EventLog
     from datasets.lock import LockHeld
     from datasets.triplets import read_generation_manifest
@@ -179,7 +209,9 @@ def _mine(where: RunDir, config: RunConfig, step: int | None) -> int:
             log = EventLog(where.events, "miner", attempt=last_attempt(where))
             plan = refresh_plan(config)
             try:
-                make_generation(where, faces, plan, step=step, number=number, log=log, lock=lock)
+                make_generation(
+                    where, faces, plan, step=step, number=number, log=log, lock=lock, hands=hands
+                )
             except BaseException as error:  # Ctrl-C too: without an end it would look in hand
                 reason = f"{type(error).__name__}: {error}"
                 log.write("failed", reason=reason, checkpoint_step=step, generation=number)
@@ -206,12 +238,14 @@ def _at_work(where: RunDir) -> str:
     return f"another miner ({process}) is at work; try again when it has ended"
 
 
-def _replay(where: RunDir, config: RunConfig, number: int) -> int:
+def _replay(where: RunDir, config: RunConfig, number: int, hands: Hands) -> int:
     """Return 0 where the generation came out the same, else 1."""
     from jobs.plans import faces_of
     from miner.replay import replay_generation
 
-    replay = replay_generation(where, faces_of(config, where), number, threads=config.miner.threads)
+    replay = replay_generation(
+        where, faces_of(config, where), number, threads=config.miner.threads, hands=hands
+    )
     for line in replay_lines(replay):
         Console().print(line, soft_wrap=True, highlight=False)
     return 0 if replay.difference is None else 1

@@ -166,3 +166,29 @@ def choose_by_hash(
             if k < chosen.shape[1]:
                 chosen[slot, k] = row
                 num = min(num + 1, chosen.shape[1])
+
+
+@kernel
+def merge_lists(
+    rows: Rows,
+    searches: Searches,
+    which: Int64Array,
+    num: NDArray[np.int32],
+    row: NDArray[np.int32],
+    d2: Float32Array,
+) -> None:
+    """Offer lists that were found apart to some searches; the order of merging never shows.
+
+    Args:
+        rows: the gallery.
+        searches: updated in place, but for `total`.
+        which: (H,) searches.
+        num: (H,) how many entries each list has.
+        row: (E,) gallery rows, list after list.
+        d2: (E,) their defined d2, all of them within the search's limits.
+    """
+    k = 0
+    for h in range(which.size):
+        for _ in range(num[h]):
+            offer(rows, searches, which[h], row[k], d2[k])
+            k += 1

@@ -155,7 +155,7 @@ def test_an_index_that_cannot_be_built_is_refused_before_anything_is_embedded(
     def embed(*args: object, **kwargs: object) -> None:
         raise AssertionError("embedded")
 
-    monkeypatch.setattr("miner.generation.embed", embed)
+    monkeypatch.setattr("miner.hands.embed", embed)
     configure(run, MinerConfig(engine="faiss", faiss_index="IVF4,Flat", nprobe=9))
     assert "nprobe is 9, but IVF4,Flat has 4 inverted lists" in refused(run, capsys)
 

@@ -15,6 +15,7 @@ from datasets.split import Split
 from datasets.triplets import read_generation_manifest
 from miner.config import MinerConfig
 from miner.generation import make_generation
+from miner.hands import HERE, Hands
 from miner.recipe import RefreshPlan
 from tests.trainer.stores import IDENTITIES, publish, train_small
 from trainer.config import TrainerConfig
@@ -42,6 +43,7 @@ class SmallRun:
         step: int = 4,
         plan: RefreshPlan = PLAN,
         lock: FencedLock | None = None,
+        hands: Hands = HERE,
         clock: Callable[[], float] = lambda: 1.0,
     ) -> dict[str, Any]:
         """Publish a generation; return its manifest."""
@@ -53,6 +55,7 @@ class SmallRun:
             number=number,
             log=EventLog(self.run.events, "miner", attempt=1),
             lock=lock,
+            hands=hands,
             clock=clock,
         )
         return read_generation_manifest(self.run.generation(number))

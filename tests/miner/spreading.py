@@ -1,0 +1,92 @@
+"""Miners of tasks in this process: any number, over whole galleries or shards, mortal if asked."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from miner.config import MinerConfig
+from miner.layout import Rows
+from miner.mining import OpenEngine
+from miner.schedule import Schedule
+from miner.search import Workers
+from miner.shares import Shares
+from miner.spread import Answer, Limits, Part, SpreadSearch, Task, cut_blocks
+from miner.task_miner import TaskMiner
+
+
+class MinersHere:
+    """Plays miners in this process; which of them is asked next follows a seed.
+
+    Args:
+        rows: the gallery.
+        shares: who holds what.
+        deaths: how many of them die with tasks in hand.
+        seed: of the order of things.
+    """
+
+    def __init__(self, rows: Rows, shares: Shares, *, deaths: int = 0, seed: int = 0) -> None:
+        self._rows = rows
+        self._shares = shares
+        self._deaths = deaths
+        self._random = random.Random(seed)
+        self._seats = [self._start(seat) for seat in range(shares.num_miners)]
+        self.visits = 0
+
+    def answers(
+        self, tasks: Sequence[Task], parts: Sequence[Part], limits: Callable[[Task], Limits]
+    ) -> Iterator[tuple[Task, Answer]]:
+        schedule = Schedule(tasks, len(self._seats), self._shares.fit)
+        in_hand: list[tuple[int, int, Task, Limits]] = []
+        while schedule.num_open:
+            for seat in self._random.sample(range(len(self._seats)), len(self._seats)):
+                while given := schedule.next_for(seat):
+                    in_hand.append((seat, *given, limits(given[1])))
+            if self._deaths and self._random.random() < 0.3:
+                seat = in_hand[0][0]
+                self._deaths -= 1
+                schedule.bury(seat, "killed")
+                in_hand = [asked for asked in in_hand if asked[0] != seat]
+                self._seats[seat] = self._start(seat)
+                continue
+            chosen = self._random.randrange(len(in_hand))
+            seat, number, task, narrow = in_hand.pop(chosen)
+            visiting = {
+                block: self._shares.block(self._rows, block)
+                for block in self._shares.visitors(task, seat)
+            }
+            self.visits += len(visiting)
+            chosen_parts = [parts[block] for block in task.blocks]
+            answer = self._seats[seat].answer(task, narrow, chosen_parts, visiting)
+            yield schedule.answered(seat, number), answer
+
+    def _start(self, seat: int) -> TaskMiner:
+        shares = self._shares
+        return TaskMiner(shares.spans, shares.held(self._rows, seat), threads=1)
+
+
+def spread(
+    rows: Rows,
+    num_miners: int,
+    *,
+    num_blocks: int = 4,
+    sharded: bool = False,
+    deaths: int = 0,
+    seed: int = 0,
+) -> SpreadSearch:
+    """Return a search shared out in this process."""
+    spans = cut_blocks(rows.first, num_blocks)
+    shares = Shares(spans, num_miners, sharded=sharded)
+    return SpreadSearch(rows, spans, MinersHere(rows, shares, deaths=deaths, seed=seed))
+
+
+def open_spread(num_miners: int, **options: Any) -> OpenEngine:
+    """Return what opens a shared-out search for `mine`."""
+
+    @contextlib.contextmanager
+    def open_engine(rows: Rows, config: MinerConfig, workers: Workers) -> Iterator[SpreadSearch]:
+        yield spread(rows, num_miners, **options)
+
+    return open_engine
