@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from benchmarks.common import embedded_ray, show, take_turns
-from benchmarks.mining import CONFIG, make_gallery
+from benchmarks.galleries import GALLERIES
+from benchmarks.mining import CONFIG
 from miner.distance import band
 from miner.exact import ExactSearch
 from miner.layout import Found, Int64Array, Query, Rows, make_query
@@ -34,7 +35,7 @@ from trainer.faces import FacesAt
 NUM_FACES = 20_000
 REPEATS = 3
 _NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=0)
-_GALLERIES = {"separated": 0.5, "untrained": 10.0}
+_GALLERIES = ("separated", "untrained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,7 @@ def rows(num_faces: int = NUM_FACES, repeats: int = REPEATS) -> list[Row]:
     """Measure every gallery; Ray is started for it."""
     with embedded_ray():
         return [
-            _measure(name, check_rows(*make_gallery(noise, num_faces)), repeats)
-            for name, noise in _GALLERIES.items()
+            _measure(name, check_rows(*GALLERIES[name](num_faces)), repeats) for name in _GALLERIES
         ]
 
 

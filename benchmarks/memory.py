@@ -56,10 +56,19 @@ class Weighed(ShardMaker):
 def peak_bytes() -> int:
     """Return this process's peak resident memory, bytes."""
     # Not getrusage: its peak is inherited from the process that started this one.
+    return _status("VmHWM:")
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory, bytes."""
+    return _status("VmRSS:")
+
+
+def _status(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no VmHWM; this benchmark needs Linux")
+    raise OSError(f"/proc/self/status has no {name[:-1]}; this benchmark needs Linux")
 
 
 def measure(folder: Path, num_photos: int) -> Peaks:

@@ -1,159 +1,254 @@
-"""How much the exact engine costs beyond the matrix product that it cannot do without.
+"""What the exact engine takes, held against what it cannot do without and what others do.
 
-Three things over the same gallery, with the same threads: `mine` with four positives per anchor, a
-bare float32 `torch.mm` over the same tiles, and a FAISS flat search for 64 neighbours. They take
-turns in one process, so that whatever else the machine does falls on all of them alike; medians
-are shown. A separated gallery stands for a trained network (most bands are empty), an untrained one
-has a negative in nearly every band.
+`mine` with four positives per anchor takes turns with the bare float32 product of every anchor with
+every row (`torch.mm` over the same tiles, a sixteenth of them, times sixteen) and with a flat FAISS
+search for 64 neighbours of each anchor (a sixteenth of them). Speeds are ratios of whole calls.
+Useful GFLOP/s count 2 x anchors x N x D, whatever symmetry saves.
 
-    python -m benchmarks.mining
+    python -m benchmarks.mining                        # part of make bench
+    python -m benchmarks.mining --full results.jsonl   # to a million rows; goes on where it stopped
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import median
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.common import show, take_turns
+from benchmarks.galleries import GALLERIES
+from benchmarks.memory import peak_bytes, resident_bytes
 from miner import MinerConfig, mine
-from miner.exact import TILE_COLUMNS
+from miner.exact import TILE_COLUMNS, TILE_ROWS
 from miner.search import Workers
 
-NUM_FACES = 20_000
-FACES_PER_IDENTITY = 20
-DIMENSION = 128
-REPEATS = 3
 CONFIG = MinerConfig(engine="exact", positives="random", positives_per_anchor=4)
+REPEATS = 3
+_SHARE = 16
+_FAISS_K = 64
+_MEMORY_ROWS = 1_000_000
+_MIB = 1 << 20
 
-Gallery = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Medians over `REPEATS` turns on one gallery, in seconds."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One gallery and how much of it is mined."""
 
     gallery: str
-    semi_hard_share: float
-    exact_s: float
+    num_rows: int
+    dimension: int = 128
+    anchors: int | None = None
+    """None mines all rows as anchors."""
+    against_faiss: bool = False
+    repeats: int = REPEATS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """What was measured of a case; seconds are medians."""
+
+    case: Case
+    semi_hard: float
+    mine_s: float
     product_s: float
-    faiss_flat_s: float
+    faiss_s: float | None
+    symmetric: bool
+    undecided: float
 
     @property
-    def exact_per_product(self) -> float:
-        """The exact engine's seconds over the bare product's."""
-        return self.exact_s / self.product_s
-
-    @property
-    def exact_per_faiss(self) -> float:
-        """The exact engine's seconds over the flat FAISS search's."""
-        return self.exact_s / self.faiss_flat_s
+    def gflops(self) -> float:
+        """Useful GFLOP/s of the whole call."""
+        anchors = self.case.anchors or self.case.num_rows
+        return 2e-9 * anchors * self.case.num_rows * self.case.dimension / self.mine_s
 
 
-def rows() -> list[Row]:
-    """Measure both galleries."""
-    mine(*make_gallery(0.5, num_faces=400), config=CONFIG)  # compiles the kernels
-    return [
-        _measure("separated", make_gallery(0.5)),
-        _measure("untrained", make_gallery(10.0)),
-    ]
+KINDS = ("separated", "untrained", "collapsed")
+CASES = (
+    *(Case(gallery=kind, num_rows=60_000, against_faiss=True) for kind in KINDS),
+    *(Case(gallery=kind, num_rows=20_000, dimension=512) for kind in KINDS),
+    *(Case(gallery=kind, num_rows=200_000, anchors=10_000) for kind in KINDS),
+)
+GROWTH = tuple(Case(gallery="separated", num_rows=rows) for rows in (15_000, 30_000))
+FULL = (
+    *(Case(gallery=kind, num_rows=60_000, dimension=512, repeats=1) for kind in KINDS),
+    *(Case(gallery=kind, num_rows=200_000, repeats=1) for kind in KINDS),
+    *(Case(gallery=kind, num_rows=1_000_000, anchors=50_000, repeats=1) for kind in KINDS),
+    *(Case(gallery=kind, num_rows=1_000_000, repeats=1) for kind in KINDS),
+)
 
 
-def make_gallery(noise: float, num_faces: int = NUM_FACES) -> Gallery:
-    """Return (N, D) float32 unit rows and (N,) identities.
+def measure(case: Case) -> Row:
+    """Measure one case."""
+    x, identities = GALLERIES[case.gallery](case.num_rows, dimension=case.dimension)
+    config = replace(CONFIG, anchors=case.anchors)
+    anchors = x[:: max(1, case.num_rows // (case.anchors or case.num_rows))]
+    part = np.ascontiguousarray(anchors[: max(1, len(anchors) // _SHARE)])
+    stats = []
+    ways: dict[str, Callable[[], object]] = {
+        "mine": lambda: stats.append(mine(x, identities, config=config).stats),
+        "product": lambda: multiply(part, x),
+    }
+    if case.against_faiss:
+        import faiss
 
-    Args:
-        noise: standard deviation around an identity's centre, whose components are standard
-            normal: 0.5 separates identities well, 10 hides them.
-        num_faces: N.
-    """
-    random = np.random.default_rng(0)
-    identities = np.arange(num_faces) // FACES_PER_IDENTITY
-    x = random.normal(size=(identities[-1] + 1, DIMENSION))[identities]
-    x += noise * random.normal(size=x.shape)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return x.astype(np.float32), identities
-
-
-def _measure(name: str, gallery: Gallery) -> Row:
-    x, identities = gallery
-    index = faiss.IndexFlatL2(DIMENSION)
-    index.add(x)
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    turns: dict[str, list[float]] = {"exact": [], "product": [], "faiss": []}
-    for _ in range(REPEATS):
-        turns["exact"].append(_seconds(lambda: mine(x, identities, config=CONFIG)))
-        turns["product"].append(_seconds(lambda: _multiply(x)))
-        turns["faiss"].append(_seconds(lambda: index.search(x, 64)))
-    stats = mine(x, identities, config=CONFIG).stats
+        index = faiss.IndexFlatL2(case.dimension)
+        index.add(x)
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        ways["faiss"] = lambda: index.search(part, _FAISS_K)
+    times = take_turns(ways, case.repeats)
+    scale = len(anchors) / len(part)
     return Row(
-        gallery=name,
-        semi_hard_share=stats.semi_hard / stats.pairs,
-        exact_s=median(turns["exact"]),
-        product_s=median(turns["product"]),
-        faiss_flat_s=median(turns["faiss"]),
+        case=case,
+        semi_hard=stats[-1].semi_hard / stats[-1].pairs,
+        mine_s=times["mine"],
+        product_s=times["product"] * scale,
+        faiss_s=times["faiss"] * scale if case.against_faiss else None,
+        symmetric=stats[-1].symmetric,
+        undecided=stats[-1].undecided_share or 0.0,
     )
 
 
-def _multiply(x: NDArray[np.float32]) -> None:
-    """Compute every tile that the exact engine computes, shared out the same way; look at none."""
-    faces = torch.from_numpy(x)
+def multiply(anchors: NDArray[np.float32], x: NDArray[np.float32]) -> None:
+    """Multiply some anchors with all rows in the exact engine's tiles; look at nothing."""
+    left, right = torch.from_numpy(anchors), torch.from_numpy(x)
 
-    def multiply(begin: int, end: int) -> None:
-        buffer = torch.empty((end - begin) * TILE_COLUMNS)
-        for column in range(0, len(x), TILE_COLUMNS):
-            part = faces[column : column + TILE_COLUMNS]
-            tile = buffer[: (end - begin) * len(part)].view(end - begin, len(part))
-            torch.mm(band[begin:end], part.T, out=tile)
+    def work(begin: int, end: int) -> None:
+        room = torch.empty(TILE_ROWS * TILE_COLUMNS)
+        for column in range(0, len(right), TILE_COLUMNS):
+            part = right[column : column + TILE_COLUMNS]
+            for row in range(begin, end, TILE_ROWS):
+                rows = left[row : min(row + TILE_ROWS, end)]
+                tile = room[: len(rows) * len(part)].view(len(rows), len(part))
+                torch.mm(rows, part.T, out=tile)
 
     with Workers(None) as workers:
-        for anchor in range(0, len(x), 512):
-            band = faces[anchor : anchor + 512]
-            workers.each(len(band), multiply)
+        workers.each(len(left), work)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def growth(rows: Sequence[Row]) -> float:
+    """Return the exponent of seconds in N over cases with all rows as anchors."""
+    sizes = np.log([row.case.num_rows for row in rows])
+    return float(np.polyfit(sizes, np.log([row.mine_s for row in rows]), 1)[0])
 
 
-def main() -> None:
+def memory(num_rows: int, anchors: int | None) -> int:
+    """Return by how many bytes a process grows that reads a gallery and mines it."""
+    with tempfile.TemporaryDirectory() as folder:
+        x, identities = GALLERIES["separated"](num_rows)
+        np.save(f"{folder}/x.npy", x)
+        np.save(f"{folder}/identities.npy", identities)
+        command = [sys.executable, "-m", "benchmarks.mining", "--grow", folder]
+        command += [] if anchors is None else ["--anchors", str(anchors)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=7200)
+        if done.returncode:
+            raise RuntimeError(f"mining {num_rows} rows failed: {done.stderr[-500:]}")
+    return int(done.stdout.splitlines()[-1])
+
+
+def _grow(folder: str, anchors: int | None) -> int:
+    """Read and mine in this process; return by how much its resident memory rose at most."""
+    _compile()
+    before = resident_bytes()
+    x, identities = np.load(f"{folder}/x.npy"), np.load(f"{folder}/identities.npy")
+    mine(x, identities, config=replace(CONFIG, anchors=anchors))
+    return peak_bytes() - before
+
+
+def _compile() -> None:
+    for kind in ("separated", "untrained"):  # integer products, and those after falling back
+        mine(*GALLERIES[kind](6000), config=CONFIG)
+
+
+def _name(case: Case) -> str:
+    return case.gallery if case.dimension == 128 else f"{case.gallery}, D = {case.dimension}"
+
+
+def _table(rows: Sequence[Row]) -> None:
+    show(
+        f"exact mining, 4 positives an anchor, {torch.get_num_threads()} threads, D = 128 but "
+        "where named",
+        (
+            "gallery",
+            "N",
+            "anchors",
+            "semi-hard",
+            "mine s",
+            "GFLOP/s",
+            "÷ product",
+            "÷ FAISS",
+            "computed",
+        ),
+        [
+            (
+                _name(row.case),
+                f"{row.case.num_rows:,}",
+                "all" if row.case.anchors is None else f"{row.case.anchors:,}",
+                f"{100 * row.semi_hard:.0f} %",
+                f"{row.mine_s:.2f}",
+                f"{row.gflops:.0f}" + ("*" if row.symmetric else ""),
+                f"{row.product_s / row.mine_s:.2f}",
+                "" if row.faiss_s is None else f"{row.faiss_s / row.mine_s:.1f}",
+                f"{100 * row.undecided:.2f} %",
+            )
+            for row in rows
+        ],
+        [
+            "÷ product, ÷ FAISS: speed over that of the bare float32 product and of a flat FAISS "
+            f"search, k = {_FAISS_K}",
+            "*: each product served both its rows as anchors. computed: share of (anchor, row) "
+            "whose distance was computed",
+        ],
+    )
+
+
+def _measured(cases: Sequence[Case], kept: Path) -> Iterator[Row]:
+    """Measure what the file does not hold yet, adding each row to it."""
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    known = {json.dumps(line["case"]): line for line in map(json.loads, lines)}
+    for case in cases:
+        line = known.get(json.dumps(asdict(case)))
+        if line is None:
+            print(f"measuring {case}", file=sys.stderr, flush=True)
+            line = asdict(measure(case))
+            with kept.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        yield Row(**line | {"case": Case(**line["case"])})
+
+
+def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
-    table = Table(
-        title=f"exact mining of {NUM_FACES} x {DIMENSION}, 4 positives per anchor, "
-        f"{torch.get_num_threads()} threads, medians of {REPEATS}"
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mining", description=__doc__)
+    parser.add_argument("--full", type=Path, help="also the large cases; keeps rows in this file")
+    parser.add_argument("--grow", help="mine this folder's arrays and print the memory it took")
+    parser.add_argument("--anchors", type=int, help="with --grow")
+    asked = parser.parse_args(arguments)
+    if asked.grow is not None:
+        print(_grow(asked.grow, asked.anchors))
+        return
+    _compile()
+    if asked.full is not None:
+        _table(list(_measured((*CASES, *FULL), asked.full)))
+        return
+    rows = [measure(case) for case in CASES]
+    _table(rows)
+    exponent = growth([*map(measure, GROWTH), rows[0]])
+    print(f"growth exponent in N, separated, all anchors, 15,000 to 60,000: {exponent:.2f}")
+    grown = memory(_MEMORY_ROWS, 10_000)
+    embeddings = 4 * 128 * _MEMORY_ROWS
+    print(
+        f"memory, {_MEMORY_ROWS:,} x 128, 10,000 anchors: the process grows by "
+        f"{grown / _MIB:,.0f} MiB, {embeddings / _MIB:,.0f} of them the embeddings"
     )
-    columns = (
-        "gallery",
-        "semi-hard",
-        "mine s",
-        "product s",
-        "FAISS flat s",
-        "x product",
-        "x FAISS",
-    )
-    for column in columns:
-        table.add_column(column, justify="left" if column == "gallery" else "right")
-    for row in rows():
-        table.add_row(
-            row.gallery,
-            f"{100 * row.semi_hard_share:.1f} %",
-            f"{row.exact_s:.2f}",
-            f"{row.product_s:.2f}",
-            f"{row.faiss_flat_s:.2f}",
-            f"{row.exact_per_product:.2f}",
-            f"{row.exact_per_faiss:.2f}",
-        )
-    Console().print(table)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -59,18 +59,25 @@ def lowest(floor: float | None) -> np.float32:
 def product_error(dimension: int, largest_norm2: float, precision: str = "highest") -> float:
     """Bound how far a distance taken from a float32 product can be from the defined d2.
 
-    The distance is |a|^2 + |b|^2 - 2 a.b, with the product in float32 and the rest in float64. With
-    R the largest norm, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in any
+    The distance is |a|^2 + |b|^2 - 2 a.b, with the product in float32 and the rest in float64; a
+    and b are the rows taken from the gallery's centre, rounded to float32. With R the largest norm
+    of these, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in any
     order, fused or not, errs by at most gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy and
     Stability of Numerical Algorithms, section 3.1). If the hardware first rounds the inputs with
     roundoff v, each product is off by a factor (1 + v)^2 besides. Together:
 
     - 2 R^2 (gamma_D + (2 v + v^2) (1 + gamma_D)) for -2 a.b;
-    - 4 u R^2 for the rounding in the definition, and as much again for float64 and underflow.
+    - 4 u R^2 for taking them from the centre: with |r| <= u |a| and |t| <= u |b| what they lose,
+      2 (|a||t| + |r||b|) and terms of u^2;
+    - 9 u R^2 for the norms: half of each is rounded to float32 (u R^2 / 2 each), so is their sum
+      (u R^2), and so is what is left when it is taken from the product (2 u R^2), all twice, and a
+      little more for terms of u^2;
+    - 4 u R^2 for the rounding in the definition, since d2 <= 4 R^2; and as much as the last three
+      again for float64, underflow and the terms of u^2.
 
     Args:
         dimension: D.
-        largest_norm2: R^2.
+        largest_norm2: R^2, from the centre.
         precision: what `torch.get_float32_matmul_precision()` says.
 
     Returns:
@@ -79,27 +86,30 @@ def product_error(dimension: int, largest_norm2: float, precision: str = "highes
     gamma = dimension * _FLOAT32_ROUNDOFF / (1 - dimension * _FLOAT32_ROUNDOFF)
     rounded_inputs = _INPUT_ROUNDOFF[precision] * (2 + _INPUT_ROUNDOFF[precision])
     product = 2 * largest_norm2 * (gamma + rounded_inputs * (1 + gamma))
-    return product + 8 * largest_norm2 * _FLOAT32_ROUNDOFF
+    return product + 34 * largest_norm2 * _FLOAT32_ROUNDOFF
 
 
-def code_error(largest_norm2: float) -> float:
+def code_error(largest_norm2: float, unit: float) -> float:
     """Bound what is left of the error of a distance taken from int8 codes, apart from residuals.
 
-    With a = s A + r and b = s B + t, where A and B are vectors of whole numbers, and their product
-    A.B an exact sum, a.b = s^2 A.B + s A.t + r.b. By Cauchy-Schwarz, and since |s A| <= |a| + |r|,
+    With a = s A + r and b = s B + t, both taken from the centre, where A and B are vectors of whole
+    numbers and their product A.B is an exact sum, a.b = s^2 A.B + s A.t + r.b. By Cauchy-Schwarz,
+    and since |s A| <= |a| + |r|,
 
         |d2 - (|a|^2 + |b|^2 - 2 s^2 A.B)| <= 2 ((|a| + |r|) |t| + |r| |b|),
 
-    which `miner.kernels` takes from each row's own residual. What remains is the rounding in the
-    definition, 4 u R^2, and as much again for float64.
+    which `miner.kernels` takes from each row's own residual. What remains is the rounding of |a|^2
+    and |b|^2 to whole units, half a unit each, the rounding in the definition, 4 u R^2, and as much
+    again for float64.
 
     Args:
-        largest_norm2: R^2.
+        largest_norm2: R^2, from the centre.
+        unit: what one stands for in the products, 2 s^2.
 
     Returns:
         The bound, squared L2.
     """
-    return 8 * largest_norm2 * _FLOAT32_ROUNDOFF
+    return unit + 8 * largest_norm2 * _FLOAT32_ROUNDOFF
 
 
 def index_error(dimension: int, largest_norm2: float) -> float:

@@ -22,7 +22,7 @@ import torch
 
 from miner.kernels.tiles import Limits, Side, scan_tile, set_limits
 from miner.layout import Found, Int64Array, Query, Report, Rows, Searches, bests_of, open_searches
-from miner.products import Product, float32_product, int8_pays, int8_product
+from miner.products import Product, float32_product, int8_pays, int8_product, take_centre
 from miner.search import Workers
 
 TILE_ROWS, TILE_COLUMNS = 256, 512
@@ -61,10 +61,11 @@ class ExactSearch:
     ) -> None:
         self._rows = rows
         self._workers = workers
-        self._exact = float32_product(rows)
+        centre = take_centre(rows, workers)
+        self._exact = float32_product(rows, centre)
         self._coarse: Product | None = None
         if all(workers.all([functools.partial(int8_pays, rows.x.shape[1])])):
-            self._coarse = int8_product(rows, workers)
+            self._coarse = int8_product(rows, centre, workers)
         self._progress = progress
         self._symmetric = False
         self._total = Count()
@@ -215,14 +216,13 @@ class _Scan:
                 self._column(self._exact, down, across, stopped, turn)
 
     def _side(self, rows: Int64Array) -> Side:
-        norms2 = self._rows.norms2[rows]
+        norms2 = self._exact.scale.norms2[rows]
         residual = 0.0
         if self._coarse is not None:
             residual = float(self._coarse.scale.residual[rows].max(initial=0))
         return Side(
             row=rows,
             slot=self._slot[rows],
-            least_norm2=float(norms2.min()),
             most_norm2=float(norms2.max()),
             residual=residual,
         )
@@ -284,7 +284,7 @@ class _Room:
         kind = tile.numpy().dtype
         left, right = (
             Limits(
-                *(np.empty(shape, kind) for shape in ((most_searches, n), (most_searches, n), n))
+                *(np.empty(shape, kind) for shape in ((most_searches, n), (most_searches, n), n, n))
             )
             for n in (TILE_ROWS, TILE_COLUMNS)
         )

@@ -16,10 +16,9 @@ import torch
 from miner.config import MinerConfig
 from miner.distance import band, lowest
 from miner.kernels.counts import count_within
-from miner.kernels.tiles import Side
 from miner.layout import Float32Array, Int64Array, Rows
 from miner.pairs import pair_up
-from miner.products import float32_product
+from miner.products import float32_product, take_centre
 from miner.search import Workers
 
 TILE_ROWS, TILE_COLUMNS = 64, 2048
@@ -98,7 +97,7 @@ def _count(
     """Return (T,) how many negatives of the anchor at each slot have d2 in [low, high]."""
     total = np.zeros(slot.size, np.int64)
     begin = np.searchsorted(slot, np.arange(anchors.size + 1))
-    product = float32_product(rows)
+    product = float32_product(rows, take_centre(rows, workers))
     every = np.arange(len(rows.x))
 
     def count(first: int, last: int) -> None:
@@ -108,11 +107,20 @@ def _count(
             left = product.take(anchors[start:stop])
             for column in range(0, every.size, TILE_COLUMNS):
                 columns = every[column : column + TILE_COLUMNS]
-                norms2 = rows.norms2[columns]
-                right = Side(columns, every[:0], float(norms2.min()), float(norms2.max()), 0.0)
+                shifts = product.scale.shift[columns]
                 tile = product.multiply(left, product.take(columns), room)
                 count_within(
-                    rows, anchors, tile, product.scale, right, start, begin, low, high, total
+                    rows,
+                    anchors,
+                    tile,
+                    product.scale,
+                    columns,
+                    shifts,
+                    start,
+                    begin,
+                    low,
+                    high,
+                    total,
                 )
 
     workers.each(anchors.size, count)

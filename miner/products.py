@@ -5,6 +5,10 @@ inexact is only the rounding of the rows beforehand, and that is measured row by
 seven times as fast as a float32 product on processors with 8-bit dot products (AVX-512 VNNI, AMX),
 but leaves a distance uncertain by some hundredths, where float32 leaves it by some hundred
 thousandths; so whoever decides much from one tile takes float32 for it.
+
+Distances do not change when all rows are moved alike, and errors grow with the rows' lengths: so
+both products take the rows from their centre. An untrained network puts all faces into a narrow
+cone; seen from its middle they are as far apart, next to the errors, as those of a trained one.
 """
 
 from __future__ import annotations
@@ -19,16 +23,36 @@ import torch
 from numpy.typing import NDArray
 
 from miner.distance import code_error, float32_precision, product_error
-from miner.kernels.distance import quantise
+from miner.kernels.distance import norms2_from, quantise
 from miner.kernels.tiles import Scale
 from miner.layout import Float32Array, Int64Array, Rows
 from miner.search import Workers
 
 _SAMPLE = 4096
 _LARGEST_CODE = 127
+_MOST_DIMENSIONS = 100_000  # so that no sum leaves 32 bits
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _TRIALS = 5
 _PAYS_FROM = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """The middle of a gallery."""
+
+    x: Float32Array
+    """(D,) about the mean of the rows; any point would do."""
+    norms2: NDArray[np.float64]
+    """(N,) squared lengths of the rows taken from there."""
+
+
+def take_centre(rows: Rows, workers: Workers) -> Centre:
+    """Return the mean of a sample of rows, and how far all are from it."""
+    sample = rows.x[:: max(1, len(rows.x) // _SAMPLE)]
+    centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    norms2 = np.empty(len(rows.x))
+    workers.each(len(rows.x), functools.partial(norms2_from, rows.x, centre, norms2))
+    return Centre(centre, norms2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +61,21 @@ class Product:
 
     operand: torch.Tensor
     """(N, D) what is multiplied: the rows themselves, or their codes."""
+    centre: torch.Tensor | None
+    """(D,) float32, what must be taken from the operand first; None where it has been."""
     scale: Scale
     """What a product says about d2."""
     dtype: torch.dtype
     """Of the products."""
 
     def take(self, rows: Int64Array) -> torch.Tensor:
-        """Return (R, D) the operand of some rows: a view where they follow on each other."""
+        """Return (R, D) what to multiply for some rows."""
         first, last = int(rows[0]), int(rows[-1])
         if last - first + 1 == rows.size and np.array_equal(rows, np.arange(first, last + 1)):
-            return self.operand[first : last + 1]
-        return self.operand[torch.from_numpy(rows)]
+            taken = self.operand[first : last + 1]
+        else:
+            taken = self.operand[torch.from_numpy(rows)]
+        return taken if self.centre is None else taken - self.centre
 
     def multiply(
         self, left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
@@ -62,31 +90,41 @@ class Product:
         return products
 
 
-def float32_product(rows: Rows) -> Product:
+def float32_product(rows: Rows, centre: Centre) -> Product:
     """Return the product whose error is proven in `miner.distance.product_error`."""
-    error = product_error(rows.x.shape[1], float(rows.norms2.max()), float32_precision())
+    error = product_error(rows.x.shape[1], float(centre.norms2.max()), float32_precision())
     return Product(
         operand=torch.from_numpy(rows.x),
-        scale=Scale(unit=2.0, error=error, residual=np.empty(0), is_whole=False),
+        centre=torch.from_numpy(centre.x),
+        scale=Scale(
+            unit=2.0,
+            error=error,
+            norms2=centre.norms2,
+            shift=(centre.norms2 / 2).astype(np.float32),
+            residual=np.empty(0),
+            is_whole=False,
+        ),
         dtype=torch.float32,
     )
 
 
-def int8_product(rows: Rows, workers: Workers) -> Product:
+def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
     """Round the rows to 8 bits; the error is proven in `miner.distance.code_error`."""
-    step = _step(rows.x)
+    step = _step(rows.x, centre.x)
     codes = np.empty(rows.x.shape, np.int8)
     residual = np.empty(len(rows.x))
-    workers.each(
-        len(rows.x), lambda begin, end: quantise(rows.x, step, codes, residual, begin, end)
-    )
+    workers.each(len(rows.x), functools.partial(quantise, rows.x, centre.x, step, codes, residual))
     # The distance to the code is itself a float64 sum.
-    residual = residual * (1 + 1e-6) + 1e-12
+    residual *= 1 + 1e-6
+    unit = 2 * step * step
     return Product(
         operand=torch.from_numpy(codes),
+        centre=None,
         scale=Scale(
-            unit=2 * step * step,
-            error=code_error(float(rows.norms2.max())),
+            unit=unit,
+            error=code_error(float(centre.norms2.max()), unit),
+            norms2=centre.norms2,
+            shift=np.rint(centre.norms2 / unit).astype(np.int32),
             residual=residual,
             is_whole=True,
         ),
@@ -94,13 +132,13 @@ def int8_product(rows: Rows, workers: Workers) -> Product:
     )
 
 
-def _step(x: Float32Array) -> float:
+def _step(x: Float32Array, centre: Float32Array) -> float:
     """Return the distance between codes that loses least, on a sample of rows.
 
     Cutting off the few largest components makes all the others finer.
     """
-    sample = x[:: max(1, len(x) // _SAMPLE)].astype(np.float64)
-    largest = float(np.abs(sample).max())
+    sample = x[:: max(1, len(x) // _SAMPLE)].astype(np.float64) - centre
+    largest = float(np.abs(sample).max()) or 1.0  # all rows are the same
 
     def loss(step: float) -> float:
         codes = np.clip(np.rint(sample / step), -_LARGEST_CODE, _LARGEST_CODE)
@@ -111,11 +149,15 @@ def _step(x: Float32Array) -> float:
 
 @functools.cache
 def int8_pays(dimension: int) -> bool:
-    """Measure on one tile whether int8 products are faster by far, on the calling thread.
+    """Say whether int8 products are exact here, and faster by far on the calling thread.
 
     What is chosen cannot show in results: either product only filters.
     """
-    if not hasattr(torch, "_int_mm"):
+    if not hasattr(torch, "_int_mm") or dimension > _MOST_DIMENSIONS:
+        return False
+    # Without 8-bit dot products some libraries add pairs in 16 bits, and cut off what is too large.
+    largest = torch.full((512, dimension), _LARGEST_CODE, dtype=torch.int8)
+    if (torch._int_mm(largest[:256], largest.T) != _LARGEST_CODE**2 * dimension).any():
         return False
     left, right = torch.ones(256, dimension), torch.ones(512, dimension)
     left8, right8 = left.to(torch.int8), right.to(torch.int8)

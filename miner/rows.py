@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from miner.distance import NORM_TOLERANCE
 from miner.layout import Int64Array, Rows
 
-# Rows converted to float64 at a time, so that checking never doubles the gallery in memory.
-_CHUNK = 1 << 16
+# Rows converted to float64 at a time: checking stays in the cache.
+_CHUNK = 1 << 11
+
+T = TypeVar("T", bound=np.generic)
 
 
 def check_rows(
@@ -43,12 +47,38 @@ def check_rows(
     stops = np.cumsum(sizes)
     sorted_codes = codes[order]
     return Rows(
-        x=np.ascontiguousarray(x.astype(np.float32, copy=False)[order]),
+        x=_in_order(x, order),
         ids=ids[order],
         first=(stops - sizes)[sorted_codes],
         last=stops[sorted_codes],
         norms2=norms2[order],
     )
+
+
+def _in_order(x: NDArray[np.floating], order: Int64Array) -> NDArray[np.float32]:
+    """Return the float32 rows in order, without a copy where they are that already."""
+    x = x.astype(np.float32, copy=False)
+    if not np.array_equal(order, np.arange(order.size)):
+        x = x[order]
+    return writable(np.ascontiguousarray(x))
+
+
+def writable(array: NDArray[T]) -> NDArray[T]:
+    """Return the same memory as an array that may be written to, which nobody does.
+
+    Mapped files and Ray's store give read-only ones. To compiled kernels those are another type, to
+    be compiled for anew, and torch warns of each.
+    """
+    return array if array.flags.writeable else np.asarray(_Writable(array))
+
+
+class _Writable:
+    """The memory of an array, and the array as its owner."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
 
 
 def _codes(identities: ArrayLike, num_rows: int) -> Int64Array:

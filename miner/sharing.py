@@ -24,6 +24,7 @@ from miner.pace import Pace
 from miner.pieces import join_rows
 from miner.pool import ActorPool, actor_pool, put, resources
 from miner.recipe import Recipe
+from miner.rows import writable
 from miner.search import Workers
 from miner.shares import Shares
 from miner.spread import (
@@ -203,7 +204,7 @@ class MineActor:
     def ready(self) -> None:
         """Take what it holds, and answer."""
         torch.set_num_threads(self._threads)
-        rows = writable(self._held[0]) if len(self._held) == 1 else join_rows(self._held)
+        rows = _as_one(self._held)
         self._miner = TaskMiner(self._spans, Held(self._begin, rows), self._threads)
         self._held = ()
 
@@ -250,22 +251,12 @@ class MineActors:
         yield from self._pool.each(tasks, ask, self._shares.fit)
 
 
-def writable(rows: Rows) -> Rows:
-    """Return the same memory as arrays that may be written to, which nobody does.
-
-    Ray's store gives read-only ones. To compiled kernels those are another type, to be compiled
-    for anew, and torch warns of each.
-    """
-    return Rows(*(np.asarray(_Writable(column)) for column in rows))
-
-
-class _Writable:
-    """The memory of an array, and the array as its owner."""
-
-    def __init__(self, array: npt.NDArray[Any]) -> None:
-        self._array = array
-        interface = array.__array_interface__
-        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+def _as_one(pieces: Sequence[Rows]) -> Rows:
+    """Return pieces of a gallery as one, without a copy where there is only one."""
+    if len(pieces) > 1:
+        return join_rows(pieces)
+    x, ids, first, last, norms2 = pieces[0]
+    return Rows(writable(x), writable(ids), writable(first), writable(last), writable(norms2))
 
 
 def _check_finite(

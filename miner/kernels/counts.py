@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from miner.kernels.compiled import kernel
 from miner.kernels.distance import d2_of, round_down, round_up
-from miner.kernels.tiles import Scale, Side
+from miner.kernels.tiles import Scale, shift_row
 from miner.layout import Float32Array, Int64Array, Rows
 
 
@@ -19,7 +19,8 @@ def count_within(
     anchors: Int64Array,
     tile: NDArray[Any],
     scale: Scale,
-    right: Side,
+    columns: Int64Array,
+    shifts: Float32Array,
     first_slot: int,
     begin: Int64Array,
     low: Float32Array,
@@ -31,31 +32,32 @@ def count_within(
     Args:
         rows: the gallery.
         anchors: (A,) gallery rows.
-        tile: (R, C) float32 products of the anchors from `first_slot` on with the right side's.
+        tile: (R, C) float32 products of the anchors from `first_slot` on with the columns';
+            shifted in place.
         scale: what a product says about d2.
-        right: C gallery rows that follow on each other; those of the anchor's identity are left
-            out.
+        columns: (C,) gallery rows that follow on each other; those of the anchor's identity are
+            left out.
+        shifts: (C,) their shifts.
         first_slot: slot of the tile's first row.
         begin: (A + 1,) the intervals of slot s are `begin[s]:begin[s + 1]`.
         low: (T,) smallest d2.
         high: (T,) largest d2; below `low` where nothing is counted.
         total: (T,) updated in place.
     """
-    column = right.row[0]
+    column = columns[0]
     for r in range(tile.shape[0]):
         anchor = anchors[first_slot + r]
-        norm2 = rows.norms2[anchor]
+        shift_row(tile[r], scale.shift[anchor], shifts)
         own_begin = min(max(rows.first[anchor] - column, 0), tile.shape[1])
         own_end = min(max(rows.last[anchor] - column, 0), tile.shape[1])
         for q in range(begin[first_slot + r], begin[first_slot + r + 1]):
             if low[q] > high[q]:
                 continue
-            near, far = norm2 + right.least_norm2, norm2 + right.most_norm2
             # Products that may lie within, and among them those that certainly do.
-            least = round_down((near - scale.error - high[q]) / scale.unit)
-            most = round_up((far + scale.error - low[q]) / scale.unit)
-            sure_least = round_up((far + scale.error - high[q]) / scale.unit)
-            sure_most = round_down((near - scale.error - low[q]) / scale.unit)
+            least = round_down((-scale.error - high[q]) / scale.unit)
+            most = round_up((scale.error - low[q]) / scale.unit)
+            sure_least = round_up((scale.error - high[q]) / scale.unit)
+            sure_most = round_down((-scale.error - low[q]) / scale.unit)
             for part in range(2):
                 start = own_end if part else 0
                 stop = tile.shape[1] if part else own_begin

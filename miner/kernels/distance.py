@@ -95,21 +95,39 @@ def d2_of_candidates(
 
 
 @kernel
+def norms2_from(
+    x: Float32Array, centre: Float32Array, out: NDArray[np.float64], begin: int, end: int
+) -> None:
+    """Fill `out[begin:end]` with the squared norms of the rows taken from the centre."""
+    for i in range(begin, end):
+        total = 0.0
+        for k in range(x.shape[1]):
+            value = np.float64(x[i, k]) - np.float64(centre[k])
+            total += value * value
+        out[i] = total
+
+
+@kernel
 def quantise(
     x: Float32Array,
+    centre: Float32Array,
     step: float,
     codes: NDArray[np.int8],
     residual: NDArray[np.float64],
     begin: int,
     end: int,
 ) -> None:
-    """Round rows `begin:end` to multiples of `step`, and note how far each is from its code."""
+    """Round rows `begin:end`, taken from the centre, to multiples of `step`.
+
+    And note how far each is from its code.
+    """
     for i in range(begin, end):
         total = 0.0
         for k in range(x.shape[1]):
-            code = max(-127.0, min(127.0, np.rint(x[i, k] / step)))
+            value = np.float64(x[i, k]) - np.float64(centre[k])
+            code = max(-127.0, min(127.0, np.rint(value / step)))
             codes[i, k] = np.int8(code)
-            rest = np.float64(x[i, k]) - step * code
+            rest = value - step * code
             total += rest * rest
         residual[i] = np.sqrt(total)
 

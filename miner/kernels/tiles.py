@@ -27,23 +27,25 @@ class Side(NamedTuple):
     """(R,) gallery rows."""
     slot: Int64Array
     """(R,) their anchor slots, -1 where a row is no anchor; empty where the side asks nothing."""
-    least_norm2: float
-    """Smallest |b|^2 among them."""
     most_norm2: float
-    """Largest |b|^2 among them."""
+    """Largest |b|^2 among them, taken from the centre."""
     residual: float
     """Largest |b - its code|, 0 for float32 products."""
 
 
 class Scale(NamedTuple):
-    """What a product says about d2; `miner.products` makes and proves it.
+    """What a product says about d2; `miner.products` makes it, `miner.distance` proves it.
 
-    |d2(a, b) - (|a|^2 + |b|^2 - unit * product)| is at most
-    error + 2 ((|a| + residual_a) residual_b + residual_a |b|).
+    A product less the shifts of both its rows is about -d2 / unit. With a and b taken from the
+    centre, that d2 is off by at most error + 2 ((|a| + residual_a) residual_b + residual_a |b|).
     """
 
     unit: float
     error: float
+    norms2: NDArray[np.float64]
+    """(N,) |a|^2 of each row, taken from the centre."""
+    shift: NDArray[Any]
+    """(N,) |a|^2 / unit, in the products' own type."""
     residual: NDArray[np.float64]
     """(N,) how far each row is from its code; empty for float32 products."""
     is_whole: bool
@@ -51,7 +53,7 @@ class Scale(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Which products could belong to a negative that is still admitted; W searches a row."""
+    """Which shifted products could belong to an admitted negative; W searches a row."""
 
     low: NDArray[Any]
     """(W, R) smallest product, in the products' own type."""
@@ -59,27 +61,25 @@ class Limits(NamedTuple):
     """(W, R) largest product; below `low` where nothing is admitted."""
     reach: NDArray[Any]
     """(R,) smallest of the row's `low`."""
+    shift: NDArray[Any]
+    """(R,) the shift of each row."""
 
 
 @inlined
-def _bounds(
-    searches: Searches, q: int, norm2: float, half: float, other: Side, unit: float
-) -> tuple[float, float]:
+def _bounds(searches: Searches, q: int, half: float, unit: float) -> tuple[float, float]:
     """Return the closed interval of products that could belong to an admitted negative."""
     least, most = admitted(searches, q)
     if least > most:
         return 1.0, 0.0
-    low = (norm2 + other.least_norm2 - half - most) / unit
-    high = (norm2 + other.most_norm2 + half - least) / unit
-    return low, high
+    return (-half - most) / unit, (half - least) / unit
 
 
 @inlined
-def _half(rows: Rows, row: int, other: Side, scale: Scale) -> float:
+def _half(row: int, other: Side, scale: Scale) -> float:
     """Return how far a distance to the other side that is taken from a product may be off."""
     if not scale.residual.size:
         return scale.error
-    norm, residual = np.sqrt(rows.norms2[row]), scale.residual[row]
+    norm, residual = np.sqrt(scale.norms2[row]), scale.residual[row]
     other_norm = np.sqrt(other.most_norm2)
     return float(scale.error + 2 * ((norm + residual) * other.residual + residual * other_norm))
 
@@ -111,13 +111,14 @@ def set_limits(
     most = 0
     room = limits.low.shape[0]
     for r in range(side.row.size):
+        limits.shift[r] = scale.shift[side.row[r]]
         w = 0
         if side.slot.size and side.slot[r] >= 0:
             row, slot = side.row[r], side.slot[r]
-            half = _half(rows, row, other, scale)
+            half = _half(row, other, scale)
             for g in range(searches.order.size):
                 for q in range(searches.begin[g, slot], searches.begin[g, slot + 1]):
-                    low, high = _bounds(searches, q, rows.norms2[row], half, other, scale.unit)
+                    low, high = _bounds(searches, q, half, scale.unit)
                     _set(limits, w, r, low, high, scale.is_whole)
                     w += 1
         for k in range(w, room):
@@ -154,7 +155,7 @@ def scan_tile(
     Args:
         rows: the gallery.
         searches: the lists of those anchors are updated in place.
-        tile: (R, C) products of the left side's rows with the right side's.
+        tile: (R, C) products of the left side's rows with the right side's; shifted in place.
         scale: what a product says about d2.
         left: R rows.
         right: C rows; without slots the tile serves its left side only.
@@ -170,6 +171,7 @@ def scan_tile(
     width = tile.shape[1]
     num_left = set_limits(rows, searches, left, right, scale, left_limits)
     for r in range(tile.shape[0]):
+        shift_row(tile[r], left_limits.shift[r], right_limits.shift)
         for start in range(0, width, _BLOCK):
             stop = min(start + _BLOCK, width)
             values = tile[r, start:stop]
@@ -210,7 +212,14 @@ def scan_tile(
     return tile.shape[0], decided
 
 
-# A bare "or" over a whole array is what the compiler turns into vector instructions.
+@kernel
+def shift_row(values: NDArray[Any], own: Any, others: NDArray[Any]) -> None:
+    """Turn the products of one row into about -d2 / unit, in place."""
+    for c in range(values.size):
+        values[c] -= own + others[c]
+
+
+# Bare sums and "or"s over whole arrays are what the compiler turns into vector instructions.
 @kernel
 def _num_reaching(values: NDArray[Any], reaches: NDArray[Any], reach: Any) -> int:
     num = 0
@@ -374,15 +383,16 @@ def _meet_left(
     anchor, row = left.row[r], right.row[c]
     if rows.first[row] == rows.first[anchor]:
         return 0
-    half = _half(rows, anchor, right, scale)
+    half = _half(anchor, right, scale)
+    middle = -scale.unit * value
     decided = 0
     for w in range(begin, end):
         if not limits.low[w, r] <= value <= limits.high[w, r]:
             continue
         q = _nth(searches, left.slot[r], w)
         decided += 1
-        if _decide(rows, searches, q, anchor, row, scale.unit * value, half):
-            low, high = _bounds(searches, q, rows.norms2[anchor], half, right, scale.unit)
+        if _decide(rows, searches, q, anchor, row, middle, half):
+            low, high = _bounds(searches, q, half, scale.unit)
             _set(limits, w, r, low, high, scale.is_whole)
             _set_reach(limits, r)
     return decided
@@ -406,15 +416,16 @@ def _meet_right(
     anchor, row = right.row[c], left.row[r]
     if rows.first[row] == rows.first[anchor]:
         return 0
-    half = _half(rows, anchor, left, scale)
+    half = _half(anchor, left, scale)
+    middle = -scale.unit * value
     decided = 0
     for w in range(begin, end):
         if not limits.low[w, c] <= value <= limits.high[w, c]:
             continue
         q = _nth(searches, right.slot[c], w)
         decided += 1
-        if _decide(rows, searches, q, anchor, row, scale.unit * value, half):
-            low, high = _bounds(searches, q, rows.norms2[anchor], half, left, scale.unit)
+        if _decide(rows, searches, q, anchor, row, middle, half):
+            low, high = _bounds(searches, q, half, scale.unit)
             _set(limits, w, c, low, high, scale.is_whole)
             _set_reach(limits, c)
     return decided
@@ -427,7 +438,7 @@ def _decide(
     q: int,
     anchor: int,
     row: int,
-    product: float,
+    middle: float,
     half: float,
 ) -> bool:
     """Offer a row by its defined d2; return whether the list changed.
@@ -438,8 +449,8 @@ def _decide(
         q: number of the search.
         anchor: its row.
         row: what to offer.
-        product: 2 a.b, approximately.
-        half: how far the distance from it may be off.
+        middle: about the distance.
+        half: how far that may be off.
     """
     if is_outhashed(rows, searches, q, row):
         return False
@@ -447,7 +458,6 @@ def _decide(
     counted, wanted = searches.counted[sort], searches.wanted[sort]
     if counted and searches.num[q] == wanted:
         # What certainly qualifies and certainly cannot enter need only be counted.
-        middle = rows.norms2[anchor] + rows.norms2[row] - product
         worst = searches.d2[place_of(searches, q) + wanted - 1]
         if middle - half > worst and middle + half < searches.high[q]:
             searches.total[q] += 1

@@ -64,7 +64,7 @@ def test_a_configuration_pickles_as_ray_needs() -> None:
         ("[trainer]\nsteps = 0\n", "trainer.steps is 0, it must be 1 or more"),
         ("[trainer]\nbatch = 9\nworkers = 2\n", "the batch must divide over the workers"),
         ("[miner]\nmargin = 5.0\n", "margin must lie between 0 and 4"),
-        ('[miner]\nengine = "cuda"\n', "Expected one of ('auto', 'exact', 'faiss')"),
+        ('[miner]\nengine = "cuda"\n', "Expected one of ('auto', 'exact', 'routed', 'faiss')"),
         ("[split]\ntrain = 0.9\ntuning = 0.1\n", "so that identities are held out"),
         ("[ingest]\ncrop_px = 4\n", "crop_px"),
         ("[refresh]\ncarry_over = 2.0\n", "refresh.carry_over is 2.0"),
