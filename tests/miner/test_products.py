@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import miner.products
+from miner.kernels.distance import d2_of
+from miner.layout import Rows
+from miner.products import Product, float32_product, int8_pays, int8_product, take_centre
+from miner.rows import check_rows
+from miner.search import Workers
+from tests.miner.inputs import separated
+
+
+def both(rows: Rows) -> list[Product]:
+    with Workers(1) as workers:
+        centre = take_centre(rows, workers)
+        return [float32_product(rows, centre), int8_product(rows, centre, workers)]
+
+
+def defined(rows: Rows) -> Any:
+    every = range(len(rows.x))
+    return np.array([[d2_of(rows.x, i, j) for j in every] for i in every], np.float64)
+
+
+def distances(rows: Rows, product: Product) -> tuple[Any, Any]:
+    """Return what the products say of d2, and how far they may be off."""
+    every = np.arange(len(rows.x))
+    operand = product.take(every)
+    room = torch.empty(every.size**2, dtype=product.dtype)
+    scale = product.scale
+    shifts = scale.shift[:, None] + scale.shift
+    about = -scale.unit * (product.multiply(operand, operand, room) - shifts).astype(np.float64)
+    norm = np.sqrt(scale.norms2)
+    residual = scale.residual if scale.is_whole else np.zeros_like(norm)
+    crossed = (norm + residual)[:, None] * residual + residual[:, None] * norm
+    return about, scale.error + 2 * crossed
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    dimension=st.sampled_from([2, 3, 17, 128, 512]),
+    noise=st.sampled_from([1e-4, 0.05, 1.0, 10.0]),
+    middle=st.sampled_from([0.0, 1.0, 50.0]),
+    length=st.sampled_from([0.9991, 1.0, 1.0009]),
+    spike=st.booleans(),
+    seed=st.integers(0, 5),
+)
+def test_products_stay_within_their_bounds(
+    dimension: int, noise: float, middle: float, length: float, spike: bool, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    x = middle + noise * random.normal(size=(24, dimension))
+    if spike:  # one row unlike all others, whose code is cut off
+        x[0] = 0
+        x[0, 0] = 1
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x *= random.uniform(min(1, length), max(1, length), (24, 1))
+    rows = check_rows(x.astype(np.float32), np.repeat(np.arange(12), 2))
+    for product in both(rows):
+        about, off = distances(rows, product)
+        assert np.all(np.abs(about - defined(rows)) <= off)
+
+
+def test_the_centre_makes_a_narrow_cone_as_sharp_as_a_sphere() -> None:
+    wide = check_rows(*separated(10, 4, 64, 1.0))
+    x = np.ones((1, 64)) + 0.01 * wide.x
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    narrow = check_rows(x.astype(np.float32), np.repeat(np.arange(10), 4))
+    for product_wide, product_narrow in zip(both(wide), both(narrow), strict=True):
+        relative = [
+            (distances(rows, product)[1] / defined(rows).max()).mean()
+            for rows, product in ((wide, product_wide), (narrow, product_narrow))
+        ]
+        assert relative[1] < 2 * relative[0]
+
+
+def test_integer_products_that_are_cut_off_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch._int_mm
+
+    def saturating(left: torch.Tensor, right: torch.Tensor, **room: Any) -> torch.Tensor:
+        return real(left, right, **room).clamp_(max=2**15 - 1)
+
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    assert not int8_pays.__wrapped__(128)
+
+
+def test_dimensions_whose_sums_might_leave_32_bits_are_refused() -> None:
+    most = miner.products._MOST_DIMENSIONS
+    assert most * 127**2 < 2**31
+    assert not int8_pays(most + 1)
