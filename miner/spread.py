@@ -30,13 +30,13 @@ from miner.layout import (
     Found,
     Int64Array,
     Query,
+    Report,
     Rows,
     Searches,
     bests_of,
     open_searches,
 )
 from miner.pace import Pace
-from miner.search import Report
 
 Int32Array = NDArray[np.int32]
 

@@ -16,6 +16,7 @@ from miner.layout import Int64Array, Rows, Searches
 # then as many as one vector register holds.
 _BLOCK = 128
 _LANES = 16
+_FEW = 8
 _MOST = 2**31 - 1  # no product is as large
 
 
@@ -173,10 +174,28 @@ def scan_tile(
             stop = min(start + _BLOCK, width)
             values = tile[r, start:stop]
             reaches = right_limits.reach[start:stop]
-            if not _any_reaches(values, reaches, left_limits.reach[r]):
+            num = _num_reaching(values, reaches, left_limits.reach[r])
+            if not num:
+                continue
+            if num <= _FEW:
+                decided += _scan_few(
+                    rows,
+                    searches,
+                    scale,
+                    left,
+                    right,
+                    left_limits,
+                    right_limits,
+                    values,
+                    r,
+                    start,
+                    num_left,
+                    num_right,
+                )
                 continue
             for w in range(num_left):
-                if any_within(values, left_limits.low[w, r], left_limits.high[w, r]):
+                low, high = left_limits.low[w, r], left_limits.high[w, r]
+                if any_within(values, low, high):
                     decided += _scan_left(
                         rows, searches, scale, left, right, left_limits, values, r, start, w
                     )
@@ -193,11 +212,11 @@ def scan_tile(
 
 # A bare "or" over a whole array is what the compiler turns into vector instructions.
 @kernel
-def _any_reaches(values: NDArray[Any], reaches: NDArray[Any], reach: float) -> bool:
-    hit = False
+def _num_reaching(values: NDArray[Any], reaches: NDArray[Any], reach: Any) -> int:
+    num = 0
     for c in range(values.size):
-        hit |= (values[c] >= reach) | (values[c] >= reaches[c])
-    return hit
+        num += (values[c] >= reach) | (values[c] >= reaches[c])
+    return num
 
 
 @kernel
@@ -228,6 +247,60 @@ def _nth(searches: Searches, slot: int, w: int) -> int:
 
 
 @inlined
+def _scan_few(
+    rows: Rows,
+    searches: Searches,
+    scale: Scale,
+    left: Side,
+    right: Side,
+    left_limits: Limits,
+    right_limits: Limits,
+    values: NDArray[Any],
+    r: int,
+    start: int,
+    num_left: int,
+    num_right: int,
+) -> int:
+    """Decide a block in which few products could matter to any search: product by product."""
+    decided = 0
+    for first in range(0, values.size, _LANES):
+        last = min(first + _LANES, values.size)
+        reaches = right_limits.reach[start + first : start + last]
+        if not _num_reaching(values[first:last], reaches, left_limits.reach[r]):
+            continue
+        for c in range(first, last):
+            if values[c] >= left_limits.reach[r]:
+                decided += _meet_left(
+                    rows,
+                    searches,
+                    scale,
+                    left,
+                    right,
+                    left_limits,
+                    values[c],
+                    r,
+                    start + c,
+                    0,
+                    num_left,
+                )
+            if values[c] >= right_limits.reach[start + c]:
+                decided += _meet_right(
+                    rows,
+                    searches,
+                    scale,
+                    left,
+                    right,
+                    right_limits,
+                    values[c],
+                    r,
+                    start + c,
+                    0,
+                    num_right,
+                )
+    return decided
+
+
+@inlined
 def _scan_left(
     rows: Rows,
     searches: Searches,
@@ -241,25 +314,16 @@ def _scan_left(
     w: int,
 ) -> int:
     """Decide what the limits of one search of a left row let through in one block."""
-    q = _nth(searches, left.slot[r], w)
-    anchor = left.row[r]
-    half = _half(rows, anchor, right, scale)
     decided = 0
     for first in range(0, values.size, _LANES):
         last = min(first + _LANES, values.size)
         if not any_within(values[first:last], limits.low[w, r], limits.high[w, r]):
             continue
         for c in range(first, last):
-            if not limits.low[w, r] <= values[c] <= limits.high[w, r]:
-                continue
-            row = right.row[start + c]
-            if rows.first[row] == rows.first[anchor]:
-                continue
-            decided += 1
-            if _decide(rows, searches, q, anchor, row, scale.unit * values[c], half):
-                low, high = _bounds(searches, q, rows.norms2[anchor], half, right, scale.unit)
-                _set(limits, w, r, low, high, scale.is_whole)
-                _set_reach(limits, r)
+            if limits.low[w, r] <= values[c] <= limits.high[w, r]:
+                decided += _meet_left(
+                    rows, searches, scale, left, right, limits, values[c], r, start + c, w, w + 1
+                )
     return decided
 
 
@@ -277,7 +341,6 @@ def _scan_right(
     w: int,
 ) -> int:
     """Decide, in one block, where the left row could enter search `w` of a right row."""
-    row = left.row[r]
     decided = 0
     for first in range(0, values.size, _LANES):
         last = min(first + _LANES, values.size)
@@ -286,23 +349,78 @@ def _scan_right(
         if not _any_within_each(values[first:last], lows, highs):
             continue
         for c in range(first, last):
-            column = start + c
-            if not limits.low[w, column] <= values[c] <= limits.high[w, column]:
-                continue
-            anchor = right.row[column]
-            if rows.first[row] == rows.first[anchor]:
-                continue
-            decided += 1
-            q = _nth(searches, right.slot[column], w)
-            half = _half(rows, anchor, left, scale)
-            if _decide(rows, searches, q, anchor, row, scale.unit * values[c], half):
-                low, high = _bounds(searches, q, rows.norms2[anchor], half, left, scale.unit)
-                _set(limits, w, column, low, high, scale.is_whole)
-                _set_reach(limits, column)
+            if limits.low[w, start + c] <= values[c] <= limits.high[w, start + c]:
+                decided += _meet_right(
+                    rows, searches, scale, left, right, limits, values[c], r, start + c, w, w + 1
+                )
     return decided
 
 
 @kernel
+def _meet_left(
+    rows: Rows,
+    searches: Searches,
+    scale: Scale,
+    left: Side,
+    right: Side,
+    limits: Limits,
+    value: Any,
+    r: int,
+    c: int,
+    begin: int,
+    end: int,
+) -> int:
+    """Offer a right row to the searches `begin:end` of a left row, as far as its product says."""
+    anchor, row = left.row[r], right.row[c]
+    if rows.first[row] == rows.first[anchor]:
+        return 0
+    half = _half(rows, anchor, right, scale)
+    decided = 0
+    for w in range(begin, end):
+        if not limits.low[w, r] <= value <= limits.high[w, r]:
+            continue
+        q = _nth(searches, left.slot[r], w)
+        decided += 1
+        if _decide(rows, searches, q, anchor, row, scale.unit * value, half):
+            low, high = _bounds(searches, q, rows.norms2[anchor], half, right, scale.unit)
+            _set(limits, w, r, low, high, scale.is_whole)
+            _set_reach(limits, r)
+    return decided
+
+
+@kernel
+def _meet_right(
+    rows: Rows,
+    searches: Searches,
+    scale: Scale,
+    left: Side,
+    right: Side,
+    limits: Limits,
+    value: Any,
+    r: int,
+    c: int,
+    begin: int,
+    end: int,
+) -> int:
+    """Offer a left row to the searches `begin:end` of a right row, as far as its product says."""
+    anchor, row = right.row[c], left.row[r]
+    if rows.first[row] == rows.first[anchor]:
+        return 0
+    half = _half(rows, anchor, left, scale)
+    decided = 0
+    for w in range(begin, end):
+        if not limits.low[w, c] <= value <= limits.high[w, c]:
+            continue
+        q = _nth(searches, right.slot[c], w)
+        decided += 1
+        if _decide(rows, searches, q, anchor, row, scale.unit * value, half):
+            low, high = _bounds(searches, q, rows.norms2[anchor], half, left, scale.unit)
+            _set(limits, w, c, low, high, scale.is_whole)
+            _set_reach(limits, c)
+    return decided
+
+
+@inlined
 def _decide(
     rows: Rows,
     searches: Searches,
