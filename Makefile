@@ -7,7 +7,7 @@ FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALLED := $(VENV)/.installed-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system check test demo bench clean
+.PHONY: help setup setup-system check test demo bench bench-peers clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,5 +43,8 @@ demo: $(INSTALLED)  ## the whole loop on synthetic faces, a few minutes on two C
 bench: $(INSTALLED)  ## the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(INSTALLED)  ## against sentence-transformers, in a virtualenv of its own (optional)
+	$(BIN)/python -m benchmarks.peers
+
 clean:  ## remove the virtualenv and caches (never runs/ or faces/)
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis
