@@ -37,6 +37,9 @@ SYMMETRIC_FROM = 0.5
 MOST_DECIDED_SHARE = 0.03
 """Share of a tile's elements after whose decision float32 products are cheaper than int8 ones."""
 
+INT8_FROM = 8192
+"""Rows from which rounding them to 8 bits is made up for; never changes results."""
+
 CHUNK_ROWS = 4096
 """Rows that stay in the cache while the tiles beside them go by."""
 
@@ -64,7 +67,8 @@ class ExactSearch:
         centre = take_centre(rows, workers)
         self._exact = float32_product(rows, centre)
         self._coarse: Product | None = None
-        if all(workers.all([functools.partial(int8_pays, rows.x.shape[1])])):
+        is_large = len(rows.x) >= INT8_FROM
+        if is_large and all(workers.all([functools.partial(int8_pays, rows.x.shape[1])])):
             self._coarse = int8_product(rows, centre, workers)
         self._progress = progress
         self._symmetric = False
@@ -122,7 +126,9 @@ class ExactSearch:
             parts = _cut(anchors, max(1, min(CHUNK_ROWS, len(anchors) // self._workers.threads)))
             self._run([functools.partial(scan.ask, part, gallery) for part in parts])
         else:
-            num_blocks = 2 * BLOCKS_PER_THREAD * self._workers.threads
+            # Blocks much smaller than a chunk cost more than they save.
+            most = max(1, min(BLOCKS_PER_THREAD, gallery.size // CHUNK_ROWS))
+            num_blocks = 2 * most * self._workers.threads
             for pairs in rounds(others, gallery, num_blocks):
                 self._run([functools.partial(scan.meet, *pair) for pair in pairs])
         return [
@@ -284,9 +290,13 @@ class _Room:
         kind = tile.numpy().dtype
         left, right = (
             Limits(
-                *(np.empty(shape, kind) for shape in ((most_searches, n), (most_searches, n), n, n))
+                low=np.empty((most_searches, size), kind),
+                high=np.empty((most_searches, size), kind),
+                reach=np.empty(size, kind),
+                shift=np.empty(size, kind),
+                known=np.empty(size, np.float32),
             )
-            for n in (TILE_ROWS, TILE_COLUMNS)
+            for size in (TILE_ROWS, TILE_COLUMNS)
         )
         return cls(tile, left, right)
 

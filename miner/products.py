@@ -29,6 +29,7 @@ from miner.layout import Float32Array, Int64Array, Rows
 from miner.search import Workers
 
 _SAMPLE = 4096
+_STEP_SAMPLE = 512
 _LARGEST_CODE = 127
 _MOST_DIMENSIONS = 100_000  # so that no sum leaves 32 bits
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -137,7 +138,7 @@ def _step(x: Float32Array, centre: Float32Array) -> float:
 
     Cutting off the few largest components makes all the others finer.
     """
-    sample = x[:: max(1, len(x) // _SAMPLE)].astype(np.float64) - centre
+    sample = x[:: max(1, len(x) // _STEP_SAMPLE)].astype(np.float64) - centre
     largest = float(np.abs(sample).max()) or 1.0  # all rows are the same
 
     def loss(step: float) -> float:

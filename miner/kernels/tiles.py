@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from miner.kernels.compiled import inlined, kernel
 from miner.kernels.distance import d2_of, round_down, round_up
 from miner.kernels.lists import admitted, is_outhashed, offer, place_of
-from miner.layout import Int64Array, Rows, Searches
+from miner.layout import Float32Array, Int64Array, Rows, Searches
 
 # Products that one vectorised comparison clears before any is looked at by itself: first many,
 # then as many as one vector register holds.
@@ -63,6 +63,8 @@ class Limits(NamedTuple):
     """(R,) smallest of the row's `low`."""
     shift: NDArray[Any]
     """(R,) the shift of each row."""
+    known: Float32Array
+    """(R,) d2 to the row on the other side that is being looked at; not a number where unknown."""
 
 
 @inlined
@@ -179,6 +181,7 @@ def scan_tile(
             num = _num_reaching(values, reaches, left_limits.reach[r])
             if not num:
                 continue
+            right_limits.known[start:stop] = np.nan
             if num <= _FEW:
                 decided += _scan_few(
                     rows,
@@ -199,7 +202,17 @@ def scan_tile(
                 low, high = left_limits.low[w, r], left_limits.high[w, r]
                 if any_within(values, low, high):
                     decided += _scan_left(
-                        rows, searches, scale, left, right, left_limits, values, r, start, w
+                        rows,
+                        searches,
+                        scale,
+                        left,
+                        right,
+                        left_limits,
+                        right_limits.known,
+                        values,
+                        r,
+                        start,
+                        w,
                     )
             for w in range(num_right):
                 lows, highs = right_limits.low[w, start:stop], right_limits.high[w, start:stop]
@@ -286,6 +299,7 @@ def _scan_few(
                     left,
                     right,
                     left_limits,
+                    right_limits.known,
                     values[c],
                     r,
                     start + c,
@@ -300,6 +314,7 @@ def _scan_few(
                     left,
                     right,
                     right_limits,
+                    right_limits.known,
                     values[c],
                     r,
                     start + c,
@@ -317,6 +332,7 @@ def _scan_left(
     left: Side,
     right: Side,
     limits: Limits,
+    known: Float32Array,
     values: NDArray[Any],
     r: int,
     start: int,
@@ -331,7 +347,18 @@ def _scan_left(
         for c in range(first, last):
             if limits.low[w, r] <= values[c] <= limits.high[w, r]:
                 decided += _meet_left(
-                    rows, searches, scale, left, right, limits, values[c], r, start + c, w, w + 1
+                    rows,
+                    searches,
+                    scale,
+                    left,
+                    right,
+                    limits,
+                    known,
+                    values[c],
+                    r,
+                    start + c,
+                    w,
+                    w + 1,
                 )
     return decided
 
@@ -360,7 +387,18 @@ def _scan_right(
         for c in range(first, last):
             if limits.low[w, start + c] <= values[c] <= limits.high[w, start + c]:
                 decided += _meet_right(
-                    rows, searches, scale, left, right, limits, values[c], r, start + c, w, w + 1
+                    rows,
+                    searches,
+                    scale,
+                    left,
+                    right,
+                    limits,
+                    limits.known,
+                    values[c],
+                    r,
+                    start + c,
+                    w,
+                    w + 1,
                 )
     return decided
 
@@ -373,6 +411,7 @@ def _meet_left(
     left: Side,
     right: Side,
     limits: Limits,
+    known: Float32Array,
     value: Any,
     r: int,
     c: int,
@@ -384,14 +423,15 @@ def _meet_left(
     if rows.first[row] == rows.first[anchor]:
         return 0
     half = _half(anchor, right, scale)
-    middle = -scale.unit * value
     decided = 0
     for w in range(begin, end):
         if not limits.low[w, r] <= value <= limits.high[w, r]:
             continue
         q = _nth(searches, left.slot[r], w)
-        decided += 1
-        if _decide(rows, searches, q, anchor, row, middle, half):
+        if _is_out(rows, searches, q, row, -scale.unit * value, half):
+            continue
+        decided += _know(rows, anchor, row, known, c)
+        if _offer_known(rows, searches, q, row, known[c]):
             low, high = _bounds(searches, q, half, scale.unit)
             _set(limits, w, r, low, high, scale.is_whole)
             _set_reach(limits, r)
@@ -406,6 +446,7 @@ def _meet_right(
     left: Side,
     right: Side,
     limits: Limits,
+    known: Float32Array,
     value: Any,
     r: int,
     c: int,
@@ -417,14 +458,15 @@ def _meet_right(
     if rows.first[row] == rows.first[anchor]:
         return 0
     half = _half(anchor, left, scale)
-    middle = -scale.unit * value
     decided = 0
     for w in range(begin, end):
         if not limits.low[w, c] <= value <= limits.high[w, c]:
             continue
         q = _nth(searches, right.slot[c], w)
-        decided += 1
-        if _decide(rows, searches, q, anchor, row, middle, half):
+        if _is_out(rows, searches, q, row, -scale.unit * value, half):
+            continue
+        decided += _know(rows, anchor, row, known, c)
+        if _offer_known(rows, searches, q, row, known[c]):
             low, high = _bounds(searches, q, half, scale.unit)
             _set(limits, w, c, low, high, scale.is_whole)
             _set_reach(limits, c)
@@ -432,39 +474,41 @@ def _meet_right(
 
 
 @inlined
-def _decide(
-    rows: Rows,
-    searches: Searches,
-    q: int,
-    anchor: int,
-    row: int,
-    middle: float,
-    half: float,
-) -> bool:
-    """Offer a row by its defined d2; return whether the list changed.
+def _is_out(rows: Rows, searches: Searches, q: int, row: int, middle: float, half: float) -> bool:
+    """Say whether a row need not be measured for a search; where it counts, count it.
 
     Args:
         rows: the gallery.
         searches: the lists.
         q: number of the search.
-        anchor: its row.
-        row: what to offer.
-        middle: about the distance.
+        row: what might be offered.
+        middle: about its distance.
         half: how far that may be off.
     """
-    if is_outhashed(rows, searches, q, row):
-        return False
     sort = searches.sort[q]
-    counted, wanted = searches.counted[sort], searches.wanted[sort]
-    if counted and searches.num[q] == wanted:
+    if searches.counted[sort] and searches.num[q] == searches.wanted[sort]:
         # What certainly qualifies and certainly cannot enter need only be counted.
-        worst = searches.d2[place_of(searches, q) + wanted - 1]
+        worst = searches.d2[place_of(searches, q) + searches.wanted[sort] - 1]
         if middle - half > worst and middle + half < searches.high[q]:
             searches.total[q] += 1
-            return False
-    d2 = d2_of(rows.x, anchor, row)
+            return True
+    return is_outhashed(rows, searches, q, row)
+
+
+@inlined
+def _know(rows: Rows, anchor: int, row: int, known: Float32Array, c: int) -> int:
+    """Measure two rows unless that was done; return how many distances that took."""
+    if not np.isnan(known[c]):
+        return 0
+    known[c] = d2_of(rows.x, anchor, row)
+    return 1
+
+
+@inlined
+def _offer_known(rows: Rows, searches: Searches, q: int, row: int, d2: np.float32) -> bool:
+    """Offer a row by its defined d2; return whether the list changed."""
     if not searches.low[q] <= d2 <= searches.high[q]:
         return False
-    if counted:
+    if searches.counted[searches.sort[q]]:
         searches.total[q] += 1
-    return offer(rows, searches, q, row, d2)
+    return bool(offer(rows, searches, q, row, d2))
