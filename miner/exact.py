@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from miner.kernels.tiles import Limits, Side, scan_tile, set_limits
+from miner.kernels.scan import scan_tile
+from miner.kernels.tiles import Limits, Side, set_limits
 from miner.layout import Found, Int64Array, Query, Report, Rows, Searches, bests_of, open_searches
 from miner.products import Product, float32_product, int8_pays, int8_product, take_centre
 from miner.search import Workers

@@ -26,6 +26,7 @@ seeds = st.sampled_from([0, 1, -7, 2**70])
 def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Filter with either product, however fast they are here."""
     monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: request.param)
+    monkeypatch.setattr(miner.exact, "INT8_FROM", 0)
     return request.param
 
 
