@@ -31,7 +31,7 @@ from miner.search import Workers
 _SAMPLE = 4096
 _STEP_SAMPLE = 512
 _LARGEST_CODE = 127
-_MOST_DIMENSIONS = 100_000  # so that no sum leaves 32 bits
+_MOST_DIMENSIONS = 66_000  # so that no sum leaves 31 bits
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _TRIALS = 5
 _PAYS_FROM = 1.5
@@ -111,7 +111,8 @@ def float32_product(rows: Rows, centre: Centre) -> Product:
 
 def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
     """Round the rows to 8 bits; the error is proven in `miner.distance.code_error`."""
-    step = _step(rows.x, centre.x)
+    # A row unlike the sample must not lead out of 32 bits: shifts of two add up to R^2 / step^2.
+    step = max(_step(rows.x, centre.x), float(np.sqrt(centre.norms2.max())) * 2.0**-15)
     codes = np.empty(rows.x.shape, np.int8)
     residual = np.empty(len(rows.x))
     workers.each(len(rows.x), functools.partial(quantise, rows.x, centre.x, step, codes, residual))

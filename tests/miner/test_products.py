@@ -92,5 +92,23 @@ def test_integer_products_that_are_cut_off_are_refused(monkeypatch: pytest.Monke
 
 def test_dimensions_whose_sums_might_leave_32_bits_are_refused() -> None:
     most = miner.products._MOST_DIMENSIONS
-    assert most * 127**2 < 2**31
+    assert most * 127**2 < 2**30
     assert not int8_pays(most + 1)
+
+
+def test_a_row_unlike_the_sample_stays_within_32_bits() -> None:
+    random = np.random.default_rng(0)
+    x = np.ones((2000, 16)) + 1e-6 * random.normal(size=(2000, 16))
+    x[1001] = -1  # the sample takes every third row
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    rows = check_rows(x.astype(np.float32), np.repeat(np.arange(1000), 2))
+    scale = both(rows)[1].scale
+    assert int(scale.shift.max()) + int(np.sort(scale.shift)[-2]) <= 2**30
+    some = np.array([0, 1, 1000, 1001, 1999])
+    few = Rows(*(column[some] for column in rows))
+    product = both(rows)[1]
+    sums = (product.take(some).long() @ product.take(some).long().T).numpy()
+    about = -scale.unit * (sums - scale.shift[some][:, None].astype(np.int64) - scale.shift[some])
+    norm, residual = np.sqrt(scale.norms2[some]), scale.residual[some]
+    off = scale.error + 2 * ((norm + residual)[:, None] * residual + residual[:, None] * norm)
+    assert np.all(np.abs(about - defined(few)) <= off)
