@@ -7,7 +7,7 @@ FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALLED := $(VENV)/.installed-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system check test demo bench bench-peers clean
+.PHONY: help setup setup-system check test demo bench bench-full bench-peers clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ demo: $(INSTALLED)  ## the whole loop on synthetic faces, a few minutes on two C
 
 bench: $(INSTALLED)  ## the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+bench-full: $(INSTALLED)  ## the exact engine to a million rows, an hour or so; goes on where it was stopped
+	$(BIN)/python -m benchmarks.mining --full bench-full.jsonl
 
 bench-peers: $(INSTALLED)  ## against sentence-transformers, in a virtualenv of its own (optional)
 	$(BIN)/python -m benchmarks.peers

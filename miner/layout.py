@@ -120,7 +120,7 @@ class Report:
     """What an engine says of itself."""
 
     engine: str
-    """exact or faiss."""
+    """exact, routed or faiss."""
     index: str | None = None
     """What it routes by; None where it looks at every row."""
     largest_k: int | None = None

@@ -1,6 +1,7 @@
-"""What the two engines have in common: queries go in, the best negatives come out.
+"""What engines have in common: queries go in, the best negatives come out.
 
-`miner.exact` and `miner.approximate` differ in which rows they look at. What qualifies, what is
+`miner.exact`, `miner.routing`, `miner.approximate` and `miner.gpu` differ in which rows they look at,
+and how. What qualifies, what is
 preferred and how ties break is in the query, so that everything after the search is shared.
 """
 

@@ -1,4 +1,4 @@
-"""Searches to triplets, counts and suspects, the same way for both engines.
+"""Searches to triplets, counts and suspects, the same way for every engine.
 
 Hard, semi-hard and easy partition all triplets: d2_an <= d2_ap, d2_ap < d2_an < edge and the
 rest, with the edge of `miner.distance` (FaceNet, Schroff et al. 2015, section 3.2).

@@ -107,7 +107,7 @@ class MiningStats:
     """Share of `recall_pairs` that the engine found a negative for; None when there are none."""
 
     num_resolved: int = 0
-    """Searches of anchors that `resolve = "exact"` handed to the exact engine."""
+    """Anchors that `resolve = "exact"` handed to the exact engine, once for each search call."""
 
     dimension: int | None = None
     """Length of an embedding, D; None where nobody said."""
