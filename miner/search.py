@@ -1,8 +1,8 @@
 """What engines have in common: queries go in, the best negatives come out.
 
-`miner.exact`, `miner.routing`, `miner.approximate` and `miner.gpu` differ in which rows they look at,
-and how. What qualifies, what is
-preferred and how ties break is in the query, so that everything after the search is shared.
+`miner.exact`, `miner.routing`, `miner.approximate` and `miner.gpu` differ in which rows they look
+at, and how. What qualifies, what is preferred and how ties break is in the query, so
+that everything after the search is shared.
 """
 
 from __future__ import annotations
