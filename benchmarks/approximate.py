@@ -117,9 +117,9 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--anchors", type=int, default=NUM_ANCHORS)
     parser.add_argument("--gallery", choices=GALLERIES, default="confusable")
     asked = parser.parse_args(arguments)
-    for _, _, config in ways(4000):  # compiles the kernels
-        mine(*GALLERIES[asked.gallery](4000), config=config)
-    mine(*GALLERIES[asked.gallery](4000), config=replace(BASE, engine="exact"))
+    for _, _, config in ways(20_000):  # compiles the kernels
+        mine(*GALLERIES[asked.gallery](20_000), config=config)
+    mine(*GALLERIES[asked.gallery](20_000), config=replace(BASE, engine="exact"))
     measured = compare(GALLERIES[asked.gallery](asked.rows), asked.anchors)
     exact = measured[0]
     table = [

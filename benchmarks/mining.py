@@ -165,7 +165,7 @@ def _grow(folder: str, anchors: int | None) -> int:
 
 def _compile() -> None:
     for kind in ("separated", "untrained"):  # integer products, and those after falling back
-        mine(*GALLERIES[kind](6000), config=CONFIG)
+        mine(*GALLERIES[kind](10_000), config=CONFIG)
 
 
 def _name(case: Case) -> str:

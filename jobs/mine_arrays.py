@@ -46,7 +46,8 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
     """Mine files and publish the triplets; return their manifest.
 
     The folder appears at once and whole: part-*.parquet, suspects.parquet, manifest.json and a
-    picture. Where anything fails before, or is interrupted, nothing is left.
+    picture. Where anything fails before, or is interrupted, nothing is left; a process that is
+    killed while it writes leaves a hidden `.staging-` folder beside it, which may be removed.
 
     Args:
         arrays: which files, which options, which folder.
@@ -59,12 +60,15 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
     """
     _check_out(arrays.out)
     began = time.perf_counter()
+    before = _states(arrays)
     embeddings, labels, files = _read(arrays)
     check_index(arrays.config, embeddings.shape[1], len(embeddings))
     sha256 = {name: sha256_of(paths) for name, paths in files.items()}
     read_s = time.perf_counter() - began
     mined = _mine(mine, embeddings, labels, arrays)
     mine_s = time.perf_counter() - began - read_s
+    if _states(arrays) != before:  # a mapped file is read again and again
+        raise ValueError("the embeddings or labels changed while they were mined; run it again")
     with staged_folder(arrays.out) as staging:
         manifest: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -89,6 +93,12 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
         title = _title(arrays, manifest)
         mining_page([manifest], staging / PICTURE, title=title, item="embedding")
     return manifest
+
+
+def _states(arrays: Arrays) -> list[tuple[int, int, int]]:
+    """Return what changes when an input file does: its inode, size and time of change."""
+    states = [path.stat() for path in files_of(arrays.embeddings) + files_of(arrays.labels)]
+    return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in states]
 
 
 def _check_out(out: Path) -> None:

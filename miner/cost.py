@@ -11,6 +11,7 @@ import math
 from typing import Literal
 
 from miner.config import MinerConfig
+from miner.gpu import uses_gpu
 
 EXACT_S_PER_PRODUCT = 0.4e-9
 """One anchor against one row of the gallery."""
@@ -53,6 +54,8 @@ def choose_engine(config: MinerConfig, num_rows: int, num_anchors: int) -> Chose
     """
     if config.engine != "auto":
         return config.engine
+    if uses_gpu(config):
+        return "exact"  # routing and FAISS's lists are searched on the CPU
     other: Chosen = "routed" if config.faiss_index == "Flat" else "faiss"
     saved = seconds("exact", num_rows, num_anchors) - seconds(other, num_rows, num_anchors)
     return other if saved >= WORTH_S else "exact"

@@ -73,9 +73,11 @@ def count_kinds(
     low, high = band(d2_ap, config.margin, config.duplicate_floor)
     hard = _count(rows, anchors, slot, np.full_like(d2_ap, floor), d2_ap, workers)
     semi_hard = _count(rows, anchors, slot, low, high, workers)
-    every = np.arange(anchors.size)
-    below = np.full(anchors.size, np.nextafter(floor, np.float32(-np.inf)), np.float32)
-    under = _count(rows, anchors, every, np.zeros_like(below), below, workers)
+    under = np.zeros(anchors.size, np.int64)
+    if config.duplicate_floor is not None:
+        every = np.arange(anchors.size)
+        below = np.full(anchors.size, np.nextafter(floor, np.float32(-np.inf)), np.float32)
+        under = _count(rows, anchors, every, np.zeros_like(below), below, workers)
     negatives = rows.x.shape[0] - (rows.last - rows.first)[anchors] - under
     return Kinds(
         anchor=anchors[slot],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from miner.kernels.routes import keep_largest, mean_rows
 from miner.layout import Float32Array, Int64Array, Rows
+from miner.products import whole_products
 from miner.search import Workers
 
 PROBES = 32
@@ -109,7 +110,7 @@ class LookAlikes:
                 for column in range(self._ends[cell], self._ends[cell + 1], _TILE_COLUMNS):
                     columns = slice(column, min(column + _TILE_COLUMNS, self._ends[cell + 1]))
                     keep_largest(
-                        _multiply(left, self._listed_codes[columns], room),
+                        whole_products(left, self._listed_codes[columns], room),
                         self._listed[columns],
                         asked[here],
                         here,
@@ -150,18 +151,11 @@ class LookAlikes:
                 places = np.arange(start, min(start + _TILE_ROWS, end))
                 for column in range(0, len(pivots), _TILE_COLUMNS):
                     columns = slice(column, column + _TILE_COLUMNS)
-                    scores = _multiply(left[start : start + places.size], right[columns], room)
+                    scores = whole_products(left[start : start + places.size], right[columns], room)
                     keep_largest(scores, names[columns], own, places, values, kept)
 
         self._workers.each(len(codes), compare)
         return kept
-
-
-def _multiply(left: torch.Tensor, right: torch.Tensor, room: torch.Tensor) -> Int32Array:
-    tile = room[: len(left) * len(right)].view(len(left), len(right))
-    torch._int_mm(left, right.T, out=tile)
-    scores: Int32Array = tile.numpy()
-    return scores
 
 
 def _round(x: Float32Array | NDArray[np.float64]) -> Codes:

@@ -107,8 +107,9 @@ def mine(
             there will be.
 
     Returns:
-        The tables and the statistics. They are the same for every number of threads, and the
-        tables are the same for every engine that searches exhaustively.
+        The tables and the statistics. The exact engine's are the same for every number of threads,
+        but for its seconds and its undecided share; the tables are the same for every engine that
+        searches exhaustively.
 
     Raises:
         ValueError: wrong shapes or types, NaN or infinity, rows that are not unit length, fewer
@@ -214,9 +215,10 @@ def _open_exact(
 def _chunks(rows: Rows, anchors: Int64Array, config: MinerConfig) -> Iterator[Int64Array]:
     """Cut the anchors so that the searches of each part fit into memory."""
     num_positives = (rows.last - rows.first)[anchors] - 1
-    if config.positives_per_anchor is not None and config.positive_cap is None:
+    # With other choices of positives every pair is measured first.
+    if config.positives == "random" and config.positives_per_anchor and not config.positive_cap:
         num_positives = np.minimum(num_positives, config.positives_per_anchor)
-    searches = np.cumsum(num_positives + 1)
+    searches = np.cumsum((num_positives + 1) * config.negatives_per_pair)
     begin = 0
     while begin < anchors.size:
         before = searches[begin - 1] if begin else 0

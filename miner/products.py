@@ -150,16 +150,37 @@ def _step(x: Float32Array, centre: Float32Array) -> float:
 
 
 @functools.cache
+def int8_is_exact(dimension: int) -> bool:
+    """Say whether torch adds up products of 8-bit codes without loss here.
+
+    Without 8-bit dot products some libraries add pairs in 16 bits, and cut off what is too large.
+    """
+    if not hasattr(torch, "_int_mm") or not 1 < dimension <= _MOST_DIMENSIONS:
+        return False
+    largest = torch.full((512, dimension), _LARGEST_CODE, dtype=torch.int8)
+    return bool((torch._int_mm(largest[:256], largest.T) == _LARGEST_CODE**2 * dimension).all())
+
+
+def whole_products(
+    left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
+) -> NDArray[np.int32]:
+    """Return (R, C) the exact products of 8-bit codes, wherever it runs; in `room`, int32."""
+    tile = room[: len(left) * len(right)].view(len(left), len(right))
+    if int8_is_exact(left.shape[1]):
+        torch._int_mm(left, right.T, out=tile)
+    else:
+        tile.copy_(left.double() @ right.double().T)
+    products: NDArray[np.int32] = tile.numpy()
+    return products
+
+
+@functools.cache
 def int8_pays(dimension: int) -> bool:
     """Say whether int8 products are exact here, and faster by far on the calling thread.
 
     What is chosen cannot show in results: either product only filters.
     """
-    if not hasattr(torch, "_int_mm") or dimension > _MOST_DIMENSIONS:
-        return False
-    # Without 8-bit dot products some libraries add pairs in 16 bits, and cut off what is too large.
-    largest = torch.full((512, dimension), _LARGEST_CODE, dtype=torch.int8)
-    if (torch._int_mm(largest[:256], largest.T) != _LARGEST_CODE**2 * dimension).any():
+    if not int8_is_exact(dimension):
         return False
     left, right = torch.ones(256, dimension), torch.ones(512, dimension)
     left8, right8 = left.to(torch.int8), right.to(torch.int8)

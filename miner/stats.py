@@ -122,7 +122,8 @@ class MiningStats:
     """Whether one product served both its rows as anchors; not in `to_dict`."""
 
     undecided_share: float | None = field(default=None, compare=False)
-    """Share of (anchor, row) products whose distance had to be computed; not in `to_dict`."""
+    """Distances that had to be computed over (anchor, row) products looked at; where one product
+    served both its rows, so did its distance. Not in `to_dict`."""
 
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Seconds by stage; left out of `to_dict`, which holds only what a replay repeats."""

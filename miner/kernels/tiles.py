@@ -1,4 +1,4 @@
-"""Tiles of products: what they say about d2, and the scan that looks at one from both its sides."""
+"""Tiles of products: what they say about d2, and the limits that searches put on them."""
 
 from __future__ import annotations
 
@@ -88,8 +88,9 @@ def set_one(limits: Limits, w: int, r: int, low: float, high: float, is_whole: b
         limits.low[w, r] = _MOST
         limits.high[w, r] = -_MOST
     elif is_whole:
-        limits.low[w, r] = np.int64(max(np.ceil(low), -_MOST))
-        limits.high[w, r] = np.int64(min(np.floor(high), _MOST))
+        # No product leaves 31 bits: what is cut off lies beyond all of them.
+        limits.low[w, r] = np.int64(min(max(np.ceil(low), -_MOST), _MOST))
+        limits.high[w, r] = np.int64(min(max(np.floor(high), -_MOST), _MOST))
     else:
         limits.low[w, r] = round_down(low)
         limits.high[w, r] = round_up(high)

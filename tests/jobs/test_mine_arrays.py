@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,19 @@ def test_progress_is_shown_where_mining_tells_it(
     arrays = Arrays(embeddings=(files[0],), labels=(files[1],), out=tmp_path / "out")
     mine_arrays(arrays, mine=telling)
     assert "mine 3/8 products" in capsys.readouterr().err
+
+
+def test_inputs_that_change_meanwhile_are_not_published(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def changing(x: Any, labels: Any, **told: Any) -> Any:
+        mapped = np.load(files[0], mmap_mode="r+")
+        mapped[:] = mapped[::-1].copy()
+        mapped.flush()
+        os.utime(files[0], ns=(0, 0))
+        return mine(x, labels, **told)
+
+    arrays = Arrays(embeddings=(files[0],), labels=(files[1],), out=tmp_path / "out")
+    with pytest.raises(ValueError, match="changed while they were mined; run it again"):
+        mine_arrays(arrays, mine=changing)
+    assert not (tmp_path / "out").exists()

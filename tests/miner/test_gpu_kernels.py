@@ -38,11 +38,9 @@ REGISTERS = 1 << 16
 
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[Steps]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Read when a kernel is defined: Triton's own are, too, so it must not be there already.
-        patch.setenv("TRITON_INTERPRET", "1")
-        from miner import gpu_kernels
+    from miner import gpu_kernels  # interpreted: tests/conftest.py
 
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_kernels, "ANCHOR_BLOCK", 16)
         yield triton_steps()
 

@@ -49,7 +49,7 @@ def test_mined_tables_follow_the_definitions(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            miner.mining, "ExactSearch", lambda rows, workers: GpuSearch(rows, "cpu", sizes=cut)
+            miner.mining, "ExactSearch", lambda rows, *_: GpuSearch(rows, "cpu", sizes=cut)
         )
         mined = mine(*gallery, config=config, seed=seed)
     assert_equals(mined, mine_slowly(*gallery, config, seed))

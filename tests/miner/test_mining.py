@@ -196,7 +196,7 @@ def test_same_pairs_are_semi_hard_as_in_pytorch_metric_learning() -> None:
     from pytorch_metric_learning.distances import LpDistance
     from pytorch_metric_learning.miners import TripletMarginMiner
 
-    x, identities = separated(60, 5, 8, 0.7)
+    x, identities = separated(200, 5, 8, 0.7)
     miner_of_batches = TripletMarginMiner(
         margin=0.2,
         type_of_triplets="semihard",

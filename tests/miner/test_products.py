@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 import miner.products
 from miner.kernels.distance import d2_of
 from miner.layout import Rows
-from miner.products import Product, float32_product, int8_pays, int8_product, take_centre
+from miner.products import (
+    Product,
+    float32_product,
+    int8_is_exact,
+    int8_product,
+    take_centre,
+    whole_products,
+)
 from miner.rows import check_rows
 from miner.search import Workers
 from tests.miner.inputs import separated
@@ -87,13 +94,26 @@ def test_integer_products_that_are_cut_off_are_refused(monkeypatch: pytest.Monke
         return real(left, right, **room).clamp_(max=2**15 - 1)
 
     monkeypatch.setattr(torch, "_int_mm", saturating)
-    assert not int8_pays.__wrapped__(128)
+    assert not int8_is_exact.__wrapped__(128)
 
 
 def test_dimensions_whose_sums_might_leave_32_bits_are_refused() -> None:
     most = miner.products._MOST_DIMENSIONS
     assert most * 127**2 < 2**30
-    assert not int8_pays(most + 1)
+    assert not int8_is_exact(most + 1)
+    assert not int8_is_exact(1)  # torch itself is wrong there
+
+
+def test_whole_products_are_exact_without_fast_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    left, right = (
+        torch.from_numpy(random.integers(-127, 128, (n, 96)).astype(np.int8)) for n in (5, 33)
+    )
+    expected = (left.long() @ right.long().T).numpy()
+    for is_exact in (int8_is_exact, lambda dimension: False):
+        monkeypatch.setattr(miner.products, "int8_is_exact", is_exact)
+        room = torch.empty(5 * 33, dtype=torch.int32)
+        np.testing.assert_array_equal(whole_products(left, right, room), expected)
 
 
 def test_a_row_unlike_the_sample_stays_within_32_bits() -> None:
