@@ -194,7 +194,9 @@ def test_a_device_that_is_not_there_is_refused(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     plan = replace(PLAN, config=replace(PLAN.config, device="cuda"))
-    with pytest.raises(ValueError, match="PyTorch sees no CUDA device here"):
+    with pytest.raises(
+        ValueError, match="miner.device is cuda, and torch finds no GPU; set it to auto or cpu"
+    ):
         small.mine(0, plan=plan)
     assert small.run.generation_numbers() == []
 
