@@ -20,9 +20,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from miner.kernels.scan import scan_tile
+from miner.kernels.scan import Encounter, scan_tile
 from miner.kernels.tiles import Limits, Side, set_limits
-from miner.layout import Found, Int64Array, Query, Report, Rows, Searches, bests_of, open_searches
+from miner.layout import (
+    Float32Array,
+    Found,
+    Int64Array,
+    Query,
+    Report,
+    Rows,
+    Searches,
+    bests_of,
+    open_searches,
+)
 from miner.products import Product, float32_product, int8_pays, int8_product, take_centre
 from miner.search import Workers
 
@@ -238,26 +248,25 @@ class _Scan:
         """Go down a column of tiles from row `begin`; return the row that it stopped before."""
         room = turn.room(product, self._most_searches)
         width = right.row.size
-        limits = Limits(*(part[..., :width] for part in room.right))
         # What is known of all of the left side holds for each tile of it.
-        num_right = set_limits(self._rows, self._searches, right, left, product.scale, limits)
+        num_right = set_limits(self._rows, self._searches, right, left, product.scale, room.right)
         operand = product.take(right.row)
         most = int(MOST_DECIDED_SHARE * TILE_ROWS * width)
         for start in range(begin, left.row.size, TILE_ROWS):
             part = slice(start, start + TILE_ROWS)
             tile = product.multiply(product.take(left.row[part]), operand, room.tile)
-            stopped, decided = scan_tile(
-                self._rows,
-                self._searches,
-                tile,
-                product.scale,
-                left._replace(row=left.row[part], slot=left.slot[part]),
-                right,
-                room.left,
-                limits,
-                num_right,
-                most if product is self._coarse else _UNLIMITED,
+            met = Encounter(
+                rows=self._rows,
+                searches=self._searches,
+                scale=product.scale,
+                left=left._replace(row=left.row[part], slot=left.slot[part]),
+                right=right,
+                left_limits=room.left,
+                right_limits=room.right,
+                known=room.known,
             )
+            most_decided = most if product is self._coarse else _UNLIMITED
+            stopped, decided = scan_tile(met, tile, num_right, most_decided)
             turn.count.add(stopped * width * (2 if right.slot.size else 1), decided)
             if stopped < len(tile):
                 return start + stopped
@@ -284,6 +293,7 @@ class _Room:
     tile: torch.Tensor
     left: Limits
     right: Limits
+    known: Float32Array
 
     @classmethod
     def for_(cls, dtype: torch.dtype, most_searches: int) -> _Room:
@@ -295,11 +305,10 @@ class _Room:
                 high=np.empty((most_searches, size), kind),
                 reach=np.empty(size, kind),
                 shift=np.empty(size, kind),
-                known=np.empty(size, np.float32),
             )
             for size in (TILE_ROWS, TILE_COLUMNS)
         )
-        return cls(tile, left, right)
+        return cls(tile, left, right, np.empty(TILE_COLUMNS, np.float32))
 
 
 class _Turn:

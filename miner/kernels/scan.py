@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,30 +30,34 @@ _LANES = 16
 _FEW = 8
 
 
+class Encounter(NamedTuple):
+    """Two sides that meet, and all that is needed to let them."""
+
+    rows: Rows
+    searches: Searches
+    """The lists of the anchors on both sides; updated in place."""
+    scale: Scale
+    left: Side
+    """R rows."""
+    right: Side
+    """C rows; without slots only the left side asks."""
+    left_limits: Limits
+    """Room for R rows."""
+    right_limits: Limits
+    """Of the C rows, from `set_limits`; kept up to date."""
+    known: Float32Array
+    """Room for C distances: what was measured for one search serves the others."""
+
+
 @kernel
 def scan_tile(
-    rows: Rows,
-    searches: Searches,
-    tile: NDArray[Any],
-    scale: Scale,
-    left: Side,
-    right: Side,
-    left_limits: Limits,
-    right_limits: Limits,
-    num_right: int,
-    most_decided: int,
+    met: Encounter, tile: NDArray[Any], num_right: int, most_decided: int
 ) -> tuple[int, int]:
     """Offer the rows of a tile's right side to the anchors of its left side, and the other way.
 
     Args:
-        rows: the gallery.
-        searches: the lists of those anchors are updated in place.
+        met: the two sides.
         tile: (R, C) products of the left side's rows with the right side's; shifted in place.
-        scale: what a product says about d2.
-        left: R rows.
-        right: C rows; without slots the tile serves its left side only.
-        left_limits: room for R rows.
-        right_limits: of the C rows, from `set_limits`; kept up to date.
         num_right: most searches of a row on the right.
         most_decided: stop after the row in which more distances than this had to be computed.
 
@@ -61,59 +65,87 @@ def scan_tile(
         The row of the tile after the last one looked at, and how many distances were computed.
     """
     decided = 0
-    width = tile.shape[1]
-    num_left = set_limits(rows, searches, left, right, scale, left_limits)
+    left_limits, right_limits = met.left_limits, met.right_limits
+    num_left = set_limits(met.rows, met.searches, met.left, met.right, met.scale, left_limits)
     for r in range(tile.shape[0]):
         shift_row(tile[r], left_limits.shift[r], right_limits.shift)
-        for start in range(0, width, _BLOCK):
-            stop = min(start + _BLOCK, width)
-            values = tile[r, start:stop]
-            reaches = right_limits.reach[start:stop]
-            num = _num_reaching(values, reaches, left_limits.reach[r])
+        for start in range(0, tile.shape[1], _BLOCK):
+            stop = min(start + _BLOCK, tile.shape[1])
+            num = _num_reaching(
+                tile[r, start:stop], right_limits.reach[start:stop], left_limits.reach[r]
+            )
             if not num:
                 continue
-            right_limits.known[start:stop] = np.nan
+            met.known[start:stop] = np.nan
             if num <= _FEW:
-                decided += _scan_few(
-                    rows,
-                    searches,
-                    scale,
-                    left,
-                    right,
-                    left_limits,
-                    right_limits,
-                    values,
-                    r,
-                    start,
-                    num_left,
-                    num_right,
-                )
+                decided += _scan_few(met, tile[r], r, start, stop, num_left, num_right)
                 continue
             for w in range(num_left):
-                low, high = left_limits.low[w, r], left_limits.high[w, r]
-                if any_within(values, low, high):
-                    decided += _scan_left(
-                        rows,
-                        searches,
-                        scale,
-                        left,
-                        right,
-                        left_limits,
-                        right_limits.known,
-                        values,
-                        r,
-                        start,
-                        w,
-                    )
+                decided += _scan_left(met, tile[r], r, start, stop, w)
             for w in range(num_right):
-                lows, highs = right_limits.low[w, start:stop], right_limits.high[w, start:stop]
-                if _any_within_each(values, lows, highs):
-                    decided += _scan_right(
-                        rows, searches, scale, left, right, right_limits, values, r, start, w
-                    )
+                decided += _scan_right(met, tile[r], r, start, stop, w)
         if decided > most_decided:
             return r + 1, decided
     return tile.shape[0], decided
+
+
+@inlined
+def _scan_few(
+    met: Encounter,
+    values: NDArray[Any],
+    r: int,
+    start: int,
+    stop: int,
+    num_left: int,
+    num_right: int,
+) -> int:
+    """Decide a block in which few products could matter to any search: product by product."""
+    decided = 0
+    reach, reaches = met.left_limits.reach[r], met.right_limits.reach
+    for first in range(start, stop, _LANES):
+        last = min(first + _LANES, stop)
+        if not _num_reaching(values[first:last], reaches[first:last], reach):
+            continue
+        for c in range(first, last):
+            if values[c] >= met.left_limits.reach[r]:
+                decided += _meet(met, True, values[c], r, c, 0, num_left)
+            if values[c] >= reaches[c]:
+                decided += _meet(met, False, values[c], r, c, 0, num_right)
+    return decided
+
+
+@inlined
+def _scan_left(met: Encounter, values: NDArray[Any], r: int, start: int, stop: int, w: int) -> int:
+    """Decide what the limits of one search of a left row let through in one block."""
+    low, high = met.left_limits.low, met.left_limits.high
+    decided = 0
+    if not any_within(values[start:stop], low[w, r], high[w, r]):
+        return decided
+    for first in range(start, stop, _LANES):
+        last = min(first + _LANES, stop)
+        if not any_within(values[first:last], low[w, r], high[w, r]):
+            continue
+        for c in range(first, last):
+            if low[w, r] <= values[c] <= high[w, r]:
+                decided += _meet(met, True, values[c], r, c, w, w + 1)
+    return decided
+
+
+@inlined
+def _scan_right(met: Encounter, values: NDArray[Any], r: int, start: int, stop: int, w: int) -> int:
+    """Decide, in one block, where the left row could enter search `w` of a right row."""
+    low, high = met.right_limits.low[w], met.right_limits.high[w]
+    decided = 0
+    if not _any_within_each(values[start:stop], low[start:stop], high[start:stop]):
+        return decided
+    for first in range(start, stop, _LANES):
+        last = min(first + _LANES, stop)
+        if not _any_within_each(values[first:last], low[first:last], high[first:last]):
+            continue
+        for c in range(first, last):
+            if low[c] <= values[c] <= high[c]:
+                decided += _meet(met, False, values[c], r, c, w, w + 1)
+    return decided
 
 
 # Bare sums and "or"s over whole arrays are what the compiler turns into vector instructions.
@@ -152,208 +184,45 @@ def _nth(searches: Searches, slot: int, w: int) -> int:
     return int(searches.begin[g, slot] + w)
 
 
-@inlined
-def _scan_few(
-    rows: Rows,
-    searches: Searches,
-    scale: Scale,
-    left: Side,
-    right: Side,
-    left_limits: Limits,
-    right_limits: Limits,
-    values: NDArray[Any],
-    r: int,
-    start: int,
-    num_left: int,
-    num_right: int,
-) -> int:
-    """Decide a block in which few products could matter to any search: product by product."""
-    decided = 0
-    for first in range(0, values.size, _LANES):
-        last = min(first + _LANES, values.size)
-        reaches = right_limits.reach[start + first : start + last]
-        if not _num_reaching(values[first:last], reaches, left_limits.reach[r]):
-            continue
-        for c in range(first, last):
-            if values[c] >= left_limits.reach[r]:
-                decided += _meet_left(
-                    rows,
-                    searches,
-                    scale,
-                    left,
-                    right,
-                    left_limits,
-                    right_limits.known,
-                    values[c],
-                    r,
-                    start + c,
-                    0,
-                    num_left,
-                )
-            if values[c] >= right_limits.reach[start + c]:
-                decided += _meet_right(
-                    rows,
-                    searches,
-                    scale,
-                    left,
-                    right,
-                    right_limits,
-                    right_limits.known,
-                    values[c],
-                    r,
-                    start + c,
-                    0,
-                    num_right,
-                )
-    return decided
-
-
-@inlined
-def _scan_left(
-    rows: Rows,
-    searches: Searches,
-    scale: Scale,
-    left: Side,
-    right: Side,
-    limits: Limits,
-    known: Float32Array,
-    values: NDArray[Any],
-    r: int,
-    start: int,
-    w: int,
-) -> int:
-    """Decide what the limits of one search of a left row let through in one block."""
-    decided = 0
-    for first in range(0, values.size, _LANES):
-        last = min(first + _LANES, values.size)
-        if not any_within(values[first:last], limits.low[w, r], limits.high[w, r]):
-            continue
-        for c in range(first, last):
-            if limits.low[w, r] <= values[c] <= limits.high[w, r]:
-                decided += _meet_left(
-                    rows,
-                    searches,
-                    scale,
-                    left,
-                    right,
-                    limits,
-                    known,
-                    values[c],
-                    r,
-                    start + c,
-                    w,
-                    w + 1,
-                )
-    return decided
-
-
-@inlined
-def _scan_right(
-    rows: Rows,
-    searches: Searches,
-    scale: Scale,
-    left: Side,
-    right: Side,
-    limits: Limits,
-    values: NDArray[Any],
-    r: int,
-    start: int,
-    w: int,
-) -> int:
-    """Decide, in one block, where the left row could enter search `w` of a right row."""
-    decided = 0
-    for first in range(0, values.size, _LANES):
-        last = min(first + _LANES, values.size)
-        lows = limits.low[w, start + first : start + last]
-        highs = limits.high[w, start + first : start + last]
-        if not _any_within_each(values[first:last], lows, highs):
-            continue
-        for c in range(first, last):
-            if limits.low[w, start + c] <= values[c] <= limits.high[w, start + c]:
-                decided += _meet_right(
-                    rows,
-                    searches,
-                    scale,
-                    left,
-                    right,
-                    limits,
-                    limits.known,
-                    values[c],
-                    r,
-                    start + c,
-                    w,
-                    w + 1,
-                )
-    return decided
-
-
 @kernel
-def _meet_left(
-    rows: Rows,
-    searches: Searches,
-    scale: Scale,
-    left: Side,
-    right: Side,
-    limits: Limits,
-    known: Float32Array,
-    value: Any,
-    r: int,
-    c: int,
-    begin: int,
-    end: int,
-) -> int:
-    """Offer a right row to the searches `begin:end` of a left row, as far as its product says."""
-    anchor, row = left.row[r], right.row[c]
+def _meet(met: Encounter, left_asks: bool, value: Any, r: int, c: int, begin: int, end: int) -> int:
+    """Offer the row on one side to searches `begin:end` of the row on the other.
+
+    Args:
+        met: the two sides.
+        left_asks: the left row is the anchor; else the right one is.
+        value: their shifted product.
+        r: the left row's place.
+        c: the right row's place.
+        begin: first of the anchor's searches.
+        end: one past the last of them.
+
+    Returns:
+        How many distances were computed, 0 or 1.
+    """
+    if left_asks:
+        side, other, limits, at, across = met.left, met.right, met.left_limits, r, c
+    else:
+        side, other, limits, at, across = met.right, met.left, met.right_limits, c, r
+    rows, searches, scale, known = met.rows, met.searches, met.scale, met.known
+    anchor, row = side.row[at], other.row[across]
     if rows.first[row] == rows.first[anchor]:
         return 0
-    half = half_width(anchor, right, scale)
+    half = half_width(anchor, other, scale)
     decided = 0
     for w in range(begin, end):
-        if not limits.low[w, r] <= value <= limits.high[w, r]:
+        if not limits.low[w, at] <= value <= limits.high[w, at]:
             continue
-        q = _nth(searches, left.slot[r], w)
+        q = _nth(searches, side.slot[at], w)
         if _is_out(rows, searches, q, row, -scale.unit * value, half):
             continue
-        decided += _know(rows, anchor, row, known, c)
+        if np.isnan(known[c]):
+            known[c] = d2_of(rows.x, anchor, row)
+            decided += 1
         if _offer_known(rows, searches, q, row, known[c]):
             low, high = bounds(searches, q, half, scale.unit)
-            set_one(limits, w, r, low, high, scale.is_whole)
-            set_reach(limits, r)
-    return decided
-
-
-@kernel
-def _meet_right(
-    rows: Rows,
-    searches: Searches,
-    scale: Scale,
-    left: Side,
-    right: Side,
-    limits: Limits,
-    known: Float32Array,
-    value: Any,
-    r: int,
-    c: int,
-    begin: int,
-    end: int,
-) -> int:
-    """Offer a left row to the searches `begin:end` of a right row, as far as its product says."""
-    anchor, row = right.row[c], left.row[r]
-    if rows.first[row] == rows.first[anchor]:
-        return 0
-    half = half_width(anchor, left, scale)
-    decided = 0
-    for w in range(begin, end):
-        if not limits.low[w, c] <= value <= limits.high[w, c]:
-            continue
-        q = _nth(searches, right.slot[c], w)
-        if _is_out(rows, searches, q, row, -scale.unit * value, half):
-            continue
-        decided += _know(rows, anchor, row, known, c)
-        if _offer_known(rows, searches, q, row, known[c]):
-            low, high = bounds(searches, q, half, scale.unit)
-            set_one(limits, w, c, low, high, scale.is_whole)
-            set_reach(limits, c)
+            set_one(limits, w, at, low, high, scale.is_whole)
+            set_reach(limits, at)
     return decided
 
 
@@ -377,15 +246,6 @@ def _is_out(rows: Rows, searches: Searches, q: int, row: int, middle: float, hal
             searches.total[q] += 1
             return True
     return is_outhashed(rows, searches, q, row)
-
-
-@inlined
-def _know(rows: Rows, anchor: int, row: int, known: Float32Array, c: int) -> int:
-    """Measure two rows unless that was done; return how many distances that took."""
-    if not np.isnan(known[c]):
-        return 0
-    known[c] = d2_of(rows.x, anchor, row)
-    return 1
 
 
 @inlined

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from miner.kernels.compiled import inlined, kernel
 from miner.kernels.distance import round_down, round_up
 from miner.kernels.lists import admitted
-from miner.layout import Float32Array, Int64Array, Rows, Searches
+from miner.layout import Int64Array, Rows, Searches
 
 _MOST = 2**31 - 1  # no product is as large
 
@@ -58,8 +58,6 @@ class Limits(NamedTuple):
     """(R,) smallest of the row's `low`."""
     shift: NDArray[Any]
     """(R,) the shift of each row."""
-    known: Float32Array
-    """(R,) d2 to the row on the other side that is being looked at; not a number where unknown."""
 
 
 @inlined
