@@ -34,8 +34,8 @@ from miner.layout import (
     bests_of,
     no_best,
     open_searches,
+    take_searches,
 )
-from miner.resolve import take_searches
 from miner.search import Workers
 
 # Candidates held at a time: with K large, fewer anchors are searched together.

@@ -128,6 +128,7 @@ class ExactSearch:
         others: Int64Array | None,
     ) -> list[Found]:
         """Search `gallery` for the anchors, or let it and `others` search each other."""
+        anchors = np.ascontiguousarray(anchors)  # a view with steps is another type to a kernel
         searches = open_searches(queries, len(anchors))
         slot = np.full(len(self._rows.x), -1, np.int64)
         slot[anchors] = np.arange(len(anchors))

@@ -71,14 +71,20 @@ def count_kinds(
     slot, positive, d2_ap = pairs.slot[kept], pairs.positive[kept], pairs.d2_ap[kept]
     floor = lowest(config.duplicate_floor)
     low, high = band(d2_ap, config.margin, config.duplicate_floor)
-    hard = _count(rows, anchors, slot, np.full_like(d2_ap, floor), d2_ap, workers)
-    semi_hard = _count(rows, anchors, slot, low, high, workers)
-    under = np.zeros(anchors.size, np.int64)
-    if config.duplicate_floor is not None:
-        every = np.arange(anchors.size)
-        below = np.full(anchors.size, np.nextafter(floor, np.float32(-np.inf)), np.float32)
-        under = _count(rows, anchors, every, np.zeros_like(below), below, workers)
-    negatives = rows.x.shape[0] - (rows.last - rows.first)[anchors] - under
+    under = np.nextafter(floor, np.float32(-np.inf))
+    every = np.arange(anchors.size if config.duplicate_floor is not None else 0)
+    # All intervals of an anchor are counted in one pass.
+    counts = _count(
+        rows,
+        anchors,
+        slot=np.concatenate([slot, slot, every]),
+        low=np.concatenate([np.full_like(d2_ap, floor), low, np.zeros(every.size, np.float32)]),
+        high=np.concatenate([d2_ap, high, np.full(every.size, under, np.float32)]),
+        workers=workers,
+    )
+    hard, semi_hard, too_near = np.split(counts, [slot.size, 2 * slot.size])
+    negatives = rows.x.shape[0] - (rows.last - rows.first)[anchors]
+    negatives[every] -= too_near
     return Kinds(
         anchor=anchors[slot],
         positive=positive,
@@ -91,14 +97,17 @@ def count_kinds(
 def _count(
     rows: Rows,
     anchors: Int64Array,
+    *,
     slot: Int64Array,
     low: Float32Array,
     high: Float32Array,
     workers: Workers,
 ) -> Int64Array:
     """Return (T,) how many negatives of the anchor at each slot have d2 in [low, high]."""
+    order = np.argsort(slot, kind="stable")
+    low, high = low[order], high[order]
     total = np.zeros(slot.size, np.int64)
-    begin = np.searchsorted(slot, np.arange(anchors.size + 1))
+    begin = np.searchsorted(slot[order], np.arange(anchors.size + 1))
     product = float32_product(rows, take_centre(rows, workers))
     every = np.arange(len(rows.x))
 
@@ -126,4 +135,6 @@ def _count(
                 )
 
     workers.each(anchors.size, count)
-    return total
+    counts = np.empty_like(total)
+    counts[order] = total
+    return counts

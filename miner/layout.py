@@ -159,6 +159,24 @@ def make_query(
     )
 
 
+def take_searches(query: Query, which: Int64Array, slots: Int64Array) -> Query:
+    """Return some searches of a query.
+
+    Args:
+        query: all of them.
+        which: (W,) positions in it, ascending.
+        slots: (A,) the new slot of each anchor.
+    """
+    return query._replace(
+        slot=slots[query.slot[which]],
+        row=query.row[which],
+        low=query.low[which],
+        high=query.high[which],
+        # Empty where the order needs none.
+        state=query.state[which] if query.state.size else query.state,
+    )
+
+
 def no_best(query: Query) -> Best:
     """Return empty lists for every search of `query`."""
     return bests_of([query], open_searches([query], 0))[0]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from miner.layout import Best, Found, Int64Array, Query, Report
+from miner.layout import Best, Found, Int64Array, Query, Report, take_searches
 from miner.search import Search
 
 
@@ -62,20 +62,3 @@ class Resolving:
                     values[chosen] = getattr(exact.best, name)
             answer.complete[chosen] = exact.complete
         return found
-
-
-def take_searches(query: Query, chosen: Int64Array, position: Int64Array) -> Query:
-    """Return some searches of a query.
-
-    Args:
-        query: all of them.
-        chosen: which to take.
-        position: the new slot of each old one.
-    """
-    return query._replace(
-        slot=position[query.slot[chosen]],
-        row=query.row[chosen],
-        low=query.low[chosen],
-        high=query.high[chosen],
-        state=query.state[chosen] if query.state.size else query.state,
-    )

@@ -35,6 +35,7 @@ from miner.layout import (
     Searches,
     bests_of,
     open_searches,
+    take_searches,
 )
 from miner.pace import Pace
 
@@ -220,24 +221,6 @@ def deal_out(
         for block, chosen in enumerate(in_block)
     ]
     return parts, places
-
-
-def take_searches(query: Query, which: Int64Array, slots: Int64Array) -> Query:
-    """Return some searches of a query.
-
-    Args:
-        query: all of them.
-        which: (W,) positions in it, ascending.
-        slots: (A,) the new slot of each anchor.
-    """
-    return query._replace(
-        slot=slots[query.slot[which]],
-        row=query.row[which],
-        low=query.low[which],
-        high=query.high[which],
-        # Empty where the order needs none.
-        state=query.state[which] if query.state.size else query.state,
-    )
 
 
 def plan_tasks(spans: Sequence[Span], num_anchors: Sequence[int]) -> list[Task]:

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miner.distance import band, edge, index_error, product_error
 from miner.kernels.distance import d2_in_order, d2_of
 from miner.pairs import hash_state
-from miner.rows import check_rows
 from tests.miner.inputs import separated
 from tests.miner.oracle import defined_d2, seeded_hash
 
@@ -32,21 +30,6 @@ def test_d2_follows_the_definition_where_a_sum_lies_between_two_floats() -> None
     for seed in range(50):
         x[0] = np.random.default_rng(seed).permutation(a)
         assert d2_of(x, 0, 1) == defined_d2(x[0], x[1])
-
-
-@pytest.mark.parametrize("dimension", [2, 64, 512])
-@pytest.mark.parametrize("noise", [0.001, 1.0])
-@pytest.mark.parametrize("lengths", [(1, 1), (0.9991, 1.0009)])
-def test_product_stays_within_its_bound(
-    dimension: int, noise: float, lengths: tuple[float, float]
-) -> None:
-    x, identities = separated(20, 10, dimension, noise)
-    x *= np.random.default_rng(0).uniform(*lengths, (len(x), 1)).astype(np.float32)
-    rows = check_rows(x, identities)
-    tile = (torch.from_numpy(rows.x) @ torch.from_numpy(rows.x).T).numpy().astype(np.float64)
-    defined = np.array([[d2_of(rows.x, i, j) for j in range(200)] for i in range(200)], np.float64)
-    error = np.abs(rows.norms2[:, None] + rows.norms2 - 2 * tile - defined).max()
-    assert error < product_error(dimension, rows.norms2.max())
 
 
 def test_bound_grows_with_what_torch_may_round() -> None:
