@@ -13,12 +13,14 @@ filters, that cannot show in the results.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from miner.kernels.scan import Encounter, scan_tile
 from miner.kernels.tiles import Limits, Side, set_limits
@@ -76,6 +78,7 @@ class ExactSearch:
         self._rows = rows
         self._workers = workers
         centre = take_centre(rows, workers)
+        self._norms2 = centre.norms2
         self._exact = float32_product(rows, centre)
         self._coarse: Product | None = None
         is_large = len(rows.x) >= INT8_FROM
@@ -132,7 +135,7 @@ class ExactSearch:
         searches = open_searches(queries, len(anchors))
         slot = np.full(len(self._rows.x), -1, np.int64)
         slot[anchors] = np.arange(len(anchors))
-        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse)
+        scan = _Scan(self._rows, self._norms2, searches, slot, self._exact, self._coarse)
         if others is None:
             # Anchors may be any rows in any order; a thread takes as many at a time.
             parts = _cut(anchors, max(1, min(CHUNK_ROWS, len(anchors) // self._workers.threads)))
@@ -189,89 +192,141 @@ class _Scan:
     def __init__(
         self,
         rows: Rows,
+        norms2: NDArray[np.float64],
         searches: Searches,
         slot: Int64Array,
         exact: Product,
         coarse: Product | None,
     ) -> None:
         self._rows = rows
+        self._norms2 = norms2
         self._searches = searches
         self._slot = slot
         self._exact = exact
         self._coarse = coarse
+        self._turns: list[_Turn] = []
         num_searches = np.diff(searches.begin, axis=1).sum(axis=0)
         self._most_searches = int(num_searches.max(initial=1))
 
     def ask(self, anchors: Int64Array, gallery: Int64Array) -> Count:
         """Search all of `gallery` for the anchors."""
-        turn = _Turn()
-        for left in _cut(anchors, CHUNK_ROWS):
-            self._strip(left, gallery, turn, both=False)
-        return turn.count
+        with self._turn() as turn:
+            for left in _cut(anchors, CHUNK_ROWS):
+                self._strip(left, gallery, turn, both=False)
+            return turn.end()
 
     def meet(self, left: Int64Array, right: Int64Array) -> Count:
         """Let two blocks of rows search each other, or one block itself."""
-        turn = _Turn()
-        for number, chunk in enumerate(_cut(left, CHUNK_ROWS), start=1):
-            if left is right:
+        with self._turn() as turn:
+            if left is not right:
+                for chunk in _cut(left, CHUNK_ROWS):
+                    self._strip(chunk, right, turn, both=True)
+                return turn.end()
+            # What meets itself is multiplied twice, so it is cut finer.
+            for number, chunk in enumerate(_cut(left, TILE_COLUMNS), start=1):
                 self._strip(chunk, chunk, turn, both=False)
-                self._strip(chunk, left[number * CHUNK_ROWS :], turn, both=True)
-            else:
-                self._strip(chunk, right, turn, both=True)
-        return turn.count
+                self._strip(chunk, left[number * TILE_COLUMNS :], turn, both=True)
+            return turn.end()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[_Turn]:
+        """Lend what an earlier job has left: its memory, and what it learned."""
+        try:
+            turn = self._turns.pop()
+        except IndexError:  # all are in use
+            turn = _Turn()
+        yield turn
+        self._turns.append(turn)
 
     def _strip(self, left: Int64Array, right: Int64Array, turn: _Turn, *, both: bool) -> None:
         """Go through the tiles of some rows with all of `right`."""
-        down = self._side(left)
+        taken: dict[torch.dtype, _Operand] = {}
         for columns in _cut(right, TILE_COLUMNS):
-            across = self._side(columns)
-            if not both:
-                across = across._replace(slot=_NO_ROWS)
             product = self._exact if self._coarse is None or turn.is_costly() else self._coarse
-            stopped = self._column(product, down, across, 0, turn)
-            if stopped < left.size:
-                turn.give_up()
-                self._column(self._exact, down, across, stopped, turn)
+            stopped = 0
+            while stopped < left.size:
+                if product.dtype not in taken:
+                    taken[product.dtype] = self._take(product, left)
+                down, across = taken[product.dtype], self._take(product, columns)
+                if not both:
+                    across = across.unasking()
+                stopped = self._column(product, down, across, stopped, turn)
+                if stopped < left.size:
+                    turn.give_up()
+                    product = self._exact
 
-    def _side(self, rows: Int64Array) -> Side:
-        norms2 = self._exact.scale.norms2[rows]
-        residual = 0.0
-        if self._coarse is not None:
-            residual = float(self._coarse.scale.residual[rows].max(initial=0))
-        return Side(
+    def _take(self, product: Product, rows: Int64Array) -> _Operand:
+        norm = np.sqrt(self._norms2[rows])
+        residual = np.zeros(rows.size) if product.residual is None else product.residual[rows]
+        side = Side(
             row=rows,
             slot=self._slot[rows],
-            most_norm2=float(norms2.max()),
+            first=self._rows.first[rows],
+            last=self._rows.last[rows],
+            shift=product.shift[rows],
+            norm=norm,
             residual=residual,
+            most_norm=float(norm.max()),
+            most_residual=float(residual.max()),
         )
+        return _Operand(side, product.take(rows))
 
-    def _column(self, product: Product, left: Side, right: Side, begin: int, turn: _Turn) -> int:
+    def _column(
+        self, product: Product, left: _Operand, right: _Operand, begin: int, turn: _Turn
+    ) -> int:
         """Go down a column of tiles from row `begin`; return the row that it stopped before."""
         room = turn.room(product, self._most_searches)
-        width = right.row.size
+        width = right.side.row.size
         # What is known of all of the left side holds for each tile of it.
-        num_right = set_limits(self._rows, self._searches, right, left, product.scale, room.right)
-        operand = product.take(right.row)
+        num_right = set_limits(self._searches, right.side, left.side, product.scale, room.right)
         most = int(MOST_DECIDED_SHARE * TILE_ROWS * width)
-        for start in range(begin, left.row.size, TILE_ROWS):
-            part = slice(start, start + TILE_ROWS)
-            tile = product.multiply(product.take(left.row[part]), operand, room.tile)
+        for start in range(begin, left.side.row.size, TILE_ROWS):
+            part = left.part(start, start + TILE_ROWS)
+            tile = product.multiply(part.rows, right.rows, room.tile)
             met = Encounter(
                 rows=self._rows,
                 searches=self._searches,
                 scale=product.scale,
-                left=left._replace(row=left.row[part], slot=left.slot[part]),
-                right=right,
+                left=part.side,
+                right=right.side,
                 left_limits=room.left,
                 right_limits=room.right,
+                values=room.values,
                 known=room.known,
             )
             most_decided = most if product is self._coarse else _UNLIMITED
             stopped, decided = scan_tile(met, tile, num_right, most_decided)
-            turn.count.add(stopped * width * (2 if right.slot.size else 1), decided)
+            turn.count.add(stopped * width * (2 if right.side.slot.size else 1), decided)
             if stopped < len(tile):
                 return start + stopped
-        return left.row.size
+        return left.side.row.size
+
+
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """One side of a product."""
+
+    side: Side
+    rows: torch.Tensor
+    """(R, D) what is multiplied."""
+
+    def part(self, begin: int, end: int) -> _Operand:
+        """Return some of its rows; what is largest of all holds for them too."""
+        side, some = self.side, slice(begin, end)
+        part = side._replace(
+            row=side.row[some],
+            slot=side.slot[some],
+            first=side.first[some],
+            last=side.last[some],
+            shift=side.shift[some],
+            norm=side.norm[some],
+            residual=side.residual[some],
+        )
+        return _Operand(part, self.rows[some])
+
+    def unasking(self) -> _Operand:
+        """Return it as a side that only answers."""
+        return _Operand(self.side._replace(slot=_NO_ROWS), self.rows)
 
 
 @dataclass(slots=True)
@@ -294,32 +349,37 @@ class _Room:
     tile: torch.Tensor
     left: Limits
     right: Limits
+    values: NDArray[np.int32]
     known: Float32Array
 
     @classmethod
     def for_(cls, dtype: torch.dtype, most_searches: int) -> _Room:
         tile = torch.empty(TILE_ROWS * TILE_COLUMNS, dtype=dtype)
-        kind = tile.numpy().dtype
         left, right = (
             Limits(
-                low=np.empty((most_searches, size), kind),
-                high=np.empty((most_searches, size), kind),
-                reach=np.empty(size, kind),
-                shift=np.empty(size, kind),
+                low=np.empty((most_searches, size), np.int32),
+                high=np.empty((most_searches, size), np.int32),
+                reach=np.empty(size, np.int32),
             )
             for size in (TILE_ROWS, TILE_COLUMNS)
         )
-        return cls(tile, left, right, np.empty(TILE_COLUMNS, np.float32))
+        values, known = np.empty(TILE_COLUMNS, np.int32), np.empty(TILE_COLUMNS, np.float32)
+        return cls(tile, left, right, values, known)
 
 
 class _Turn:
-    """One thread's turn: its memory, its counts, and which product it finds cheaper."""
+    """A thread's turn at one job: its memory, its counts, and which product it finds cheaper."""
 
     def __init__(self) -> None:
         self.count = Count()
         self._rooms: dict[torch.dtype, _Room] = {}
         self._untried = 0
         self._next_untried = 1
+
+    def end(self) -> Count:
+        """Return what was done in it; the next one begins to count anew."""
+        count, self.count = self.count, Count()
+        return count
 
     def room(self, product: Product, most_searches: int) -> _Room:
         """Return memory for a tile of such products."""

@@ -113,20 +113,21 @@ def _count(
 
     def count(first: int, last: int) -> None:
         room = torch.empty(TILE_ROWS * TILE_COLUMNS)
+        measures = np.empty(TILE_COLUMNS, np.int32)
         for start in range(first, last, TILE_ROWS):
             stop = min(start + TILE_ROWS, last)
             left = product.take(anchors[start:stop])
             for column in range(0, every.size, TILE_COLUMNS):
                 columns = every[column : column + TILE_COLUMNS]
-                shifts = product.scale.shift[columns]
                 tile = product.multiply(left, product.take(columns), room)
                 count_within(
                     rows,
                     anchors,
                     tile,
                     product.scale,
-                    columns,
-                    shifts,
+                    product.shift,
+                    column,
+                    measures,
                     start,
                     begin,
                     low,

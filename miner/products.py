@@ -14,9 +14,11 @@ cone; seen from its middle they are as far apart, next to the errors, as those o
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +68,10 @@ class Product:
     """(D,) float32, what must be taken from the operand first; None where it has been."""
     scale: Scale
     """What a product says about d2."""
+    shift: NDArray[Any]
+    """(N,) half of |a|^2 as the products have it, in their own type."""
+    residual: NDArray[np.float64] | None
+    """(N,) how far each row is from its code; None where the rows themselves are multiplied."""
     dtype: torch.dtype
     """Of the products."""
 
@@ -83,7 +89,7 @@ class Product:
     ) -> NDArray[np.generic]:
         """Return (R, C) the products of two operands, in `room`, which is flat and large enough."""
         tile = room[: len(left) * len(right)].view(len(left), len(right))
-        if self.scale.is_whole:
+        if self.dtype == torch.int32:
             torch._int_mm(left, right.T, out=tile)
         else:
             torch.mm(left, right.T, out=tile)
@@ -93,18 +99,17 @@ class Product:
 
 def float32_product(rows: Rows, centre: Centre) -> Product:
     """Return the product whose error is proven in `miner.distance.product_error`."""
-    error = product_error(rows.x.shape[1], float(centre.norms2.max()), float32_precision())
+    largest_norm2 = float(centre.norms2.max())
+    # The largest power of two that leaves measures, at most 2 R^2, in 31 bits with room to spare.
+    grain = 2.0 ** (29 - math.frexp(max(2 * largest_norm2, 2.0**-60))[1])
+    unit = 2 / grain
+    error = product_error(rows.x.shape[1], largest_norm2, float32_precision()) + unit
     return Product(
         operand=torch.from_numpy(rows.x),
         centre=torch.from_numpy(centre.x),
-        scale=Scale(
-            unit=2.0,
-            error=error,
-            norms2=centre.norms2,
-            shift=(centre.norms2 / 2).astype(np.float32),
-            residual=np.empty(0),
-            is_whole=False,
-        ),
+        scale=Scale(unit=unit, grain=np.float32(grain), error=error),
+        shift=(centre.norms2 / 2).astype(np.float32),
+        residual=None,
         dtype=torch.float32,
     )
 
@@ -124,12 +129,11 @@ def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
         centre=None,
         scale=Scale(
             unit=unit,
+            grain=np.int32(1),
             error=code_error(float(centre.norms2.max()), unit),
-            norms2=centre.norms2,
-            shift=np.rint(centre.norms2 / unit).astype(np.int32),
-            residual=residual,
-            is_whole=True,
         ),
+        shift=np.rint(centre.norms2 / unit).astype(np.int32),
+        residual=residual,
         dtype=torch.int32,
     )
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miner.kernels.compiled import kernel
-from miner.kernels.distance import d2_of, round_down, round_up
-from miner.kernels.tiles import Scale, shift_row
+from miner.kernels.distance import d2_of
+from miner.kernels.tiles import Int32Array, Scale, measure, within_bits
 from miner.layout import Float32Array, Int64Array, Rows
 
 
@@ -19,8 +19,9 @@ def count_within(
     anchors: Int64Array,
     tile: NDArray[Any],
     scale: Scale,
-    columns: Int64Array,
-    shifts: Float32Array,
+    shift: NDArray[Any],
+    column: int,
+    room: Int32Array,
     first_slot: int,
     begin: Int64Array,
     low: Float32Array,
@@ -33,35 +34,36 @@ def count_within(
         rows: the gallery.
         anchors: (A,) gallery rows.
         tile: (R, C) float32 products of the anchors from `first_slot` on with the columns';
-            shifted in place.
+            nothing is written to it.
         scale: what a product says about d2.
-        columns: (C,) gallery rows that follow on each other; those of the anchor's identity are
-            left out.
-        shifts: (C,) their shifts.
+        shift: (N,) of all rows of the gallery.
+        column: the first of C gallery rows that follow on each other; those of the anchor's
+            identity are left out.
+        room: for C measures.
         first_slot: slot of the tile's first row.
         begin: (A + 1,) the intervals of slot s are `begin[s]:begin[s + 1]`.
         low: (T,) smallest d2.
         high: (T,) largest d2; below `low` where nothing is counted.
         total: (T,) updated in place.
     """
-    column = columns[0]
+    shifts = shift[column : column + tile.shape[1]]
     for r in range(tile.shape[0]):
         anchor = anchors[first_slot + r]
-        shift_row(tile[r], scale.shift[anchor], shifts)
+        measure(tile[r], shift[anchor], shifts, scale.grain, room)
         own_begin = min(max(rows.first[anchor] - column, 0), tile.shape[1])
         own_end = min(max(rows.last[anchor] - column, 0), tile.shape[1])
         for q in range(begin[first_slot + r], begin[first_slot + r + 1]):
             if low[q] > high[q]:
                 continue
-            # Products that may lie within, and among them those that certainly do.
-            least = round_down((-scale.error - high[q]) / scale.unit)
-            most = round_up((scale.error - low[q]) / scale.unit)
-            sure_least = round_up((scale.error - high[q]) / scale.unit)
-            sure_most = round_down((-scale.error - low[q]) / scale.unit)
+            # Measures that may lie within, and among them those that certainly do.
+            least = np.ceil((-scale.error - high[q]) / scale.unit)
+            most = np.floor((scale.error - low[q]) / scale.unit)
+            sure_least = np.ceil((scale.error - high[q]) / scale.unit)
+            sure_most = np.floor((-scale.error - low[q]) / scale.unit)
             for part in range(2):
                 start = own_end if part else 0
                 stop = tile.shape[1] if part else own_begin
-                values = tile[r, start:stop]
+                values = room[start:stop]
                 sure = _num_within(values, sure_least, sure_most)
                 total[q] += sure
                 if _num_within(values, least, most) == sure:
@@ -73,8 +75,9 @@ def count_within(
 
 
 @kernel
-def _num_within(values: NDArray[Any], low: np.float32, high: np.float32) -> int:
+def _num_within(values: Int32Array, low: float, high: float) -> int:
+    least, most = within_bits(low), within_bits(high)
     num = 0
     for c in range(values.size):
-        num += (values[c] >= low) & (values[c] <= high)
+        num += (values[c] >= least) & (values[c] <= most)
     return num

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from miner.kernels.compiled import kernel, reassociating_kernel
 from miner.kernels.distance import d2_of, round_down, round_up
 from miner.kernels.lists import admitted, offer
-from miner.kernels.scan import any_within
+from miner.kernels.tiles import any_within
 from miner.layout import Float32Array, Int64Array, Rows, Searches
 
 # Values that one vectorised comparison clears before any is looked at by itself.

@@ -11,23 +11,30 @@ from miner.kernels.compiled import inlined, kernel
 from miner.kernels.distance import d2_of
 from miner.kernels.lists import is_outhashed, offer, place_of
 from miner.kernels.tiles import (
+    MOST,
+    Int32Array,
     Limits,
     Scale,
     Side,
+    any_within,
     bounds,
     half_width,
+    measure,
     set_limits,
     set_one,
     set_reach,
-    shift_row,
+    within_bits,
 )
-from miner.layout import Float32Array, Rows, Searches
+from miner.layout import NEAREST, Float32Array, Rows, Searches
 
-# Products that one vectorised comparison clears before any is looked at by itself: first many,
-# then as many as one vector register holds. Where few of many are left, each is looked at alone.
+# Measures that one vectorised comparison clears before any is looked at by itself: first many,
+# then as many as one vector register holds.
 _BLOCK = 128
 _LANES = 16
-_FEW = 8
+
+# Comparisons of a block that take as long as letting two rows meet; where few are left of a block
+# and there are many searches to compare with, its measures are looked at one by one.
+_TESTS_PER_MEETING = 5
 
 
 class Encounter(NamedTuple):
@@ -40,11 +47,13 @@ class Encounter(NamedTuple):
     left: Side
     """R rows."""
     right: Side
-    """C rows; without slots only the left side asks."""
+    """C rows, ascending; without slots only the left side asks."""
     left_limits: Limits
     """Room for R rows."""
     right_limits: Limits
     """Of the C rows, from `set_limits`; kept up to date."""
+    values: Int32Array
+    """Room for the measures of one row with C others."""
     known: Float32Array
     """Room for C distances: what was measured for one search serves the others."""
 
@@ -57,7 +66,7 @@ def scan_tile(
 
     Args:
         met: the two sides.
-        tile: (R, C) products of the left side's rows with the right side's; shifted in place.
+        tile: (R, C) products of the left side's rows with the right side's.
         num_right: most searches of a row on the right.
         most_decided: stop after the row in which more distances than this had to be computed.
 
@@ -65,92 +74,112 @@ def scan_tile(
         The row of the tile after the last one looked at, and how many distances were computed.
     """
     decided = 0
-    left_limits, right_limits = met.left_limits, met.right_limits
-    num_left = set_limits(met.rows, met.searches, met.left, met.right, met.scale, left_limits)
+    own, others = met.left_limits, met.right_limits
+    num_left = set_limits(met.searches, met.left, met.right, met.scale, own)
+    most_few = (num_left + num_right) // _TESTS_PER_MEETING
     for r in range(tile.shape[0]):
-        shift_row(tile[r], left_limits.shift[r], right_limits.shift)
         for start in range(0, tile.shape[1], _BLOCK):
             stop = min(start + _BLOCK, tile.shape[1])
-            num = _num_reaching(
-                tile[r, start:stop], right_limits.reach[start:stop], left_limits.reach[r]
-            )
-            if not num:
+            values, reaches = met.values[start:stop], others.reach[start:stop]
+            shifts = met.right.shift[start:stop]
+            measure(tile[r, start:stop], met.left.shift[r], shifts, met.scale.grain, values)
+            if not _any_reaching(values, reaches, own.reach[r]):
                 continue
+            _hide_own(met, r, start, stop)
             met.known[start:stop] = np.nan
-            if num <= _FEW:
-                decided += _scan_few(met, tile[r], r, start, stop, num_left, num_right)
+            if _num_reaching(values, reaches, own.reach[r]) <= most_few:
+                decided += _scan_few(met, r, start, stop, num_left, num_right)
                 continue
             for w in range(num_left):
-                decided += _scan_left(met, tile[r], r, start, stop, w)
+                decided += _scan_left(met, r, start, stop, w)
             for w in range(num_right):
-                decided += _scan_right(met, tile[r], r, start, stop, w)
+                decided += _scan_right(met, r, start, stop, w)
         if decided > most_decided:
             return r + 1, decided
     return tile.shape[0], decided
 
 
 @inlined
-def _scan_few(
-    met: Encounter,
-    values: NDArray[Any],
-    r: int,
-    start: int,
-    stop: int,
-    num_left: int,
-    num_right: int,
-) -> int:
-    """Decide a block in which few products could matter to any search: product by product."""
+def _hide_own(met: Encounter, r: int, start: int, stop: int) -> None:
+    """Put faces of one identity out of each other's reach: they are never negatives."""
+    first, last = met.left.first[r], met.left.last[r]
+    if met.right.row[start] < last and met.right.row[stop - 1] >= first:
+        for c in range(start, stop):
+            if first <= met.right.row[c] < last:
+                met.values[c] = -MOST - 1
+
+
+@inlined
+def _scan_few(met: Encounter, r: int, start: int, stop: int, num_left: int, num_right: int) -> int:
+    """Decide a block in which few measures could matter to any search: one by one."""
     decided = 0
-    reach, reaches = met.left_limits.reach[r], met.right_limits.reach
+    values, reach, reaches = met.values, met.left_limits.reach, met.right_limits.reach
     for first in range(start, stop, _LANES):
         last = min(first + _LANES, stop)
-        if not _num_reaching(values[first:last], reaches[first:last], reach):
+        if not _any_reaching(values[first:last], reaches[first:last], reach[r]):
             continue
         for c in range(first, last):
-            if values[c] >= met.left_limits.reach[r]:
-                decided += _meet(met, True, values[c], r, c, 0, num_left)
+            if values[c] >= reach[r]:
+                decided += _meet(met, True, r, c, 0, num_left)
             if values[c] >= reaches[c]:
-                decided += _meet(met, False, values[c], r, c, 0, num_right)
+                decided += _meet(met, False, r, c, 0, num_right)
     return decided
 
 
 @inlined
-def _scan_left(met: Encounter, values: NDArray[Any], r: int, start: int, stop: int, w: int) -> int:
+def _scan_left(met: Encounter, r: int, start: int, stop: int, w: int) -> int:
     """Decide what the limits of one search of a left row let through in one block."""
-    low, high = met.left_limits.low, met.left_limits.high
+    values, low, high = met.values, met.left_limits.low[w], met.left_limits.high[w]
     decided = 0
-    if not any_within(values[start:stop], low[w, r], high[w, r]):
+    if not any_within(values[start:stop], low[r], high[r]):
         return decided
-    for first in range(start, stop, _LANES):
-        last = min(first + _LANES, stop)
-        if not any_within(values[first:last], low[w, r], high[w, r]):
-            continue
-        for c in range(first, last):
-            if low[w, r] <= values[c] <= high[w, r]:
-                decided += _meet(met, True, values[c], r, c, w, w + 1)
+    q = _nth(met.searches, met.left.slot[r], w)
+    if _keeps_one(met.searches, q):
+        # With the nearest taken first, there is hardly ever another to look at.
+        c = start + _place_of_largest(values[start:stop], low[r], high[r])
+        decided += _meet_one(met, True, r, c, w, q)
+        value, values[c] = values[c], -MOST - 1
+        is_left = any_within(values[start:stop], low[r], high[r])
+        values[c] = value
+        if not is_left:
+            return decided
+    c = _next_within(values, start, stop, low[r], high[r])
+    while c < stop:
+        decided += _meet(met, True, r, c, w, w + 1)
+        c = _next_within(values, c + 1, stop, low[r], high[r])
     return decided
 
 
 @inlined
-def _scan_right(met: Encounter, values: NDArray[Any], r: int, start: int, stop: int, w: int) -> int:
+def _scan_right(met: Encounter, r: int, start: int, stop: int, w: int) -> int:
     """Decide, in one block, where the left row could enter search `w` of a right row."""
-    low, high = met.right_limits.low[w], met.right_limits.high[w]
+    values, low, high = met.values, met.right_limits.low[w], met.right_limits.high[w]
     decided = 0
     if not _any_within_each(values[start:stop], low[start:stop], high[start:stop]):
         return decided
-    for first in range(start, stop, _LANES):
-        last = min(first + _LANES, stop)
-        if not _any_within_each(values[first:last], low[first:last], high[first:last]):
-            continue
-        for c in range(first, last):
-            if low[c] <= values[c] <= high[c]:
-                decided += _meet(met, False, values[c], r, c, w, w + 1)
+    c = _next_within_each(values, start, stop, low, high)
+    while c < stop:
+        q = _nth(met.searches, met.right.slot[c], w)
+        if _keeps_one(met.searches, q):
+            decided += _meet_one(met, False, r, c, w, q)
+        else:
+            decided += _meet(met, False, r, c, w, w + 1)
+        c = _next_within_each(values, c + 1, stop, low, high)
     return decided
 
 
-# Bare sums and "or"s over whole arrays are what the compiler turns into vector instructions.
+# Bare sums, "or"s and maxima over whole arrays are what the compiler turns into vector
+# instructions.
 @kernel
-def _num_reaching(values: NDArray[Any], reaches: NDArray[Any], reach: Any) -> int:
+def _any_reaching(values: Int32Array, reaches: Int32Array, reach: Any) -> bool:
+    hit = False
+    for c in range(values.size):
+        hit |= (values[c] >= reach) | (values[c] >= reaches[c])
+    return hit
+
+
+@kernel
+def _num_reaching(values: Int32Array, reaches: Int32Array, reach: Any) -> int:
     num = 0
     for c in range(values.size):
         num += (values[c] >= reach) | (values[c] >= reaches[c])
@@ -158,20 +187,54 @@ def _num_reaching(values: NDArray[Any], reaches: NDArray[Any], reach: Any) -> in
 
 
 @kernel
-def any_within(values: NDArray[Any], low: Any, high: Any) -> bool:
-    """Say whether any value lies in a closed interval."""
-    hit = False
-    for c in range(values.size):
-        hit |= (values[c] >= low) & (values[c] <= high)
-    return hit
-
-
-@kernel
-def _any_within_each(values: NDArray[Any], lows: NDArray[Any], highs: NDArray[Any]) -> bool:
+def _any_within_each(values: Int32Array, lows: Int32Array, highs: Int32Array) -> bool:
     hit = False
     for c in range(values.size):
         hit |= (values[c] >= lows[c]) & (values[c] <= highs[c])
     return hit
+
+
+@kernel
+def _next_within(values: Int32Array, start: int, stop: int, low: Any, high: Any) -> int:
+    """Return the first place from `start` on whose value is in a closed interval, else `stop`."""
+    while start < stop and not any_within(values[start : min(start + _LANES, stop)], low, high):
+        start += _LANES
+    while start < stop and not low <= values[start] <= high:
+        start += 1
+    return min(start, stop)
+
+
+@kernel
+def _next_within_each(
+    values: Int32Array, start: int, stop: int, lows: Int32Array, highs: Int32Array
+) -> int:
+    """Return the first place from `start` on whose value is in its own interval, else `stop`."""
+    while start < stop:
+        last = min(start + _LANES, stop)
+        if _any_within_each(values[start:last], lows[start:last], highs[start:last]):
+            break
+        start = last
+    while start < stop and not lows[start] <= values[start] <= highs[start]:
+        start += 1
+    return start
+
+
+@kernel
+def _place_of_largest(values: Int32Array, low: Any, high: Any) -> int:
+    """Return where the first of the largest values in a closed interval is; there is one."""
+    largest = low
+    for c in range(values.size):
+        largest = max(largest, values[c] if values[c] <= high else low)
+    return _next_within(values, 0, values.size, largest, largest)
+
+
+@inlined
+def _keeps_one(searches: Searches, q: int) -> bool:
+    """Say whether a search asks for the one nearest row and nothing else."""
+    g = searches.sort[q]
+    return bool(
+        searches.order[g] == NEAREST and searches.wanted[g] == 1 and not searches.counted[g]
+    )
 
 
 @inlined
@@ -185,13 +248,12 @@ def _nth(searches: Searches, slot: int, w: int) -> int:
 
 
 @kernel
-def _meet(met: Encounter, left_asks: bool, value: Any, r: int, c: int, begin: int, end: int) -> int:
+def _meet(met: Encounter, left_asks: bool, r: int, c: int, begin: int, end: int) -> int:
     """Offer the row on one side to searches `begin:end` of the row on the other.
 
     Args:
         met: the two sides.
         left_asks: the left row is the anchor; else the right one is.
-        value: their shifted product.
         r: the left row's place.
         c: the right row's place.
         begin: first of the anchor's searches.
@@ -205,10 +267,8 @@ def _meet(met: Encounter, left_asks: bool, value: Any, r: int, c: int, begin: in
     else:
         side, other, limits, at, across = met.right, met.left, met.right_limits, c, r
     rows, searches, scale, known = met.rows, met.searches, met.scale, met.known
-    anchor, row = side.row[at], other.row[across]
-    if rows.first[row] == rows.first[anchor]:
-        return 0
-    half = half_width(anchor, other, scale)
+    anchor, row, value = side.row[at], other.row[across], met.values[c]
+    half = half_width(side, at, other, scale)
     decided = 0
     for w in range(begin, end):
         if not limits.low[w, at] <= value <= limits.high[w, at]:
@@ -221,8 +281,50 @@ def _meet(met: Encounter, left_asks: bool, value: Any, r: int, c: int, begin: in
             decided += 1
         if _offer_known(rows, searches, q, row, known[c]):
             low, high = bounds(searches, q, half, scale.unit)
-            set_one(limits, w, at, low, high, scale.is_whole)
-            set_reach(limits, at)
+            before = limits.low[w, at]
+            set_one(limits, w, at, low, high)
+            if before == limits.reach[at]:
+                set_reach(limits, at)
+    return decided
+
+
+@inlined
+def _meet_one(met: Encounter, left_asks: bool, r: int, c: int, w: int, q: int) -> int:
+    """Do what `_meet` does for a search that `_keeps_one`, without the way there.
+
+    Args:
+        met: the two sides.
+        left_asks: as for `_meet`, and so are `r` and `c`.
+        r: the left row's place.
+        c: the right row's place.
+        w: the anchor's search.
+        q: number of that search.
+    """
+    if left_asks:
+        side, other, limits, at, across = met.left, met.right, met.left_limits, r, c
+    else:
+        side, other, limits, at, across = met.right, met.left, met.right_limits, c, r
+    rows, searches, scale, known = met.rows, met.searches, met.scale, met.known
+    row = other.row[across]
+    if _is_outnumbered(rows, searches, q, row):
+        return 0
+    decided = 0
+    if np.isnan(known[c]):
+        known[c] = d2_of(rows.x, side.row[at], row)
+        decided = 1
+    d2, place = known[c], place_of(searches, q)
+    if not searches.low[q] <= d2 <= searches.high[q]:
+        return decided
+    if searches.num[q]:
+        best, best_d2 = searches.row[place], searches.d2[place]
+        if d2 > best_d2 or (d2 == best_d2 and rows.ids[row] > rows.ids[best]):
+            return decided
+    searches.row[place], searches.d2[place], searches.num[q] = row, d2, 1
+    before = limits.low[w, at]
+    least = -half_width(side, at, other, scale) - np.float64(d2)
+    limits.low[w, at] = within_bits(np.ceil(least / scale.unit))
+    if before == limits.reach[at]:
+        set_reach(limits, at)
     return decided
 
 
@@ -245,7 +347,21 @@ def _is_out(rows: Rows, searches: Searches, q: int, row: int, middle: float, hal
         if middle - half > worst and middle + half < searches.high[q]:
             searches.total[q] += 1
             return True
-    return is_outhashed(rows, searches, q, row)
+    return is_outhashed(rows, searches, q, row) or _is_outnumbered(rows, searches, q, row)
+
+
+@inlined
+def _is_outnumbered(rows: Rows, searches: Searches, q: int, row: int) -> bool:
+    """Say whether a search found the nearest that there can be, under ids no higher than a row's.
+
+    Else all faces of a collapsed network would have to be measured.
+    """
+    g = searches.sort[q]
+    if searches.order[g] != NEAREST or searches.num[q] < searches.wanted[g]:
+        return False
+    last = place_of(searches, q) + searches.wanted[g] - 1
+    is_nearest = searches.d2[last] == searches.low[q] and not searches.counted[g]
+    return bool(is_nearest and rows.ids[row] > rows.ids[searches.row[last]])
 
 
 @inlined

@@ -1,4 +1,4 @@
-"""Tiles of products: what they say about d2, and the limits that searches put on them."""
+"""Tiles of products: what they say about d2, and the limits that searches put on that."""
 
 from __future__ import annotations
 
@@ -8,61 +8,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miner.kernels.compiled import inlined, kernel
-from miner.kernels.distance import round_down, round_up
 from miner.kernels.lists import admitted
-from miner.layout import Int64Array, Rows, Searches
+from miner.layout import Int64Array, Searches
 
-_MOST = 2**31 - 1  # no product is as large
+Int32Array = NDArray[np.int32]
+
+MOST = 2**31 - 1
+"""No measure is as large."""
 
 
 class Side(NamedTuple):
-    """The gallery rows along one side of a tile of products."""
+    """The gallery rows along one side of a tile of products, gathered: they may lie anywhere."""
 
     row: Int64Array
     """(R,) gallery rows."""
     slot: Int64Array
     """(R,) their anchor slots, -1 where a row is no anchor; empty where the side asks nothing."""
-    most_norm2: float
-    """Largest |b|^2 among them, taken from the centre."""
-    residual: float
-    """Largest |b - its code|, 0 for float32 products."""
+    first: Int64Array
+    """(R,) first row of each row's identity."""
+    last: Int64Array
+    """(R,) one past the last of them."""
+    shift: NDArray[Any]
+    """(R,) half of |a|^2 as the products have it, in their own type."""
+    norm: NDArray[np.float64]
+    """(R,) |a|, taken from the centre."""
+    residual: NDArray[np.float64]
+    """(R,) how far each row is from what is multiplied; 0 for float32 products."""
+    most_norm: float
+    """The largest `norm`."""
+    most_residual: float
+    """The largest `residual`."""
 
 
 class Scale(NamedTuple):
     """What a product says about d2; `miner.products` makes it, `miner.distance` proves it.
 
-    A product less the shifts of both its rows is about -d2 / unit. With a and b taken from the
-    centre, that d2 is off by at most error + 2 ((|a| + residual_a) residual_b + residual_a |b|).
+    A product less the shifts of both its rows, times the grain and cut to a whole number, is the
+    *measure* of the two: about -d2 / unit. Whatever multiplies, it is an int32 of 31 bits. With a
+    and b taken from the centre, that d2 is off by at most
+    error + 2 ((|a| + residual_a) residual_b + residual_a |b|).
     """
 
     unit: float
+    grain: Any
+    """In the products' own type; 1 where they are whole."""
     error: float
-    norms2: NDArray[np.float64]
-    """(N,) |a|^2 of each row, taken from the centre."""
-    shift: NDArray[Any]
-    """(N,) |a|^2 / unit, in the products' own type."""
-    residual: NDArray[np.float64]
-    """(N,) how far each row is from its code; empty for float32 products."""
-    is_whole: bool
-    """Products are integers."""
 
 
 class Limits(NamedTuple):
-    """Which shifted products could belong to an admitted negative; W searches a row."""
+    """Which measures could belong to an admitted negative; W searches a row."""
 
-    low: NDArray[Any]
-    """(W, R) smallest product, in the products' own type."""
-    high: NDArray[Any]
-    """(W, R) largest product; below `low` where nothing is admitted."""
-    reach: NDArray[Any]
+    low: Int32Array
+    """(W, R) smallest."""
+    high: Int32Array
+    """(W, R) largest; below `low` where nothing is admitted."""
+    reach: Int32Array
     """(R,) smallest of the row's `low`."""
-    shift: NDArray[Any]
-    """(R,) the shift of each row."""
 
 
 @inlined
 def bounds(searches: Searches, q: int, half: float, unit: float) -> tuple[float, float]:
-    """Return the closed interval of products that could belong to an admitted negative."""
+    """Return the closed interval of measures that could belong to an admitted negative."""
     least, most = admitted(searches, q)
     if least > most:
         return 1.0, 0.0
@@ -70,33 +76,32 @@ def bounds(searches: Searches, q: int, half: float, unit: float) -> tuple[float,
 
 
 @inlined
-def half_width(row: int, other: Side, scale: Scale) -> float:
-    """Return how far a distance to the other side that is taken from a product may be off."""
-    if not scale.residual.size:
-        return scale.error
-    norm, residual = np.sqrt(scale.norms2[row]), scale.residual[row]
-    other_norm = np.sqrt(other.most_norm2)
-    return float(scale.error + 2 * ((norm + residual) * other.residual + residual * other_norm))
+def half_width(side: Side, r: int, other: Side, scale: Scale) -> float:
+    """Return how far a distance to the other side that is taken from a measure may be off."""
+    norm, residual = side.norm[r], side.residual[r]
+    crossed = (norm + residual) * other.most_residual + residual * other.most_norm
+    return float(scale.error + 2 * crossed)
 
 
 @inlined
-def set_one(limits: Limits, w: int, r: int, low: float, high: float, is_whole: bool) -> None:
-    """Write an interval, rounded outwards into the products' type."""
+def within_bits(limit: float) -> np.int32:
+    """Return a limit of measures as one of them: what is cut off lies beyond all."""
+    return np.int32(min(max(limit, -MOST), MOST))
+
+
+@inlined
+def set_one(limits: Limits, w: int, r: int, low: float, high: float) -> None:
+    """Write an interval, rounded inwards: measures are whole."""
     if low > high:
-        limits.low[w, r] = _MOST
-        limits.high[w, r] = -_MOST
-    elif is_whole:
-        # No product leaves 31 bits: what is cut off lies beyond all of them.
-        limits.low[w, r] = np.int64(min(max(np.ceil(low), -_MOST), _MOST))
-        limits.high[w, r] = np.int64(min(max(np.floor(high), -_MOST), _MOST))
+        limits.low[w, r] = MOST
+        limits.high[w, r] = -MOST
     else:
-        limits.low[w, r] = round_down(low)
-        limits.high[w, r] = round_up(high)
+        limits.low[w, r] = within_bits(np.ceil(low))
+        limits.high[w, r] = within_bits(np.floor(high))
 
 
 @kernel
 def set_limits(
-    rows: Rows,
     searches: Searches,
     side: Side,
     other: Side,
@@ -107,19 +112,18 @@ def set_limits(
     most = 0
     room = limits.low.shape[0]
     for r in range(side.row.size):
-        limits.shift[r] = scale.shift[side.row[r]]
         w = 0
         if side.slot.size and side.slot[r] >= 0:
-            row, slot = side.row[r], side.slot[r]
-            half = half_width(row, other, scale)
+            slot = side.slot[r]
+            half = half_width(side, r, other, scale)
             for g in range(searches.order.size):
                 for q in range(searches.begin[g, slot], searches.begin[g, slot + 1]):
                     low, high = bounds(searches, q, half, scale.unit)
-                    set_one(limits, w, r, low, high, scale.is_whole)
+                    set_one(limits, w, r, low, high)
                     w += 1
         for k in range(w, room):
-            limits.low[k, r] = _MOST
-            limits.high[k, r] = -_MOST
+            limits.low[k, r] = MOST
+            limits.high[k, r] = -MOST
         most = max(most, w)
         set_reach(limits, r)
     return most
@@ -127,7 +131,7 @@ def set_limits(
 
 @inlined
 def set_reach(limits: Limits, r: int) -> None:
-    """Note the smallest product that could matter to any search of a row."""
+    """Note the smallest measure that could matter to any search of a row."""
     reach = limits.low[0, r]
     for k in range(1, limits.low.shape[0]):
         reach = min(reach, limits.low[k, r])
@@ -135,7 +139,18 @@ def set_reach(limits: Limits, r: int) -> None:
 
 
 @kernel
-def shift_row(values: NDArray[Any], own: Any, others: NDArray[Any]) -> None:
-    """Turn the products of one row into about -d2 / unit, in place."""
+def measure(
+    products: NDArray[Any], own: Any, others: NDArray[Any], grain: Any, out: Int32Array
+) -> None:
+    """Fill `out` (C,) with the measures of one row and C others, from their products."""
+    for c in range(products.size):
+        out[c] = np.int32((products[c] - (own + others[c])) * grain)
+
+
+@kernel
+def any_within(values: NDArray[Any], low: Any, high: Any) -> bool:
+    """Say whether any value lies in a closed interval."""
+    hit = False
     for c in range(values.size):
-        values[c] -= own + others[c]
+        hit |= (values[c] >= low) & (values[c] <= high)
+    return hit

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import miner.products
 from miner.kernels.distance import d2_of
+from miner.kernels.tiles import measure
 from miner.layout import Rows
 from miner.products import (
     Product,
@@ -30,6 +31,11 @@ def both(rows: Rows) -> list[Product]:
         return [float32_product(rows, centre), int8_product(rows, centre, workers)]
 
 
+def norms2_of(rows: Rows) -> Any:
+    with Workers(1) as workers:
+        return take_centre(rows, workers).norms2
+
+
 def defined(rows: Rows) -> Any:
     every = range(len(rows.x))
     return np.array([[d2_of(rows.x, i, j) for j in every] for i in every], np.float64)
@@ -40,11 +46,14 @@ def distances(rows: Rows, product: Product) -> tuple[Any, Any]:
     every = np.arange(len(rows.x))
     operand = product.take(every)
     room = torch.empty(every.size**2, dtype=product.dtype)
-    scale = product.scale
-    shifts = scale.shift[:, None] + scale.shift
-    about = -scale.unit * (product.multiply(operand, operand, room) - shifts).astype(np.float64)
-    norm = np.sqrt(scale.norms2)
-    residual = scale.residual if scale.is_whole else np.zeros_like(norm)
+    scale, measures = product.scale, np.empty((every.size, every.size), np.int32)
+    products = product.multiply(operand, operand, room)
+    for row in every:
+        shift = product.shift
+        measure(products[row], shift[row], shift, scale.grain, measures[row])
+    about = -scale.unit * measures.astype(np.float64)
+    norm = np.sqrt(norms2_of(rows))
+    residual = np.zeros_like(norm) if product.residual is None else product.residual
     crossed = (norm + residual)[:, None] * residual + residual[:, None] * norm
     return about, scale.error + 2 * crossed
 
@@ -122,13 +131,14 @@ def test_a_row_unlike_the_sample_stays_within_32_bits() -> None:
     x[1001] = -1  # the sample takes every third row
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     rows = check_rows(x.astype(np.float32), np.repeat(np.arange(1000), 2))
-    scale = both(rows)[1].scale
-    assert int(scale.shift.max()) + int(np.sort(scale.shift)[-2]) <= 2**30
+    product = both(rows)[1]
+    scale, shift = product.scale, product.shift
+    assert int(shift.max()) + int(np.sort(shift)[-2]) <= 2**30
     some = np.array([0, 1, 1000, 1001, 1999])
     few = Rows(*(column[some] for column in rows))
-    product = both(rows)[1]
     sums = (product.take(some).long() @ product.take(some).long().T).numpy()
-    about = -scale.unit * (sums - scale.shift[some][:, None].astype(np.int64) - scale.shift[some])
-    norm, residual = np.sqrt(scale.norms2[some]), scale.residual[some]
+    about = -scale.unit * (sums - shift[some][:, None].astype(np.int64) - shift[some])
+    assert product.residual is not None
+    norm, residual = np.sqrt(norms2_of(rows)[some]), product.residual[some]
     off = scale.error + 2 * ((norm + residual)[:, None] * residual + residual[:, None] * norm)
     assert np.all(np.abs(about - defined(few)) <= off)
