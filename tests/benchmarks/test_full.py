@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import full
 from benchmarks.full import Line, check_equal, read_lines, report, run, steps
-from benchmarks.mining import Case, measure
+from benchmarks.mining import KINDS, Case, measure
 
 
 def test_a_step_that_the_file_holds_is_not_run_again(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_difference_ends_with_one_sentence_and_exit_code_1(
         full.main([str(tmp_path / "kept.jsonl"), "--only", "equal", "separated"])
 
 
-@pytest.mark.parametrize("gallery", full.KINDS)
+@pytest.mark.parametrize("gallery", KINDS)
 def test_equality_is_shown_on_rows_pairs_and_suspects(gallery: str) -> None:
     found = check_equal(gallery, 20_000, 300)
     assert found.rows > 1000 and found.pairs >= 1200 and found.suspects > 0

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import CONFIG, Case, check_same, measure, mine_in_float32
 from miner import exact, mine
+from miner.products import int8_product
 
 
 @pytest.mark.parametrize("gallery", ["separated", "untrained"])
@@ -20,7 +21,7 @@ def test_a_case_is_measured_beside_float32_and_the_product(gallery: str) -> None
 def test_int8_is_forbidden_for_one_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "INT8_FROM", 0)
     monkeypatch.setattr(exact, "int8_pays", lambda dimension: True)
-    spy = mock.Mock(wraps=exact.int8_product)
+    spy = mock.Mock(wraps=int8_product)
     monkeypatch.setattr(exact, "int8_product", spy)
     gallery = GALLERIES["confusable"](400)
     mine_in_float32(gallery, CONFIG)
