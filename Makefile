@@ -43,7 +43,7 @@ demo: $(INSTALLED)  ## the whole loop on synthetic faces, a few minutes on two C
 bench: $(INSTALLED)  ## the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-bench-full: $(INSTALLED)  ## the miner to a million rows, two hours or so; goes on where it was stopped
+bench-full: $(INSTALLED)  ## the miner to a million rows, an hour and a half; goes on where it was stopped
 	$(BIN)/python -m benchmarks.full bench-full.jsonl
 	$(BIN)/python -m benchmarks.approximate --growth
 
