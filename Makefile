@@ -43,8 +43,9 @@ demo: $(INSTALLED)  ## the whole loop on synthetic faces, a few minutes on two C
 bench: $(INSTALLED)  ## the ratios of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-bench-full: $(INSTALLED)  ## the exact engine to a million rows, an hour or so; goes on where it was stopped
-	$(BIN)/python -m benchmarks.mining --full bench-full.jsonl
+bench-full: $(INSTALLED)  ## the miner to a million rows, an hour and a half; goes on where it was stopped
+	$(BIN)/python -m benchmarks.full bench-full.jsonl
+	$(BIN)/python -m benchmarks.approximate --growth
 
 bench-peers: $(INSTALLED)  ## against sentence-transformers, in a virtualenv of its own (optional)
 	$(BIN)/python -m benchmarks.peers

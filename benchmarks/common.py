@@ -23,7 +23,7 @@ CPUS = 2
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real photos and model files that lie beside the project while it is developed."""
 _DRAWN, _PHOTOS_PER_IDENTITY = 256, 16
-_WIDTH = 100
+_WIDTH = 120
 _OBJECT_STORE_BYTES = 256 << 20
 
 

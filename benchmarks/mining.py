@@ -1,33 +1,32 @@
 """What the exact engine takes, held against what it cannot do without and what others do.
 
-`mine` with four positives per anchor takes turns with the bare float32 product of every anchor with
-every row (`torch.mm` over the same tiles, a sixteenth of them, times sixteen) and with a flat FAISS
-search for 64 neighbours of each anchor (a sixteenth of them). Speeds are ratios of whole calls.
-Useful GFLOP/s count 2 x anchors x N x D, whatever symmetry saves.
+`mine` with four positives per anchor takes turns with itself when int8 products are forbidden (both
+must find the same), with the bare float32 product of every anchor with every row (`torch.mm` over
+the same tiles, a sixteenth of them, times sixteen) and with a flat FAISS search for 64 neighbours
+of each anchor (a sixteenth of them). Speeds are ratios of whole calls. Useful GFLOP/s count
+2 x anchors x N x D, whatever symmetry saves.
 
-    python -m benchmarks.mining                        # part of make bench
-    python -m benchmarks.mining --full results.jsonl   # to a million rows; goes on where it stopped
+    python -m benchmarks.mining    # part of make bench; benchmarks.full goes to a million rows
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.common import show, take_turns
-from benchmarks.galleries import GALLERIES
+from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.memory import peak_bytes, resident_bytes
-from miner import MinerConfig, mine
+from miner import Mined, MinerConfig, exact, mine
 from miner.exact import TILE_COLUMNS, TILE_ROWS
 from miner.search import Workers
 
@@ -35,7 +34,7 @@ CONFIG = MinerConfig(engine="exact", positives="random", positives_per_anchor=4)
 REPEATS = 3
 _SHARE = 16
 _FAISS_K = 64
-_MEMORY_ROWS = 1_000_000
+MEMORY_ROWS = 1_000_000
 _MIB = 1 << 20
 
 
@@ -48,8 +47,16 @@ class Case:
     dimension: int = 128
     anchors: int | None = None
     """None mines all rows as anchors."""
+    against_float32: bool = True
+    """Also without int8 products."""
     against_faiss: bool = False
     repeats: int = REPEATS
+
+    @property
+    def name(self) -> str:
+        """Say which it is, in words."""
+        anchors = "all" if self.anchors is None else f"{self.anchors:,}"
+        return f"{self.gallery} {self.num_rows:,} x {self.dimension}, {anchors} anchors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +67,7 @@ class Row:
     semi_hard: float
     mine_s: float
     product_s: float
+    float32_s: float | None
     faiss_s: float | None
     symmetric: bool
     undecided: float
@@ -77,12 +85,8 @@ CASES = (
     *(Case(gallery=kind, num_rows=20_000, dimension=512) for kind in KINDS),
     *(Case(gallery=kind, num_rows=200_000, anchors=10_000) for kind in KINDS),
 )
-GROWTH = tuple(Case(gallery="separated", num_rows=rows) for rows in (15_000, 30_000))
-FULL = (
-    *(Case(gallery=kind, num_rows=60_000, dimension=512, repeats=1) for kind in KINDS),
-    *(Case(gallery=kind, num_rows=200_000, repeats=1) for kind in KINDS),
-    *(Case(gallery=kind, num_rows=1_000_000, anchors=50_000, repeats=1) for kind in KINDS),
-    *(Case(gallery=kind, num_rows=1_000_000, repeats=1) for kind in KINDS),
+GROWTH = tuple(
+    Case(gallery="separated", num_rows=rows, against_float32=False) for rows in (15_000, 30_000)
 )
 
 
@@ -92,11 +96,14 @@ def measure(case: Case) -> Row:
     config = replace(CONFIG, anchors=case.anchors)
     anchors = x[:: max(1, case.num_rows // (case.anchors or case.num_rows))]
     part = np.ascontiguousarray(anchors[: max(1, len(anchors) // _SHARE)])
-    stats = []
+    mined: dict[str, Mined] = {}
     ways: dict[str, Callable[[], object]] = {
-        "mine": lambda: stats.append(mine(x, identities, config=config).stats),
+        "mine": lambda: mined.update(mine=mine(x, identities, config=config)),
         "product": lambda: multiply(part, x),
     }
+    if case.against_float32:
+        gallery = x, identities
+        ways["float32"] = lambda: mined.update(float32=mine_in_float32(gallery, config))
     if case.against_faiss:
         import faiss
 
@@ -105,16 +112,41 @@ def measure(case: Case) -> Row:
         faiss.omp_set_num_threads(torch.get_num_threads())
         ways["faiss"] = lambda: index.search(part, _FAISS_K)
     times = take_turns(ways, case.repeats)
+    if case.against_float32:
+        check_same(case.name, mined["mine"], mined["float32"])
+    stats = mined["mine"].stats
     scale = len(anchors) / len(part)
     return Row(
         case=case,
-        semi_hard=stats[-1].semi_hard / stats[-1].pairs,
+        semi_hard=stats.semi_hard / stats.pairs,
         mine_s=times["mine"],
         product_s=times["product"] * scale,
+        float32_s=times.get("float32"),
         faiss_s=times["faiss"] * scale if case.against_faiss else None,
-        symmetric=stats[-1].symmetric,
-        undecided=stats[-1].undecided_share or 0.0,
+        symmetric=stats.symmetric,
+        undecided=stats.undecided_share or 0.0,
     )
+
+
+def mine_in_float32(gallery: Gallery, config: MinerConfig) -> Mined:
+    """Mine as where int8 products do not pay."""
+    with mock.patch.object(exact, "int8_pays", lambda dimension: False):
+        return mine(*gallery, config=config)
+
+
+def check_same(name: str, ours: Mined, in_float32: Mined) -> None:
+    """Compare what was found with and without int8 products.
+
+    Raises:
+        RuntimeError: it differs.
+    """
+    differ = [
+        part
+        for part in ("table", "suspects", "stats")
+        if getattr(ours, part) != getattr(in_float32, part)
+    ]
+    if differ:
+        raise RuntimeError(f"{name}: {', '.join(differ)} differ with and without int8 products")
 
 
 def multiply(anchors: NDArray[np.float32], x: NDArray[np.float32]) -> None:
@@ -156,14 +188,15 @@ def memory(num_rows: int, anchors: int | None) -> int:
 
 def _grow(folder: str, anchors: int | None) -> int:
     """Read and mine in this process; return by how much its resident memory rose at most."""
-    _compile()
+    compile_kernels()
     before = resident_bytes()
     x, identities = np.load(f"{folder}/x.npy"), np.load(f"{folder}/identities.npy")
     mine(x, identities, config=replace(CONFIG, anchors=anchors))
     return peak_bytes() - before
 
 
-def _compile() -> None:
+def compile_kernels() -> None:
+    """Mine a little, so that nothing is compiled while something is timed."""
     for kind in ("separated", "untrained"):  # integer products, and those after falling back
         mine(*GALLERIES[kind](10_000), config=CONFIG)
 
@@ -172,7 +205,8 @@ def _name(case: Case) -> str:
     return case.gallery if case.dimension == 128 else f"{case.gallery}, D = {case.dimension}"
 
 
-def _table(rows: Sequence[Row]) -> None:
+def show_rows(rows: Sequence[Row]) -> None:
+    """Print a table of what was measured."""
     show(
         f"exact mining, 4 positives an anchor, {torch.get_num_threads()} threads, D = 128 but "
         "where named",
@@ -184,6 +218,7 @@ def _table(rows: Sequence[Row]) -> None:
             "mine s",
             "GFLOP/s",
             "÷ product",
+            "÷ float32",
             "÷ FAISS",
             "computed",
         ),
@@ -196,56 +231,46 @@ def _table(rows: Sequence[Row]) -> None:
                 f"{row.mine_s:.2f}",
                 f"{row.gflops:.0f}" + ("*" if row.symmetric else ""),
                 f"{row.product_s / row.mine_s:.2f}",
+                "" if row.float32_s is None else f"{row.float32_s / row.mine_s:.2f}",
                 "" if row.faiss_s is None else f"{row.faiss_s / row.mine_s:.1f}",
                 f"{100 * row.undecided:.2f} %",
             )
             for row in rows
         ],
         [
-            "÷ product, ÷ FAISS: speed over that of the bare float32 product and of a flat FAISS "
-            f"search, k = {_FAISS_K}",
+            "÷ product, ÷ float32, ÷ FAISS: speed over that of the bare float32 product, of this "
+            f"engine without int8 products, and of a flat FAISS search, k = {_FAISS_K}",
+            "with and without int8 products (÷ float32, at least 0.77 is asked) tables, suspects "
+            "and counts were the same",
             "*: each product served both its rows as anchors. computed: share of (anchor, row) "
             "whose distance was computed",
         ],
     )
 
 
-def _measured(cases: Sequence[Case], kept: Path) -> Iterator[Row]:
-    """Measure what the file does not hold yet, adding each row to it."""
-    lines = kept.read_text().splitlines() if kept.exists() else []
-    known = {json.dumps(line["case"]): line for line in map(json.loads, lines)}
-    for case in cases:
-        line = known.get(json.dumps(asdict(case)))
-        if line is None:
-            print(f"measuring {case}", file=sys.stderr, flush=True)
-            line = asdict(measure(case))
-            with kept.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        yield Row(**line | {"case": Case(**line["case"])})
-
-
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mining", description=__doc__)
-    parser.add_argument("--full", type=Path, help="also the large cases; keeps rows in this file")
     parser.add_argument("--grow", help="mine this folder's arrays and print the memory it took")
     parser.add_argument("--anchors", type=int, help="with --grow")
     asked = parser.parse_args(arguments)
     if asked.grow is not None:
         print(_grow(asked.grow, asked.anchors))
         return
-    _compile()
-    if asked.full is not None:
-        _table(list(_measured((*CASES, *FULL), asked.full)))
-        return
+    compile_kernels()
     rows = [measure(case) for case in CASES]
-    _table(rows)
+    show_rows(rows)
     exponent = growth([*map(measure, GROWTH), rows[0]])
     print(f"growth exponent in N, separated, all anchors, 15,000 to 60,000: {exponent:.2f}")
-    grown = memory(_MEMORY_ROWS, 10_000)
-    embeddings = 4 * 128 * _MEMORY_ROWS
-    print(
-        f"memory, {_MEMORY_ROWS:,} x 128, 10,000 anchors: the process grows by "
+    print(memory_line(10_000, memory(MEMORY_ROWS, 10_000)))
+
+
+def memory_line(anchors: int | None, grown: int) -> str:
+    """Say how much a process grew that mined `MEMORY_ROWS` rows."""
+    who = "all" if anchors is None else f"{anchors:,}"
+    embeddings = 4 * 128 * MEMORY_ROWS
+    return (
+        f"memory, {MEMORY_ROWS:,} x 128, {who} anchors: the process grows by "
         f"{grown / _MIB:,.0f} MiB, {embeddings / _MIB:,.0f} of them the embeddings"
     )
 

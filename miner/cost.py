@@ -1,38 +1,47 @@
 """What a pass costs by engine, and from where on `auto` gives up the proof.
 
-Thread-seconds at D = 128, fitted to `python -m benchmarks.approximate` on two cores of an AMD EPYC
-9005 (docs/mining.md has the table). Other dimensions scale both sides alike, other processors
-nearly so: only the ratio decides.
+A forecast is work times `SECONDS_PER` unit of it: thread-seconds at D = 128 of a whole `mine` call
+with four positives an anchor, an approximate one's check of recall included. Other dimensions scale
+all engines alike, other processors nearly so: only the ratio decides.
+
+Fitted by `python -m benchmarks.cost`, exact passes to the gallery on which they take least,
+approximate ones to that on which they take most: what `auto` expects to save is then saved on the
+other galleries too, and no proof is given up for less.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from miner.config import MinerConfig
+from miner.exact import SYMMETRIC_FROM
 from miner.gpu import uses_gpu
 
-EXACT_S_PER_PRODUCT = 0.4e-9
-"""One anchor against one row of the gallery."""
-
-ROUTED_S_PER_ROW = 0.13e-6
-"""Means of identities, their cells: what a row costs before any anchor is searched."""
-
-ROUTED_S_PER_ANCHOR = 18e-6
-"""Rows of the routed identities and of the sample, looked at and decided."""
-
-ROUTED_S_PER_ROOT = 0.015e-6
-"""Look-alikes of one identity, times sqrt(N)."""
+SECONDS_PER: Mapping[str, float] = MappingProxyType(
+    {
+        # One row multiplied with another: for an anchor, or for both of them at once.
+        "one-sided product": 1.5e-9,
+        "symmetric product": 1.7e-9,
+        # Its pairs, and first tiles, in which every search still finds something.
+        "exact anchor": 15e-6,
+        # Means of identities, their cells, and the check of recall.
+        "routed row": 2.1e-6,
+        # Rows of the routed identities and of the sample, looked at and decided.
+        "routed anchor": 6.2e-6,
+        # Means of one identity's cells; their number grows as the root of N.
+        "routed look-alike": 0.026e-6,
+        # Training, filling inverted lists, and the check of recall.
+        "faiss row": 16e-6,
+        # Search with K up to 256, where the number of lists grows as the root of N.
+        "faiss anchor": 0.34e-3,
+    }
+)
 
 FACES_PER_IDENTITY = 20
 """What is assumed: anchors of one identity share its look-alikes."""
-
-FAISS_S_PER_ROW = 10e-6
-"""Training and filling inverted lists."""
-
-FAISS_S_PER_ANCHOR = 0.2e-3
-"""Search with K up to 256, where the number of lists grows as sqrt(N)."""
 
 WORTH_S = 10.0
 """Thread-seconds that an approximate pass must save, for what it finds is not all there is."""
@@ -61,20 +70,38 @@ def choose_engine(config: MinerConfig, num_rows: int, num_anchors: int) -> Chose
     return other if saved >= WORTH_S else "exact"
 
 
-def seconds(engine: Chosen, num_rows: int, num_anchors: int) -> float:
-    """Return the forecast thread-seconds of building and searching.
+def seconds(
+    engine: Chosen,
+    num_rows: int,
+    num_anchors: int,
+    seconds_per: Mapping[str, float] = SECONDS_PER,
+) -> float:
+    """Return the forecast thread-seconds of a pass.
 
     Args:
         engine: which.
         num_rows: N.
         num_anchors: how many of them are mined.
+        seconds_per: seconds of each unit of `work`.
     """
+    done = work(engine, num_rows, num_anchors)
+    return sum(seconds_per[unit] * amount for unit, amount in done.items())
+
+
+def work(engine: Chosen, num_rows: int, num_anchors: int) -> dict[str, float]:
+    """Return what a pass does, in the units of `SECONDS_PER`; arguments are those of `seconds`."""
     match engine:
         case "exact":
-            return EXACT_S_PER_PRODUCT * num_rows * num_anchors
+            products: dict[str, float] = {"one-sided product": num_rows * num_anchors}
+            if num_anchors > SYMMETRIC_FROM * num_rows:
+                products = {"symmetric product": num_rows**2 / 2}
+            return products | {"exact anchor": num_anchors}
         case "routed":
             identities = min(num_anchors, num_rows / FACES_PER_IDENTITY)
-            look_alikes = ROUTED_S_PER_ROOT * math.sqrt(num_rows) * identities
-            return ROUTED_S_PER_ROW * num_rows + ROUTED_S_PER_ANCHOR * num_anchors + look_alikes
+            return {
+                "routed row": num_rows,
+                "routed anchor": num_anchors,
+                "routed look-alike": math.sqrt(num_rows) * identities,
+            }
         case "faiss":
-            return FAISS_S_PER_ROW * num_rows + FAISS_S_PER_ANCHOR * num_anchors
+            return {"faiss row": num_rows, "faiss anchor": num_anchors}
