@@ -28,6 +28,7 @@ from datasets.triplets import mined_snapshot
 from miner.budget import Forecast
 from miner.choice import Choice, Chooser
 from miner.hands import HERE, Hands
+from miner.memory import explaining_memory
 from miner.one_miner import check_turn
 from miner.pack import pack
 from miner.recipe import Recipe, RefreshPlan
@@ -39,6 +40,10 @@ from trainer.faces import RunFaces
 STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
 """What the seconds of a refresh are split into; `mine` is split further in the manifest."""
 
+_EMBED_FEWER = (
+    "embed fewer of them with refresh.budget = steps or a smaller split.train, or set "
+    "miner.device = cpu where a GPU is full"
+)
 _COUNTS = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
 
 logger = logging.getLogger(__name__)
@@ -180,12 +185,14 @@ def mine_into(
     Raises:
         ValueError: there is nothing to mine, or the engine refuses its index.
         ImportError: the engine is not installed.
+        OutOfMemory: the sentence says what to set.
     """
     from miner import mine  # heavy: numba compiles on first use
 
     face_indices = recipe.faces(store)
     identities = store.identity_index[face_indices]
-    embeddings = hands.embed(recipe, model, store, face_indices)
+    with explaining_memory(f"embedding {len(face_indices):,} faces", _EMBED_FEWER):
+        embeddings = hands.embed(recipe, model, store, face_indices)
     watch.lap("embed")
     # An index is searched here: only the exact search is shared out.
     mined = mine(

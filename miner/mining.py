@@ -28,6 +28,7 @@ from miner.exact import ExactSearch
 from miner.gpu import open_gpu, uses_gpu
 from miner.kinds import count_kinds
 from miner.layout import Int64Array, Report, Rows
+from miner.memory import explaining_memory
 from miner.observe import observe
 from miner.pairs import RECALL, choose_anchors, pair_up
 from miner.resolve import Resolving
@@ -58,6 +59,11 @@ DEFAULT_CONFIG = MinerConfig()
 
 OpenEngine = Callable[[Rows, MinerConfig, Workers], AbstractContextManager[Search]]
 """Opens an engine over a gallery."""
+
+_MINE_LESS = (
+    "set or lower miner.anchors, miner.positives_per_anchor (with miner.positives = random) or "
+    "miner.negatives_per_pair, or mine fewer rows, as a run does with refresh.budget = steps"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +121,26 @@ def mine(
         ValueError: wrong shapes or types, NaN or infinity, rows that are not unit length, fewer
             than two identities, no identity with two faces, or an index that FAISS refuses.
         ImportError: the configuration needs FAISS and it is not installed.
+        OutOfMemory: the sentence says what to set.
     Source: FaceNet (Schroff et al. 2015), section 3.2.
     """
+    x = np.asarray(embeddings)
+    shape = " x ".join(str(size) for size in x.shape)
+    num_anchors = f"{config.anchors:,}" if config.anchors else "all"
+    work = f"mining {shape} embeddings with {num_anchors} of them as anchors"
+    with explaining_memory(work, _MINE_LESS):
+        return _mine(x, identities, config, seed, row_ids, open_engine, progress)
+
+
+def _mine(
+    embeddings: ArrayLike,
+    identities: ArrayLike,
+    config: MinerConfig,
+    seed: int,
+    row_ids: Int64Array | None,
+    open_engine: OpenEngine | None,
+    progress: Callable[[int, int], None] | None,
+) -> Mined:
     began = time.perf_counter()
     rows = check_rows(embeddings, identities, row_ids)
     anchors = choose_anchors(rows, config.anchors, seed)

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from miner.memory import is_out_of_memory
 from miner.schedule import Schedule, WorkersDied
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class ActorPool(Generic[T]):
     def _as_raised(self, error: RayTaskError) -> BaseException:
         """Return what an actor raised, where its sentence is meant for a user."""
         cause = error.cause
-        if isinstance(cause, MemoryError):
+        if is_out_of_memory(cause):
             return MemoryError(f"a {self._what} has no memory left: {cause}")
         if isinstance(cause, ValueError | OSError | ImportError):
             return cause
