@@ -30,7 +30,7 @@ from miner.kinds import count_kinds
 from miner.layout import Int64Array, Report, Rows
 from miner.memory import explaining_memory
 from miner.observe import observe
-from miner.pairs import RECALL, choose_anchors, pair_up
+from miner.pairs import RECALL, choose_anchors, cut_anchors, pair_up
 from miner.resolve import Resolving
 from miner.routing import RoutedSearch
 from miner.rows import check_rows
@@ -48,9 +48,6 @@ from miner.select import (
     num_pairs,
 )
 from miner.stats import MiningStats
-
-MOST_SEARCHES = 6_000_000
-"""Searches that are answered in one pass over the gallery, about 0.6 GB; never changes results."""
 
 RECALL_ANCHORS = 256
 """Anchors that are mined a second time, exactly, to measure what an approximate engine missed."""
@@ -154,7 +151,7 @@ def _mine(
         selector = Selector(rows, engine, config, seed, workers)
         parts = [
             selector.select(pair_up(rows, chunk, config, seed, workers))
-            for chunk in _chunks(rows, anchors, config)
+            for chunk in cut_anchors(rows, anchors, config)
         ]
         found = in_order(rows.ids, [part[0] for part in parts])
         suspects = concatenate(Suspects, [part[1] for part in parts])
@@ -234,22 +231,6 @@ def _open_exact(
             yield engine
     else:
         yield ExactSearch(rows, workers, progress)
-
-
-def _chunks(rows: Rows, anchors: Int64Array, config: MinerConfig) -> Iterator[Int64Array]:
-    """Cut the anchors so that the searches of each part fit into memory."""
-    num_positives = (rows.last - rows.first)[anchors] - 1
-    # With other choices of positives every pair is measured first.
-    if config.positives == "random" and config.positives_per_anchor and not config.positive_cap:
-        num_positives = np.minimum(num_positives, config.positives_per_anchor)
-    searches = np.cumsum((num_positives + 1) * config.negatives_per_pair)
-    begin = 0
-    while begin < anchors.size:
-        before = searches[begin - 1] if begin else 0
-        end = int(np.searchsorted(searches, before + MOST_SEARCHES, side="right"))
-        end = max(end, begin + 1)
-        yield anchors[begin:end]
-        begin = end
 
 
 def _recall(

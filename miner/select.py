@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from miner.pairs import NEGATIVE, USE, Pairs, hash_state
 from miner.search import Search, Workers, search_hashes
 from miner.stats import HISTOGRAM_BINS, histogram
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 KINDS = ("semi_hard", "hard", "easy", "random")
 """What a row's negative is to its pair; `random` is what that fallback rung served."""
 
@@ -44,7 +47,7 @@ A collapsed network puts every face under the floor, and a list of N x N is of n
 
 _INFINITY = np.float32(np.inf)
 
-T = TypeVar("T", "Triplets", "Suspects")
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +337,7 @@ def _take(pairs: Pairs, which: Int64Array) -> Pairs:
 
 
 def concatenate(kind: type[T], parts: Sequence[T]) -> T:
-    """Join parts, column by column."""
+    """Join parts whose fields are all columns, column by column."""
     columns = [field.name for field in fields(kind)]
     return kind(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
