@@ -34,6 +34,7 @@ from miner.pack import pack
 from miner.recipe import Recipe, RefreshPlan
 from miner.rotation import IDENTITIES_FILE
 from miner.stats import why_no_rows
+from miner.stopwatch import Stopwatch
 from trainer.checkpoint import load_model
 from trainer.faces import RunFaces
 
@@ -47,26 +48,6 @@ _EMBED_FEWER = (
 _COUNTS = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
 
 logger = logging.getLogger(__name__)
-
-
-class Stopwatch:
-    """Seconds by stage: each `lap` ends a stage that began where the one before ended."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began = self._last = clock()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        """End a stage."""
-        now = self._clock()
-        self.seconds[f"{stage}_s"] = now - self._last
-        self._last = now
-
-    @property
-    def total_s(self) -> float:
-        """Seconds up to the last lap."""
-        return self._last - self._began
 
 
 def make_generation(
@@ -154,7 +135,7 @@ def make_generation(
         rows_by_kind=stats["rows_by_kind"],
         anchors=stats["num_anchors"],
         refresh_s=watch.total_s,
-        **(found | watch.seconds),
+        **(found | watch.timing()),
     )
     return rows
 
@@ -216,7 +197,7 @@ def mine_into(
         number=recipe.number,
         mined_at_step=recipe.step,
         facts=recipe.facts(mined.stats),
-        timing=watch.seconds
+        timing=watch.timing()
         | mined.stats.timing()
         | {"token": token, "made_with": made_with(recipe)}
         | ({} if planned is None else {"forecast": planned.to_dict()}),

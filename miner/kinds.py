@@ -20,7 +20,7 @@ from miner.layout import Float32Array, Int64Array, Rows
 from miner.pairs import Pairs, cut_anchors, pair_up
 from miner.products import Product, float32_product, take_centre
 from miner.search import Workers
-from miner.select import concatenate
+from miner.tables import concatenate
 
 TILE_ROWS, TILE_COLUMNS = 64, 2048
 """Rows along the sides of a tile; never changes results."""

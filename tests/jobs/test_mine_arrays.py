@@ -250,7 +250,7 @@ def test_an_interrupt_leaves_nothing(
     [
         ("jobs.mine_arrays.read_embeddings", "give the embeddings as one .npy file"),
         ("miner.mining.check_rows", "facequarry: mining 24 x 8 embeddings with all of them as"),
-        ("miner.select.concatenate", "set or lower miner.anchors, miner.positives_per_anchor"),
+        ("miner.tables.concatenate", "set or lower miner.anchors, miner.positives_per_anchor"),
     ],
 )
 def test_memory_that_runs_out_is_one_sentence_and_leaves_nothing(

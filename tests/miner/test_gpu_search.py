@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import miner.mining
+import miner.engines
 from miner import MinerConfig, mine
 from miner.gpu import GpuSearch, Sizes, torch_steps, uses_gpu
 from miner.layout import FARTHEST, HASH, Int64Array, Query, Rows, make_query
@@ -49,7 +49,7 @@ def test_mined_tables_follow_the_definitions(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            miner.mining, "ExactSearch", lambda rows, *_: GpuSearch(rows, "cpu", sizes=cut)
+            miner.engines, "ExactSearch", lambda rows, *_: GpuSearch(rows, "cpu", sizes=cut)
         )
         mined = mine(*gallery, config=config, seed=seed)
     assert_equals(mined, mine_slowly(*gallery, config, seed))

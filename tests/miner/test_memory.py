@@ -11,9 +11,9 @@ import torch
 
 from datasets.run_dir import RunDir
 from miner import Mined, MinerConfig, mine
+from miner.engines import OpenEngine
 from miner.hands import Hands
 from miner.memory import OutOfMemory, explaining_memory
-from miner.mining import OpenEngine
 from tests.miner.inputs import separated
 from tests.miner.small_run import SmallRun
 
@@ -42,7 +42,7 @@ def failing(error: Exception) -> Any:
         "miner.mining.pair_up",
         "miner.exact.open_searches",
         "miner.exact.scan_tile",  # on a thread
-        "miner.select.concatenate",
+        "miner.tables.concatenate",
         "miner.kinds.pair_up",
         "miner.kinds.count_within",
     ],
@@ -109,7 +109,7 @@ def test_embedding_too_many_faces_names_the_knob_and_publishes_nothing(
 def test_mining_that_runs_out_of_memory_publishes_nothing(
     small: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("miner.select.concatenate", failing(MemoryError()))
+    monkeypatch.setattr("miner.tables.concatenate", failing(MemoryError()))
     with pytest.raises(OutOfMemory, match="ran out of memory: set or lower miner.anchors"):
         small.mine(0)
     assert left(small.run) == []
