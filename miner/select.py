@@ -141,7 +141,6 @@ class Selector:
             ),
             make_query(
                 every,
-                pairs.anchors,
                 self._floor,
                 _INFINITY,
                 wanted=config.negatives_per_pair if hardest else 1,
@@ -155,7 +154,6 @@ class Selector:
         queries.append(
             make_query(
                 every,
-                pairs.anchors,
                 np.float32(0),
                 below,
                 wanted=LISTED_DUPLICATES,
@@ -178,14 +176,12 @@ class Selector:
         order: int,
         wanted: int,
     ) -> Query:
-        anchor = pairs.anchors[pairs.slot]
         state = None
         if order == HASH:
-            ids = self._rows.ids
+            ids, anchor = self._rows.ids, pairs.anchors[pairs.slot]
             state = hash_state(self._seed, NEGATIVE, ids[anchor], ids[pairs.positive])
         return make_query(
             pairs.slot,
-            anchor,
             low,
             high,
             state=state,
