@@ -11,6 +11,7 @@ import pytest
 import miner.exact
 from benchmarks.galleries import MakeGallery, collapsed, untrained
 from miner import Mined, MinerConfig, mine
+from miner.kernels.scan import scan_tile
 from miner.products import int8_is_exact
 from tests.miner.inputs import assert_equals
 from tests.miner.oracle import mine_slowly
@@ -38,7 +39,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     if not int8_is_exact(128):
         pytest.skip("8-bit products are not exact on this processor")
     seen = Seen()
-    give_up, scan_tile = miner.exact._Turn.give_up, miner.exact.scan_tile
+    give_up = miner.exact._Turn.give_up
 
     def give_up_seen(turn: Any) -> None:
         seen.given_up += 1
