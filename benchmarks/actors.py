@@ -100,8 +100,8 @@ def _searches(gallery: Rows, workers: Workers) -> tuple[Int64Array, list[Query]]
     low, high = band(pairs.d2_ap, CONFIG.margin, None)
     every = np.arange(anchors.size)
     return anchors, [
-        make_query(pairs.slot, anchors[pairs.slot], low, high),
-        make_query(every, anchors, np.float32(0), np.float32(np.inf)),
+        make_query(pairs.slot, low, high),
+        make_query(every, np.float32(0), np.float32(np.inf)),
     ]
 
 

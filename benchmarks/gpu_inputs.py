@@ -74,8 +74,8 @@ def usual_queries(rows: Rows, device: str, margin: float = 0.2) -> tuple[Int64Ar
         d2_ap[part] = defined_d2(a, p).cpu().numpy()
     low, high = band(d2_ap, margin, None)
     return anchors, [
-        make_query(anchors, anchors, low, high),
-        make_query(anchors, anchors, np.float32(0), np.float32(np.inf)),
+        make_query(anchors, low, high),
+        make_query(anchors, np.float32(0), np.float32(np.inf)),
     ]
 
 
@@ -88,10 +88,10 @@ def every_sort_of_query(rows: Rows, device: str) -> tuple[Int64Array, list[Query
     state = np.random.default_rng(1).integers(0, 2**63, slot.size).astype(np.uint64)
     half = np.float32(0.5)
     return anchors, [
-        make_query(slot, anchors, low, high),
-        make_query(slot, anchors, np.float32(0), np.float32(np.inf), wanted=3),
-        make_query(slot, anchors, low, np.float32(np.inf), wanted=3, distinct=True),
-        make_query(slot, anchors, np.float32(0), low, wanted=2, order=FARTHEST),
-        make_query(slot, anchors, low, half * (low + high), wanted=2, order=HASH, state=state),
-        make_query(slot, anchors, np.float32(0), half * low, wanted=8, counted=True),
+        make_query(slot, low, high),
+        make_query(slot, np.float32(0), np.float32(np.inf), wanted=3),
+        make_query(slot, low, np.float32(np.inf), wanted=3, distinct=True),
+        make_query(slot, np.float32(0), low, wanted=2, order=FARTHEST),
+        make_query(slot, low, half * (low + high), wanted=2, order=HASH, state=state),
+        make_query(slot, np.float32(0), half * low, wanted=8, counted=True),
     ]

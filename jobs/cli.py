@@ -95,7 +95,10 @@ def is_bad_input(error: Exception) -> bool:
 
     Bad input is raised as a builtin with a whole sentence, or a subclass of one. The same builtins
     from inside another library are bugs, and time-outs, lost connections and full disks failures.
+    What does not fit into memory asks for other settings.
     """
+    if type(error).__name__ == "OutOfMemory":  # by name: see below
+        return True
     if isinstance(error, OSError):
         is_failure = isinstance(error, TimeoutError | ConnectionError)
         return not is_failure and error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT)

@@ -88,8 +88,9 @@ def check_machine(config: RunConfig) -> None:
         return  # `check_fits` asks the cluster
     import torch
 
-    gpus = torch.cuda.device_count() if config.trainer.use_gpu else 0
-    _check_fits(config, config.cluster.num_cpus or os.cpu_count() or 1, gpus, "this machine")
+    cpus = config.cluster.num_cpus or os.cpu_count() or 1
+    _check_cpus(config, cpus, "this machine")
+    _check_gpus(config, torch.cuda.device_count(), "this machine")
 
 
 def check_fits(config: RunConfig) -> None:
@@ -99,10 +100,11 @@ def check_fits(config: RunConfig) -> None:
         DoesNotFit: trainers and miner together ask for more than the cluster has.
     """
     has = ray.cluster_resources()
-    _check_fits(config, has.get("CPU", 0), has.get("GPU", 0), "Ray")
+    _check_cpus(config, has.get("CPU", 0), "Ray")
+    _check_gpus(config, has.get("GPU", 0), "Ray")
 
 
-def _check_fits(config: RunConfig, cpus: float, gpus: float, where: str) -> None:
+def _check_cpus(config: RunConfig, cpus: float, where: str) -> None:
     miners = config.cluster.num_miner_processes if config.trainer.selection == "mined" else 0
     mining = miners * config.cluster.miner_cpus
     training = config.trainer.workers * config.cluster.trainer_cpus
@@ -113,11 +115,33 @@ def _check_fits(config: RunConfig, cpus: float, gpus: float, where: str) -> None
             f"CPUs, {where} has {cpus:g}; lower --cluster.trainer-cpus or --cluster.miner-cpus"
             f"{' or --cluster.miner-actors and --cluster.embed-actors' if miners > 1 else ''}"
         )
-    if config.trainer.use_gpu and config.trainer.workers > gpus:
+
+
+def _check_gpus(config: RunConfig, gpus: float, where: str) -> None:
+    training = config.trainer.workers if config.trainer.use_gpu else 0
+    if training > gpus:
         raise DoesNotFit(
-            f"trainer.use-gpu needs {config.trainer.workers} GPUs, {where} has {gpus:g}; "
+            f"trainer.use-gpu needs {training} GPUs, {where} has {gpus:g}; "
             "leave out --trainer.use-gpu to train on CPUs"
         )
+    mining = _gpus_of_mining(config, gpus)
+    if training + mining > gpus:
+        raise DoesNotFit(
+            f"training workers ask for {training} GPUs, the miner and its embedding actors for "
+            f"{mining}, {where} has {gpus:g}; lower --cluster.embed-actors, or set --miner.device "
+            "to cpu, or to auto, which lets a miner that embeds by itself share a GPU with training"
+        )
+
+
+def _gpus_of_mining(config: RunConfig, gpus: float) -> int:
+    """Return how many of the GPUs that there are mining cannot do without."""
+    embedders = config.cluster.embed_actors if config.cluster.embed_actors > 1 else 0
+    if config.trainer.selection != "mined" or config.miner.device == "cpu":
+        return 0
+    if config.miner.device == "cuda":
+        return 1 + embedders
+    # A miner that sees a GPU has its embedders reserve one each; as many work as find one.
+    return int(gpus > 0 and embedders > 0)
 
 
 def _miners_of(miners: int, cpus: float) -> str:

@@ -64,8 +64,8 @@ class ClusterConfig:
     """Processes that share the search of a refresh, with `miner_cpus` each; 1: the miner searches
     by itself. Never changes results."""
     embed_actors: int = 1
-    """Processes that share the embedding of a refresh, likewise; one GPU each with miner.device =
-    cuda. They have ended when the search begins, so that both take the same CPUs in turn."""
+    """Processes that share the embedding of a refresh, likewise; one GPU each where it is embedded
+    on GPUs. They have ended when the search begins, so that both take the same CPUs in turn."""
     gallery_gib: float = 4.0
     """Most embeddings that each of several miner actors may hold, GiB. A larger gallery is sharded
     over them. Never changes results."""

@@ -22,10 +22,16 @@ from miner.approximate import check_index
 from miner.arrays import files_of, read_embeddings, sha256_of
 from miner.config import MinerConfig
 from miner.labels import Labels, read_labels
+from miner.memory import explaining_memory
 from miner.mining import Mined, mine
 from miner.pictures import mining_page
 
 PICTURE = "mining.png"
+
+_MAP_THEM = (
+    "give the embeddings as one .npy file of float32 unit rows, which is mapped and not read, or "
+    "fewer of them"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,11 +63,13 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
         FileExistsError: the folder exists and is not empty.
         FileNotFoundError: a file does not exist.
         ValueError: the files cannot be mined; the sentence says why.
+        OutOfMemory: likewise, and what to set.
     """
     _check_out(arrays.out)
     began = time.perf_counter()
     before = _states(arrays)
-    embeddings, labels, files = _read(arrays)
+    with explaining_memory("reading the embeddings and labels", _MAP_THEM):
+        embeddings, labels, files = _read(arrays)
     check_index(arrays.config, embeddings.shape[1], len(embeddings))
     sha256 = {name: sha256_of(paths) for name, paths in files.items()}
     read_s = time.perf_counter() - began

@@ -256,6 +256,8 @@ def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) ->
     actor = remote.options(
         # The CPUs go to the actors that share a refresh: while they work the miner waits for them.
         num_cpus=config.cluster.miner_cpus if is_alone else 0,
+        # Its own for as long as it lives: it sees what there is, and searches on it.
+        num_gpus=int(config.miner.device == "cuda"),
         max_restarts=-1,
         max_task_retries=-1,
         max_concurrency=2,

@@ -56,7 +56,7 @@ class IndexSearch:
         ImportError: FAISS is not installed.
         ValueError: FAISS refuses the factory string, cannot train the index with so few rows, or
             nprobe does not fit the index, or there is no GPU where one is asked for.
-        MemoryError: the index does not fit.
+        OutOfMemory: the index does not fit.
     """
 
     def __init__(self, rows: Rows, config: MinerConfig, workers: Workers, seed: int = 0) -> None:

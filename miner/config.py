@@ -98,7 +98,7 @@ class MinerConfig:
 
     device: Device = "auto"
     """Where a refresh embeds the faces and the exact engine searches; auto takes a GPU that the
-    miner has. Never changes what is mined from given embeddings."""
+    miner sees, cuda in a run reserves it one. Never changes what is mined from given embeddings."""
 
     gpu_memory_gib: float | None = None
     """GPU memory that the exact engine plans for; None takes what is free. Never changes

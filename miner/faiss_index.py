@@ -16,6 +16,7 @@ import numpy as np
 
 from miner.config import FaissGpus, MinerConfig
 from miner.layout import Float32Array, Rows
+from miner.memory import OutOfMemory
 from miner.pairs import TRAINING, hash_state
 
 
@@ -69,7 +70,7 @@ def build_index(faiss: Any, rows: Rows, config: MinerConfig, seed: int) -> Any:
 
     Raises:
         ValueError: FAISS refuses the factory string or cannot train the index with so few rows.
-        MemoryError: the index does not fit.
+        OutOfMemory: the index does not fit.
     """
     index = _empty_index(faiss, rows.x.shape[1], config)
     with _in_our_words(config, rows.x.shape[1], len(rows.x)):
@@ -89,7 +90,7 @@ def to_gpus(faiss: Any, index: Any, how: FaissGpus) -> Any:
 
     Raises:
         ValueError: FAISS sees no GPU.
-        MemoryError: the index does not fit.
+        OutOfMemory: the index does not fit.
     """
     if how == "none":
         return index
@@ -105,7 +106,7 @@ def to_gpus(faiss: Any, index: Any, how: FaissGpus) -> Any:
     except RuntimeError as error:
         if "memory" not in str(error):
             raise
-        raise MemoryError(
+        raise OutOfMemory(
             "the FAISS index does not fit on the GPUs; set faiss_gpus = shards, or take a "
             "compressed faiss_index such as IVF4096,PQ32"
         ) from error
@@ -153,7 +154,7 @@ def _in_our_words(
     try:
         yield
     except MemoryError as error:
-        raise MemoryError(
+        raise OutOfMemory(
             f"out of memory building faiss_index = {config.faiss_index!r}; take a compressed one "
             "such as IVF4096,PQ32, set anchors and embed fewer identities, or set engine = exact"
         ) from error

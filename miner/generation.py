@@ -28,40 +28,26 @@ from datasets.triplets import mined_snapshot
 from miner.budget import Forecast
 from miner.choice import Choice, Chooser
 from miner.hands import HERE, Hands
+from miner.memory import explaining_memory
 from miner.one_miner import check_turn
 from miner.pack import pack
 from miner.recipe import Recipe, RefreshPlan
 from miner.rotation import IDENTITIES_FILE
 from miner.stats import why_no_rows
+from miner.stopwatch import Stopwatch
 from trainer.checkpoint import load_model
 from trainer.faces import RunFaces
 
 STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
 """What the seconds of a refresh are split into; `mine` is split further in the manifest."""
 
+_EMBED_FEWER = (
+    "embed fewer of them with refresh.budget = steps or a smaller split.train, or set "
+    "miner.device = cpu where a GPU is full"
+)
 _COUNTS = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
 
 logger = logging.getLogger(__name__)
-
-
-class Stopwatch:
-    """Seconds by stage: each `lap` ends a stage that began where the one before ended."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began = self._last = clock()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        """End a stage."""
-        now = self._clock()
-        self.seconds[f"{stage}_s"] = now - self._last
-        self._last = now
-
-    @property
-    def total_s(self) -> float:
-        """Seconds up to the last lap."""
-        return self._last - self._began
 
 
 def make_generation(
@@ -149,7 +135,7 @@ def make_generation(
         rows_by_kind=stats["rows_by_kind"],
         anchors=stats["num_anchors"],
         refresh_s=watch.total_s,
-        **(found | watch.seconds),
+        **(found | watch.timing()),
     )
     return rows
 
@@ -180,12 +166,14 @@ def mine_into(
     Raises:
         ValueError: there is nothing to mine, or the engine refuses its index.
         ImportError: the engine is not installed.
+        OutOfMemory: the sentence says what to set.
     """
     from miner import mine  # heavy: numba compiles on first use
 
     face_indices = recipe.faces(store)
     identities = store.identity_index[face_indices]
-    embeddings = hands.embed(recipe, model, store, face_indices)
+    with explaining_memory(f"embedding {len(face_indices):,} faces", _EMBED_FEWER):
+        embeddings = hands.embed(recipe, model, store, face_indices)
     watch.lap("embed")
     # An index is searched here: only the exact search is shared out.
     mined = mine(
@@ -209,7 +197,7 @@ def mine_into(
         number=recipe.number,
         mined_at_step=recipe.step,
         facts=recipe.facts(mined.stats),
-        timing=watch.seconds
+        timing=watch.timing()
         | mined.stats.timing()
         | {"token": token, "made_with": made_with(recipe)}
         | ({} if planned is None else {"forecast": planned.to_dict()}),

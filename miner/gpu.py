@@ -27,6 +27,7 @@ from miner.gpu_candidates import Candidates, Cells, window
 from miner.gpu_gallery import Band, Block, Gallery
 from miner.gpu_lists import Lists, Names
 from miner.layout import Found, Int64Array, Query, Report, Rows
+from miner.memory import OutOfMemory
 
 
 class Steps(NamedTuple):
@@ -119,7 +120,7 @@ class GpuSearch:
         """Answer queries about one band of anchors (see `miner.search.Search`).
 
         Raises:
-            MemoryError: the device has too little; the sentence says what to set.
+            OutOfMemory: the device has too little; the sentence says what to set.
         """
         with _explaining_memory(self._device):
             return self._search(anchors, queries)
@@ -334,7 +335,7 @@ def _explaining_memory(device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         free, total = (num / _GIB for num in torch.cuda.mem_get_info(device))
-        raise MemoryError(
+        raise OutOfMemory(
             f"mining ran out of memory on {device} ({free:.1f} of {total:.1f} GiB are free): lower "
             "miner.gpu_memory_gib, which it then keeps to, or set miner.device = cpu"
         ) from error

@@ -21,7 +21,7 @@ from trainer.augment import augment, generation_seed
 from trainer.embed import embed
 
 if TYPE_CHECKING:  # heavy: numba
-    from miner.mining import OpenEngine
+    from miner.engines import OpenEngine
 
 Embed = Callable[[Recipe, nn.Module, FaceStore, npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 

@@ -17,9 +17,10 @@ from miner.config import MinerConfig
 from miner.distance import band, lowest
 from miner.kernels.counts import count_within
 from miner.layout import Float32Array, Int64Array, Rows
-from miner.pairs import pair_up
-from miner.products import float32_product, take_centre
+from miner.pairs import Pairs, cut_anchors, pair_up
+from miner.products import Product, float32_product, take_centre
 from miner.search import Workers
+from miner.tables import concatenate
 
 TILE_ROWS, TILE_COLUMNS = 64, 2048
 """Rows along the sides of a tile; never changes results."""
@@ -57,16 +58,27 @@ class Kinds:
 def count_kinds(
     rows: Rows, anchors: Int64Array, config: MinerConfig, seed: int, workers: Workers
 ) -> Kinds:
-    """Count the negatives of every pair of some anchors.
+    """Count the negatives of every pair of some anchors, as many at a time as `mine` searches for.
 
     Args:
         rows: the gallery.
-        anchors: (A,) gallery rows.
+        anchors: (A,) gallery rows, ascending.
         config: margin, duplicate_floor and what pairs are made of.
         seed: of the draw of positives.
         workers: threads.
     """
-    pairs = pair_up(rows, anchors, config, seed, workers)
+    product = float32_product(rows, take_centre(rows, workers))
+    parts = [
+        _count_kinds(rows, product, pair_up(rows, chunk, config, seed, workers), config, workers)
+        for chunk in cut_anchors(rows, anchors, config)
+    ]
+    return concatenate(Kinds, parts)
+
+
+def _count_kinds(
+    rows: Rows, product: Product, pairs: Pairs, config: MinerConfig, workers: Workers
+) -> Kinds:
+    anchors = pairs.anchors
     kept = ~pairs.is_suspect
     slot, positive, d2_ap = pairs.slot[kept], pairs.positive[kept], pairs.d2_ap[kept]
     floor = lowest(config.duplicate_floor)
@@ -76,6 +88,7 @@ def count_kinds(
     # All intervals of an anchor are counted in one pass.
     counts = _count(
         rows,
+        product,
         anchors,
         slot=np.concatenate([slot, slot, every]),
         low=np.concatenate([np.full_like(d2_ap, floor), low, np.zeros(every.size, np.float32)]),
@@ -96,6 +109,7 @@ def count_kinds(
 
 def _count(
     rows: Rows,
+    product: Product,
     anchors: Int64Array,
     *,
     slot: Int64Array,
@@ -108,7 +122,6 @@ def _count(
     low, high = low[order], high[order]
     total = np.zeros(slot.size, np.int64)
     begin = np.searchsorted(slot[order], np.arange(anchors.size + 1))
-    product = float32_product(rows, take_centre(rows, workers))
     every = np.arange(len(rows.x))
 
     def count(first: int, last: int) -> None:

@@ -40,8 +40,6 @@ class Query(NamedTuple):
 
     slot: Int64Array
     """(Q,) position of the anchor among the anchors of the band, ascending."""
-    row: Int64Array
-    """(Q,) the anchor's row."""
     low: Float32Array
     """(Q,) smallest d2 that qualifies."""
     high: Float32Array
@@ -135,7 +133,6 @@ class Report:
 
 def make_query(
     slot: Int64Array,
-    row: Int64Array,
     low: Float32Array | np.float32,
     high: Float32Array | np.float32,
     *,
@@ -148,7 +145,6 @@ def make_query(
     """Return a `Query`; single limits are repeated, the rest is as described there."""
     return Query(
         slot=np.ascontiguousarray(slot, np.int64),
-        row=np.ascontiguousarray(row, np.int64),
         low=np.array(np.broadcast_to(low, slot.shape), np.float32),
         high=np.array(np.broadcast_to(high, slot.shape), np.float32),
         state=np.empty(0, np.uint64) if state is None else state,
@@ -169,7 +165,6 @@ def take_searches(query: Query, which: Int64Array, slots: Int64Array) -> Query:
     """
     return query._replace(
         slot=slots[query.slot[which]],
-        row=query.row[which],
         low=query.low[which],
         high=query.high[which],
         # Empty where the order needs none.

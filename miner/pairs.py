@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from miner.kernels.distance import d2_of_pairs, fold_each
 from miner.kernels.lists import choose_by_hash
 from miner.layout import Float32Array, Int64Array, Rows
 from miner.search import Workers
+
+MOST_SEARCHES = 6_000_000
+"""Searches that are answered in one pass over the gallery, about 0.6 GB; never changes results."""
 
 # What a hash is drawn for; keeps draws for different purposes independent.
 ANCHOR, POSITIVE, NEGATIVE, RECALL, USE, SAMPLED, TRAINING = range(7)
@@ -66,6 +70,28 @@ def choose_anchors(rows: Rows, count: int | None, seed: int, purpose: int = ANCH
         state = hash_state(seed, purpose, rows.ids[able])
         able = able[np.lexsort((rows.ids[able], state))[:count]]
     return np.sort(able)
+
+
+def cut_anchors(rows: Rows, anchors: Int64Array, config: MinerConfig) -> Iterator[Int64Array]:
+    """Cut the anchors so that the pairs and searches of each part fit into memory.
+
+    Args:
+        rows: the gallery.
+        anchors: (A,) gallery rows.
+        config: how many pairs an anchor has, and negatives a pair.
+    """
+    num_positives = (rows.last - rows.first)[anchors] - 1
+    # With other choices of positives every pair is measured first.
+    if config.positives == "random" and config.positives_per_anchor and not config.positive_cap:
+        num_positives = np.minimum(num_positives, config.positives_per_anchor)
+    searches = np.cumsum((num_positives + 1) * config.negatives_per_pair)
+    begin = 0
+    while begin < anchors.size:
+        before = searches[begin - 1] if begin else 0
+        end = int(np.searchsorted(searches, before + MOST_SEARCHES, side="right"))
+        end = max(end, begin + 1)
+        yield anchors[begin:end]
+        begin = end
 
 
 def pair_up(

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from miner.memory import is_out_of_memory
 from miner.schedule import Schedule, WorkersDied
 
 T = TypeVar("T")
@@ -104,8 +105,7 @@ class ActorPool(Generic[T]):
             )
         raise TimeoutError(
             f"no {self._what} started in {timeout_s:.0f} s; waited for a place on the cluster, "
-            f"which has {resources('available').get('CPU', 0):g} CPUs free of "
-            f"{resources('cluster').get('CPU', 0):g}"
+            f"which has {_free()}"
         )
 
     def _replace(self, answer: Any, schedule: Schedule[T], reason: str) -> None:
@@ -127,7 +127,7 @@ class ActorPool(Generic[T]):
     def _as_raised(self, error: RayTaskError) -> BaseException:
         """Return what an actor raised, where its sentence is meant for a user."""
         cause = error.cause
-        if isinstance(cause, MemoryError):
+        if is_out_of_memory(cause):
             return MemoryError(f"a {self._what} has no memory left: {cause}")
         if isinstance(cause, ValueError | OSError | ImportError):
             return cause
@@ -165,6 +165,15 @@ def resources(which: str) -> dict[str, float]:
     # Ray leaves these two queries untyped.
     found: dict[str, float] = getattr(ray, f"{which}_resources")()
     return found
+
+
+def _free() -> str:
+    """Say what is free of the cluster's CPUs, and of its GPUs where it has any."""
+    total, free = resources("cluster"), resources("available")
+    kinds = ("CPU", "GPU") if total.get("GPU") else ("CPU",)
+    return " and ".join(
+        f"{free.get(kind, 0):g} {kind}s free of {total.get(kind, 0):g}" for kind in kinds
+    )
 
 
 def put(value: object) -> Any:

@@ -23,11 +23,12 @@ from datasets.publish import staged_file, staged_folder, sweep_staging
 from datasets.run_dir import RunDir
 from datasets.snapshots import snapshot_digest
 from datasets.triplets import check_generation, read_generation_manifest
-from miner.generation import Stopwatch, made_with, mine_into
+from miner.generation import made_with, mine_into
 from miner.hands import HERE, Hands
 from miner.journal import checkpoint_before, known_generations, switch_to
 from miner.one_miner import mining
 from miner.recipe import Recipe, resolve_device
+from miner.stopwatch import Stopwatch
 from trainer.checkpoint import load_model, read_checkpoint_manifest
 from trainer.faces import FacesAt
 

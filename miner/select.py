@@ -7,9 +7,7 @@ rest, with the edge of `miner.distance` (FaceNet, Schroff et al. 2015, section 3
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +25,19 @@ from miner.layout import (
     Rows,
     make_query,
 )
-from miner.pairs import NEGATIVE, USE, Pairs, hash_state
+from miner.pairs import NEGATIVE, Pairs, hash_state
 from miner.search import Search, Workers, search_hashes
-from miner.stats import HISTOGRAM_BINS, histogram
-
-KINDS = ("semi_hard", "hard", "easy", "random")
-"""What a row's negative is to its pair; `random` is what that fallback rung served."""
-
-REASONS = ("over_positive_cap", "under_duplicate_floor")
+from miner.stats import Counts, histogram
+from miner.tables import (
+    KINDS,
+    REASONS,
+    Suspects,
+    Triplets,
+    cap_uses,
+    concatenate,
+    in_order,
+    num_pairs,
+)
 
 LISTED_DUPLICATES = 8
 """Negatives under duplicate_floor that are listed per anchor, nearest first; all are counted.
@@ -43,49 +46,6 @@ A collapsed network puts every face under the floor, and a list of N x N is of n
 """
 
 _INFINITY = np.float32(np.inf)
-
-T = TypeVar("T", "Triplets", "Suspects")
-
-
-@dataclass(frozen=True, slots=True)
-class Triplets:
-    """T rows of the table; `anchor`, `positive` and `negative` are gallery rows."""
-
-    anchor: Int64Array
-    positive: Int64Array
-    negative: Int64Array
-    d2_ap: Float32Array
-    d2_an: Float32Array
-    kind: NDArray[np.int32]
-    """Positions in `KINDS`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suspects:
-    """S ordered pairs of gallery rows that a person should look at."""
-
-    reason: NDArray[np.int32]
-    """Positions in `REASONS`."""
-    face_a: Int64Array
-    face_b: Int64Array
-    d2: Float32Array
-
-
-@dataclass(slots=True)
-class Counts:
-    """Totals over bands; the names are those of `miner.stats.MiningStats`."""
-
-    pairs: int = 0
-    semi_hard: int = 0
-    band_empty: int = 0
-    beyond_search: int = 0
-    suspect: int = 0
-    suspect_negatives: int = 0
-    pairs_without_rows: int = 0
-    over_max_uses: int = 0
-    rung: dict[Rung, int] = field(default_factory=dict)
-    d2_ap: Int64Array = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
-    nearest_d2_an: Int64Array = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
 
 
 class Selector:
@@ -108,12 +68,34 @@ class Selector:
         self._seed = seed
         self._workers = workers
         self._floor = lowest(config.duplicate_floor)
-        self.counts = Counts(rung=dict.fromkeys(config.fallback, 0))
+        self.counts = Counts(pairs_by_rung=dict.fromkeys(config.fallback, 0))
         self.search_s = 0.0
         """Seconds spent in the engine so far."""
 
-    def select(self, all_pairs: Pairs) -> tuple[Triplets, Suspects]:
-        """Mine one band of anchors."""
+    def select(self, bands: Iterable[Pairs]) -> tuple[Triplets, Suspects]:
+        """Mine one band of anchors after the other.
+
+        Returns:
+            The triplets of all bands, in the order of the table and none over
+            `max_uses_as_negative`; and the suspects, a pair perhaps from both sides.
+        """
+        parts = [self._select(pairs) for pairs in bands]
+        found = in_order(self._rows.ids, [triplets for triplets, _ in parts])
+        triplets = self._within_uses(found)
+        by_kind = np.bincount(triplets.kind, minlength=len(KINDS)).tolist()
+        self.counts.rows_by_kind = dict(zip(KINDS, by_kind, strict=True))
+        return triplets, concatenate(Suspects, [suspects for _, suspects in parts])
+
+    def _within_uses(self, found: Triplets) -> Triplets:
+        most = self._config.max_uses_as_negative
+        if most is None:
+            return found
+        kept = cap_uses(self._rows.ids, found, most, self._seed)
+        self.counts.over_max_uses = found.anchor.size - kept.anchor.size
+        self.counts.pairs_without_rows += num_pairs(found) - num_pairs(kept)
+        return kept
+
+    def _select(self, all_pairs: Pairs) -> tuple[Triplets, Suspects]:
         config, counts = self._config, self.counts
         pairs = _take(all_pairs, np.flatnonzero(~all_pairs.is_suspect))
         in_band, nearest, duplicates = self._ask(pairs)
@@ -159,7 +141,6 @@ class Selector:
             ),
             make_query(
                 every,
-                pairs.anchors,
                 self._floor,
                 _INFINITY,
                 wanted=config.negatives_per_pair if hardest else 1,
@@ -173,7 +154,6 @@ class Selector:
         queries.append(
             make_query(
                 every,
-                pairs.anchors,
                 np.float32(0),
                 below,
                 wanted=LISTED_DUPLICATES,
@@ -196,14 +176,12 @@ class Selector:
         order: int,
         wanted: int,
     ) -> Query:
-        anchor = pairs.anchors[pairs.slot]
         state = None
         if order == HASH:
-            ids = self._rows.ids
+            ids, anchor = self._rows.ids, pairs.anchors[pairs.slot]
             state = hash_state(self._seed, NEGATIVE, ids[anchor], ids[pairs.positive])
         return make_query(
             pairs.slot,
-            anchor,
             low,
             high,
             state=state,
@@ -224,7 +202,7 @@ class Selector:
             served.append(
                 self._rows_of(part, found, np.arange(left.size), is_random=rung == "random")
             )
-            self.counts.rung[rung] += int((found.best.num > 0).sum())
+            self.counts.pairs_by_rung[rung] += int((found.best.num > 0).sum())
             unserved[left[found.best.num > 0]] = False
         return served
 
@@ -286,43 +264,6 @@ class Selector:
         return Suspects(reason=reason, face_a=face_a, face_b=face_b, d2=d2)
 
 
-def num_pairs(triplets: Triplets) -> int:
-    """Return how many ordered anchor-positive pairs have a row."""
-    if not triplets.anchor.size:
-        return 0
-    # The rows of a pair stand together.
-    is_next = np.diff(triplets.anchor).astype(np.bool_) | np.diff(triplets.positive).astype(
-        np.bool_
-    )
-    return 1 + int(np.count_nonzero(is_next))
-
-
-def cap_uses(ids: Int64Array, triplets: Triplets, most: int, seed: int) -> Triplets:
-    """Keep at most `most` rows that name one face as their negative; the order stays.
-
-    Those with the smallest hash(seed, anchor, positive, negative) stay: a function of the rows
-    alone, whatever engine found them and in whatever bands.
-
-    Args:
-        ids: (N,) what the gallery rows are called.
-        triplets: of the whole pass.
-        most: rows per negative.
-        seed: any integer.
-    """
-    anchor, positive, negative = (
-        ids[rows] for rows in (triplets.anchor, triplets.positive, triplets.negative)
-    )
-    state = hash_state(seed, USE, anchor, positive, negative)
-    order = np.lexsort((positive, anchor, state, negative))
-    grouped = negative[order]
-    # Rank within the negative: the place in the order, counted from the negative's first place.
-    rank = np.arange(order.size) - np.searchsorted(grouped, grouped)
-    keep = np.sort(order[rank < most])
-    return Triplets(
-        **{field.name: getattr(triplets, field.name)[keep] for field in fields(Triplets)}
-    )
-
-
 def _take(pairs: Pairs, which: Int64Array) -> Pairs:
     return Pairs(
         anchors=pairs.anchors,
@@ -330,22 +271,4 @@ def _take(pairs: Pairs, which: Int64Array) -> Pairs:
         positive=pairs.positive[which],
         d2_ap=pairs.d2_ap[which],
         is_suspect=pairs.is_suspect[which],
-    )
-
-
-def concatenate(kind: type[T], parts: Sequence[T]) -> T:
-    """Join parts, column by column."""
-    columns = [field.name for field in fields(kind)]
-    return kind(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
-    )
-
-
-def in_order(ids: Int64Array, parts: Sequence[Triplets]) -> Triplets:
-    """Join what bands and rungs served, by anchor id, positive id and rank."""
-    joined = concatenate(Triplets, parts)
-    # Stable: the rows of one pair come from one part and keep their order in it.
-    order = np.lexsort((ids[joined.positive], ids[joined.anchor]))
-    return Triplets(
-        **{field.name: getattr(joined, field.name)[order] for field in fields(Triplets)}
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from miner.layout import Int64Array, Report, Rows
 from miner.observe import Observed
 
 HISTOGRAM_BINS = 80
@@ -137,6 +138,76 @@ class MiningStats:
         """Return all that a replay repeats as plain JSON-able values."""
         left_out = ("seconds", "symmetric", "undecided_share")
         return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+
+class Recall(NamedTuple):
+    """What an approximate engine finds of what there is, as a sample of anchors shows."""
+
+    pairs: int
+    """As `MiningStats.recall_pairs`."""
+    share: float | None
+    """As `MiningStats.recall_vs_exact`."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Totals that grow while a pass mines; the names are those of `MiningStats`."""
+
+    pairs: int = 0
+    semi_hard: int = 0
+    band_empty: int = 0
+    beyond_search: int = 0
+    suspect: int = 0
+    suspect_negatives: int = 0
+    pairs_without_rows: int = 0
+    over_max_uses: int = 0
+    rows_by_kind: dict[str, int] = field(default_factory=dict)
+    pairs_by_rung: dict[str, int] = field(default_factory=dict)
+    d2_ap: Int64Array = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
+    nearest_d2_an: Int64Array = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
+
+    def stats(
+        self,
+        rows: Rows,
+        num_anchors: int,
+        report: Report,
+        recall: Recall,
+        *,
+        observed: Observed,
+        negatives_by_kind: dict[str, int] | None,
+        seconds: dict[str, float],
+    ) -> MiningStats:
+        """Return the statistics of the pass that counted this."""
+        return MiningStats(
+            engine=report.engine,
+            index=report.index,
+            num_embedded=rows.ids.size,
+            num_identities=np.unique(rows.first).size,
+            num_anchors=num_anchors,
+            pairs=self.pairs,
+            semi_hard=self.semi_hard,
+            band_empty=self.band_empty,
+            beyond_search=self.beyond_search,
+            suspect=self.suspect,
+            suspect_negatives=self.suspect_negatives,
+            rows=sum(self.rows_by_kind.values()),
+            rows_by_kind=self.rows_by_kind,
+            pairs_by_rung=self.pairs_by_rung,
+            pairs_without_rows=self.pairs_without_rows,
+            over_max_uses=self.over_max_uses,
+            d2_ap_histogram=self.d2_ap.tolist(),
+            nearest_d2_an_histogram=self.nearest_d2_an.tolist(),
+            largest_k=report.largest_k,
+            recall_pairs=recall.pairs,
+            recall_vs_exact=recall.share,
+            num_resolved=report.num_resolved,
+            dimension=rows.x.shape[1],
+            observed=observed,
+            negatives_by_kind=negatives_by_kind,
+            symmetric=report.symmetric,
+            undecided_share=report.undecided_share,
+            seconds=seconds,
+        )
 
 
 def why_no_rows(stats: Mapping[str, Any]) -> str:

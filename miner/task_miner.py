@@ -68,9 +68,7 @@ class TaskMiner:
             for local, block in zip(here, task.blocks, strict=True)
         ]
         anchors = np.concatenate([p.anchors + s for p, s in zip(parts, shifts, strict=True)])
-        queries = [
-            _join(parts, limits, shifts, position) for position in range(len(parts[0].queries))
-        ]
+        queries = [_join(parts, limits, position) for position in range(len(parts[0].queries))]
         found = engine.search_between(anchors, queries, range(*here[0]), range(*here[-1]))
         middles = [query.slot.size for query in parts[0].queries]
         # What the searches of one block found are rows of the other one.
@@ -106,8 +104,8 @@ class TaskMiner:
         return ExactSearch(join_rows(pieces), self._workers), here
 
 
-def _join(parts: Sequence[Part], limits: Limits, shifts: Sequence[int], position: int) -> Query:
-    """Return one query of all parts together, within its limits and as the engine counts rows."""
+def _join(parts: Sequence[Part], limits: Limits, position: int) -> Query:
+    """Return one query of all parts together, within its limits."""
     queries = [
         limited(part.queries[position], limit[position])
         for part, limit in zip(parts, limits, strict=True)
@@ -119,7 +117,6 @@ def _join(parts: Sequence[Part], limits: Limits, shifts: Sequence[int], position
         num_anchors += part.anchors.size
     return queries[0]._replace(
         slot=np.concatenate(slots),
-        row=np.concatenate([query.row + s for query, s in zip(queries, shifts, strict=True)]),
         low=np.concatenate([query.low for query in queries]),
         high=np.concatenate([query.high for query in queries]),
         state=np.concatenate([query.state for query in queries]),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from datasets.run_dir import RunDir
 from jobs.cli import main
-from jobs.cluster import DoesNotFit, check_machine
+from jobs.cluster import DoesNotFit, check_fits, check_machine
 from jobs.config import BadFlags, ClusterConfig, RunConfig, load_run_config
+from jobs.pipeline import start_miner
 from jobs.plans import refresh_hands
 from jobs.runs_on_disk import open_run
+from miner.config import Device, MinerConfig
 from miner.hands import HERE, embed_faces
 from tests.miner.small_run import PLAN
 from tests.trainer.stores import IDENTITIES, publish, train_small
@@ -48,6 +53,69 @@ def test_actors_and_trainers_have_to_fit_together() -> None:
         check_machine(replace(FOUR_CPUS, cluster=replace(FOUR_CPUS.cluster, embed_actors=4)))
     with pytest.raises(DoesNotFit, match="or --cluster.miner-actors"):
         check_machine(replace(FOUR_CPUS, cluster=replace(FOUR_CPUS.cluster, miner_cpus=2)))
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    ("gpus", "device", "embed_actors", "trains_on", "asked"),
+    [
+        (0, "auto", 3, 0, None),  # everything on CPUs
+        (0, "cpu", 3, 0, None),
+        (0, "cuda", 1, 0, (0, 1)),
+        (1, "cuda", 1, 0, None),
+        (1, "cuda", 1, 1, (1, 1)),
+        (1, "auto", 1, 1, None),  # they share it
+        (1, "cpu", 3, 1, None),
+        (1, "auto", 2, 1, (1, 1)),
+        (2, "auto", 3, 1, None),  # one embeds, two wait for a place
+        (4, "cuda", 3, 0, None),
+        (4, "cuda", 3, 1, (1, 4)),
+    ],
+)
+def test_gpus_have_to_do_for_trainers_the_miner_and_its_embedders(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    device: Device,
+    embed_actors: int,
+    trains_on: int,
+    asked: tuple[int, int] | None,
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 16.0, "GPU": float(gpus)})
+    config = RunConfig(
+        trainer=TrainerConfig(use_gpu=trains_on > 0),
+        miner=MinerConfig(device=device),
+        cluster=ClusterConfig(num_cpus=16, embed_actors=embed_actors),
+    )
+    online = replace(config, trainer=replace(config.trainer, selection="online_semi_hard"))
+    for check, where in ((check_machine, "this machine"), (check_fits, "Ray")):
+        check(online)
+        if asked is None:
+            check(config)
+            continue
+        words = (
+            f"training workers ask for {asked[0]} GPUs, the miner and its embedding actors for "
+            f"{asked[1]}, {where} has {gpus}; lower --cluster.embed-actors, or set --miner.device"
+        )
+        with pytest.raises(DoesNotFit, match=words):
+            check(config)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("auto", 0), ("cpu", 0), ("cuda", 1)])
+def test_a_miner_that_needs_a_gpu_asks_ray_for_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device, gpus: int
+) -> None:
+    asked: dict[str, Any] = {}
+    actor = SimpleNamespace(remote=lambda *_, **__: None)
+
+    def options(**told: Any) -> SimpleNamespace:
+        asked.update(told)
+        return actor
+
+    monkeypatch.setattr("ray.remote", lambda _: SimpleNamespace(options=options))
+    config = RunConfig(miner=MinerConfig(device=device))
+    start_miner(config, RunDir(tmp_path), AT, 1)
+    assert (asked["num_cpus"], asked["num_gpus"]) == (1.0, gpus)
 
 
 @pytest.mark.parametrize("name", ["miner_actors", "embed_actors", "gallery_gib"])

@@ -245,6 +245,34 @@ def test_an_interrupt_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("jobs.mine_arrays.read_embeddings", "give the embeddings as one .npy file"),
+        ("miner.mining.check_rows", "facequarry: mining 24 x 8 embeddings with all of them as"),
+        ("miner.tables.concatenate", "set or lower miner.anchors, miner.positives_per_anchor"),
+    ],
+)
+def test_memory_that_runs_out_is_one_sentence_and_leaves_nothing(
+    where: str,
+    sentence: str,
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr(where, fail)
+    code, out = mined(tmp_path / "deep", *files)
+    err = capsys.readouterr().err
+    assert code == 2
+    assert sentence in err and "Traceback" not in err
+    assert err.count("facequarry: ") == err.count("ran out of memory (Unable to allocate 9") == 1
+    assert not out.parent.exists()
+
+
 def test_an_interrupted_command_says_so(
     files: tuple[Path, Path],
     tmp_path: Path,

@@ -175,6 +175,20 @@ def test_a_refresh_that_fails_does_not_look_in_hand(
     assert failed["reason"] == f"{type(error).__name__}: {error}"
 
 
+def test_memory_that_runs_out_is_refused_and_nothing_is_published(
+    run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    before = sorted(run.generations.iterdir())
+    monkeypatch.setattr("miner.mining.check_rows", fail)
+    sentence = refused(run, capsys)
+    assert "ran out of memory (Unable to allocate 9 GiB): set or lower miner.anchors" in sentence
+    assert sorted(run.generations.iterdir()) == before
+    assert read_events(run.events, "miner")[-1]["event"] == "failed"
+
+
 @pytest.mark.parametrize(("driver", "words"), [(True, "the run's own miner"), (False, "another")])
 def test_beside_a_miner_at_work_there_is_nothing_to_do(
     run: RunDir, capsys: pytest.CaptureFixture[str], driver: bool, words: str

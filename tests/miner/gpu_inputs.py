@@ -29,11 +29,10 @@ def searches(draw: st.DrawFn) -> tuple[Rows, Int64Array, list[Query]]:
 def _queries(draw: st.DrawFn, rows: Rows, anchors: Int64Array) -> Query:
     slots = sorted(draw(st.lists(st.integers(0, anchors.size - 1), max_size=12)))
     slot = np.array(slots, np.int64)
-    row = anchors[slot]
     # Limits on, just above and just below distances that occur.
     edges = st.tuples(st.integers(0, rows.ids.size - 1), st.sampled_from([-np.inf, 0.0, np.inf]))
     limits = []
-    for anchor in row.tolist():
+    for anchor in anchors[slot].tolist():
         ends = []
         for other, towards in (draw(edges), draw(edges)):
             d2 = d2_of(rows.x, anchor, other)
@@ -45,7 +44,6 @@ def _queries(draw: st.DrawFn, rows: Rows, anchors: Int64Array) -> Query:
     states = draw(st.lists(st.integers(0, 2**64 - 1), min_size=len(slots), max_size=len(slots)))
     return make_query(
         slot,
-        row,
         ends_of[:, 0],
         ends_of[:, 1],
         state=np.array(states, np.uint64) if order == HASH else None,
@@ -67,8 +65,8 @@ def usual_queries(
     d2_of_pairs(rows.x, anchors, positive, d2_ap, 0, anchors.size)
     low = np.nextafter(d2_ap, np.float32(np.inf))
     queries = [
-        make_query(anchors, anchors, low, low + np.float32(0.2)),
-        make_query(anchors, anchors, np.float32(0), np.float32(np.inf)),
+        make_query(anchors, low, low + np.float32(0.2)),
+        make_query(anchors, np.float32(0), np.float32(np.inf)),
     ]
     return rows, anchors, queries
 

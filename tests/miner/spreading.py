@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from miner.config import MinerConfig
+from miner.engines import OpenEngine
 from miner.layout import Rows
-from miner.mining import OpenEngine
 from miner.schedule import Schedule
 from miner.search import Workers
 from miner.shares import Shares

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import miner.mining
+import miner.engines
 from miner import MinerConfig, mine
 from miner.gpu import GpuSearch, Sizes, torch_steps, uses_gpu
 from miner.layout import FARTHEST, HASH, Int64Array, Query, Rows, make_query
@@ -49,7 +49,7 @@ def test_mined_tables_follow_the_definitions(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            miner.mining, "ExactSearch", lambda rows, *_: GpuSearch(rows, "cpu", sizes=cut)
+            miner.engines, "ExactSearch", lambda rows, *_: GpuSearch(rows, "cpu", sizes=cut)
         )
         mined = mine(*gallery, config=config, seed=seed)
     assert_equals(mined, mine_slowly(*gallery, config, seed))
@@ -70,8 +70,8 @@ def test_collapsed_gallery_has_the_cpu_engines_answers() -> None:
     rows = check_rows(x, np.repeat(np.arange(100), 3))
     anchors = np.arange(300)
     queries = [
-        make_query(anchors, anchors, np.float32(0), np.float32(0), wanted=3),
-        make_query(anchors, anchors, np.float32(1e-30), np.float32(1), wanted=2, distinct=True),
+        make_query(anchors, np.float32(0), np.float32(0), wanted=3),
+        make_query(anchors, np.float32(1e-30), np.float32(1), wanted=2, distinct=True),
     ]
     found = GpuSearch(rows, "cpu", sizes=Sizes(tile_rows=16)).search(anchors, queries)
     assert_same(found, answers_of_cpu(rows, anchors, queries), queries)
@@ -82,10 +82,10 @@ def test_a_gallery_in_blocks_and_anchors_in_bands_give_the_same() -> None:
     every = np.arange(anchors.size)
     state = np.random.default_rng(0).integers(0, 2**63, every.size).astype(np.uint64)
     queries += [
-        make_query(every, anchors, np.float32(0.5), np.float32(1.5), wanted=3, distinct=True),
-        make_query(every, anchors, np.float32(0), np.float32(1.8), wanted=2, order=FARTHEST),
-        make_query(every, anchors, np.float32(1), np.float32(2), wanted=2, order=HASH, state=state),
-        make_query(every, anchors, np.float32(0), np.float32(0.9), wanted=8, counted=True),
+        make_query(every, np.float32(0.5), np.float32(1.5), wanted=3, distinct=True),
+        make_query(every, np.float32(0), np.float32(1.8), wanted=2, order=FARTHEST),
+        make_query(every, np.float32(1), np.float32(2), wanted=2, order=HASH, state=state),
+        make_query(every, np.float32(0), np.float32(0.9), wanted=8, counted=True),
     ]
     expected = answers_of_cpu(rows, anchors, queries)
     for block_rows, band_anchors in ((None, 7), (64, None), (100, 50)):
@@ -179,9 +179,7 @@ def test_ids_that_do_not_ascend_with_the_rows_break_ties() -> None:
     x, identities = separated(6, 4, 4, 0.0)
     rows = check_rows(x, identities, np.arange(24) * 1000)
     anchors = np.arange(24)
-    queries: Sequence[Query] = [
-        make_query(anchors, anchors, np.float32(0), np.float32(np.inf), wanted=5)
-    ]
+    queries: Sequence[Query] = [make_query(anchors, np.float32(0), np.float32(np.inf), wanted=5)]
     found = GpuSearch(rows, "cpu", sizes=Sizes(tile_rows=2)).search(anchors, queries)
     assert_same(found, answers_of_cpu(rows, anchors, queries), queries)
 
@@ -191,6 +189,6 @@ def test_nothing_asked_is_answered_with_nothing() -> None:
     engine = GpuSearch(rows, "cpu")
     assert engine.search(anchors, []) == []
     nobody = np.zeros(0, np.int64)
-    empty = make_query(nobody, nobody, np.float32(0), np.float32(1))
+    empty = make_query(nobody, np.float32(0), np.float32(1))
     assert engine.search(nobody, [empty])[0].best.num.size == 0
     assert engine.search(anchors, [empty])[0].best.num.size == 0

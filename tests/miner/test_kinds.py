@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 import miner.kinds
+import miner.pairs
 from miner import Mined, MinerConfig, mine
+from miner.layout import Int64Array, Rows
+from miner.pairs import Pairs
 from tests.miner.inputs import configs, galleries, separated
 from tests.miner.oracle import defined_d2
 
@@ -56,6 +60,35 @@ def test_tiles_do_not_show_in_the_counts(
     x, identities = separated(10, 4, 16, noise)
     config = MinerConfig(count_kinds=True, margin=0.1, duplicate_floor=1e-6, threads=2)
     check(x, identities.tolist(), config, mine(x, identities, config=config))
+
+
+@pytest.mark.parametrize("searches", [1, 7, 40])
+@pytest.mark.parametrize("positives", ["all", "random"])
+def test_anchors_counted_together_do_not_show(
+    monkeypatch: pytest.MonkeyPatch, searches: int, positives: Any
+) -> None:
+    x, identities = separated(10, 4, 16, 0.7)
+    per_anchor = 2 if positives == "random" else None
+    config = MinerConfig(
+        count_kinds=True,
+        positives=positives,
+        positives_per_anchor=per_anchor,
+        duplicate_floor=0.3,
+        positive_cap=1.2 if positives == "all" else None,
+    )
+    usual = mine(x, identities, config=config)
+    paired: list[int] = []
+
+    def pair_up(rows: Rows, anchors: Int64Array, *others: Any) -> Pairs:
+        paired.append(anchors.size)
+        return miner.pairs.pair_up(rows, anchors, *others)
+
+    monkeypatch.setattr(miner.pairs, "MOST_SEARCHES", searches)
+    monkeypatch.setattr(miner.kinds, "pair_up", pair_up)
+    other = mine(x, identities, config=config)
+    assert usual.kinds is not None and usual.kinds.equals(other.kinds)
+    assert usual.stats.negatives_by_kind == other.stats.negatives_by_kind
+    assert sum(paired) == 40 and max(paired) <= max(1, searches // 3)
 
 
 def test_kinds_are_counted_only_where_asked_for() -> None:

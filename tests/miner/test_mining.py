@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import miner.exact
-import miner.mining
+import miner.pairs
 from miner import MinerConfig, mine
 from miner.stats import why_no_rows
 from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
@@ -87,7 +87,7 @@ def test_tiles_and_threads_do_not_show(
         "max_uses_as_negative": 3,
     }
     usual = mine(x, identities, config=MinerConfig(**options, threads=1))  # type: ignore[arg-type]
-    monkeypatch.setattr(miner.mining, "MOST_SEARCHES", searches)
+    monkeypatch.setattr(miner.pairs, "MOST_SEARCHES", searches)
     monkeypatch.setattr(miner.exact, "TILE_ROWS", rows)
     monkeypatch.setattr(miner.exact, "TILE_COLUMNS", columns)
     monkeypatch.setattr(miner.exact, "CHUNK_ROWS", 2 * rows + 1)

@@ -70,6 +70,11 @@ def test_actors_that_die_while_they_start_end_it() -> None:
     [
         (ValueError("rows of other lengths"), ValueError, "^rows of other lengths$"),
         (MemoryError("bad_alloc"), MemoryError, "^a squarer has no memory left: bad_alloc$"),
+        (
+            RuntimeError("can't allocate memory"),
+            MemoryError,
+            "^a squarer has no memory left: can't",
+        ),
         (KeyError("slot"), RuntimeError, "^a squarer failed: "),
     ],
 )

@@ -41,12 +41,12 @@ def queries_of(rows: Rows, anchors: np.ndarray) -> list[Query]:
     high = low + np.tile(np.array([0.3, 1.0, 4.0], np.float32), anchors.size)
     state = hash_state(7, 2, rows.ids[row])
     return [
-        make_query(slot, row, low, high),
-        make_query(slot, row, low, high, order=FARTHEST, wanted=3),
-        make_query(slot, row, low, high, order=HASH, wanted=2, state=state),
-        make_query(slot, row, low, high, order=NEAREST, wanted=3, distinct=True),
-        make_query(slot, row, low, high, order=HASH, wanted=3, distinct=True, state=state),
-        make_query(slot, row, low, high, wanted=4, counted=True),
+        make_query(slot, low, high),
+        make_query(slot, low, high, order=FARTHEST, wanted=3),
+        make_query(slot, low, high, order=HASH, wanted=2, state=state),
+        make_query(slot, low, high, order=NEAREST, wanted=3, distinct=True),
+        make_query(slot, low, high, order=HASH, wanted=3, distinct=True, state=state),
+        make_query(slot, low, high, wanted=4, counted=True),
     ]
 
 
@@ -189,5 +189,5 @@ def test_progress_is_said_with_rate_and_time_left(caplog: pytest.LogCaptureFixtu
 
 def test_nothing_to_search_is_no_task() -> None:
     none = np.empty(0, np.int64)
-    (found,) = spread(ROWS, 2).search(none, [make_query(none, none, np.float32(0), np.float32(4))])
+    (found,) = spread(ROWS, 2).search(none, [make_query(none, np.float32(0), np.float32(4))])
     assert found.best.num.size == 0

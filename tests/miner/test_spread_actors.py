@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from datasets.run_dir import RunDir
 from miner.config import MinerConfig
+from miner.hands import Hands
 from miner.mining import Mined, mine
 from miner.replay import replay_generation
 from miner.sharing import EmbedActor, MineActor, Sharing
@@ -66,8 +68,8 @@ def mined(sharing: Sharing | None = None, config: MinerConfig = CONFIG) -> Mined
     return mine(x, identities, config=config, seed=3, open_engine=opener)
 
 
-def test_a_generation_is_the_same_by_three_actors_by_two_with_shards_and_by_none(
-    small: SmallRun,
+def test_a_generation_is_the_same_by_three_actors_by_one_by_two_with_shards_and_by_none(
+    small: SmallRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = small.mine(0, hands=replace(THREE, at=small.at).hands())
     assert manifest["stats"]["num_embedded"] > 2 * 128
@@ -76,6 +78,14 @@ def test_a_generation_is_the_same_by_three_actors_by_two_with_shards_and_by_none
     sharded = replace(TWO, at=small.at, gallery_gib=1e-5).hands()
     replay = replay_generation(small.run, small.at, 0, hands=sharded)
     assert (replay.difference, replay.rows) == (None, manifest["rows"])
+    # By configuration one actor is none: the miner does it.
+    one = replace(THREE, at=small.at, embed_actors=1, miner_actors=1)
+    hands = Hands(embed=one.embed, open_engine=one.open_engine)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "miner.sharing"):
+        replay = replay_generation(small.run, small.at, 0, hands=hands)
+    assert (replay.difference, replay.rows) == (None, manifest["rows"])
+    assert any(message.startswith("1 miner actors") for message in caplog.messages)
 
 
 @pytest.mark.parametrize("gallery_gib", [1.0, 2e-5], ids=["whole", "sharded"])

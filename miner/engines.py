@@ -1,0 +1,51 @@
+"""The engine that a configuration names, open over a gallery."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from miner.approximate import IndexSearch
+from miner.config import MinerConfig
+from miner.cost import choose_engine
+from miner.exact import ExactSearch
+from miner.gpu import open_gpu, uses_gpu
+from miner.layout import Rows
+from miner.resolve import Resolving
+from miner.routing import RoutedSearch
+from miner.search import Search, Workers
+
+OpenEngine = Callable[[Rows, MinerConfig, Workers], AbstractContextManager[Search]]
+"""Opens an engine over a gallery."""
+
+
+def opener(num_anchors: int, seed: int, progress: Callable[[int], None] | None) -> OpenEngine:
+    """Return what opens the engine that the configuration names.
+
+    Args:
+        num_anchors: how many will be searched for, by which `auto` chooses.
+        seed: of what an approximate engine draws.
+        progress: told by the exact engine how many (anchor, row) products were looked at.
+    """
+
+    @contextlib.contextmanager
+    def open_engine(rows: Rows, config: MinerConfig, workers: Workers) -> Iterator[Search]:
+        with contextlib.ExitStack() as stack:
+            approximate: Search
+            match choose_engine(config, rows.ids.size, num_anchors):
+                case "exact" if uses_gpu(config):
+                    yield stack.enter_context(open_gpu(rows, config))
+                    return
+                case "exact":
+                    yield ExactSearch(rows, workers, progress)
+                    return
+                case "routed":
+                    approximate = RoutedSearch(rows, config, workers, seed)
+                case "faiss":
+                    approximate = stack.enter_context(IndexSearch(rows, config, workers, seed))
+            if config.resolve == "exact":
+                approximate = Resolving(approximate, lambda: ExactSearch(rows, workers))
+            yield approximate
+
+    return open_engine

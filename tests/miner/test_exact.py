@@ -1,0 +1,98 @@
+"""The exact engine's change from 8-bit products to float32, half way down a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import miner.exact
+from benchmarks.galleries import MakeGallery, collapsed, untrained
+from miner import Mined, MinerConfig, mine
+from miner.kernels.scan import scan_tile
+from miner.products import int8_is_exact
+from tests.miner.inputs import assert_equals
+from tests.miner.oracle import mine_slowly
+
+CONFIGS = {
+    "nearest": MinerConfig(engine="exact", threads=2),
+    "random": MinerConfig(engine="exact", negatives="random", negatives_per_pair=2, threads=2),
+    "counted": MinerConfig(engine="exact", duplicate_floor=1.9, fallback=("hard",), threads=2),
+    "few anchors": MinerConfig(engine="exact", anchors=40, threads=2),  # a tile serves one side
+}
+
+
+@dataclass
+class Seen:
+    """What the engine did."""
+
+    given_up: int = 0
+    cut_short: int = 0
+    """Tiles that were left after some of their rows."""
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Watches an engine that takes 8-bit products whatever they cost here."""
+    if not int8_is_exact(128):
+        pytest.skip("8-bit products are not exact on this processor")
+    seen = Seen()
+    give_up = miner.exact._Turn.give_up
+
+    def give_up_seen(turn: Any) -> None:
+        seen.given_up += 1
+        give_up(turn)
+
+    def scan_tile_seen(met: Any, tile: Any, *others: Any) -> tuple[int, int]:
+        stopped, decided = scan_tile(met, tile, *others)
+        seen.cut_short += 0 < stopped < len(tile)
+        return stopped, decided
+
+    monkeypatch.setattr(miner.exact._Turn, "give_up", give_up_seen)
+    monkeypatch.setattr(miner.exact, "scan_tile", scan_tile_seen)
+    monkeypatch.setattr(miner.exact, "INT8_FROM", 0)
+    monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: True)
+    return seen
+
+
+def by_floats(monkeypatch: pytest.MonkeyPatch, mine_again: Callable[[], Mined]) -> Mined:
+    """Return what the engine mines where 8-bit products are forbidden."""
+    with monkeypatch.context() as patch:
+        patch.setattr(miner.exact, "int8_pays", lambda dimension: False)
+        return mine_again()
+
+
+def assert_same(ours: Mined, theirs: Mined) -> None:
+    assert ours.table.equals(theirs.table)
+    assert ours.suspects.equals(theirs.suspects)
+    assert ours.stats == theirs.stats
+
+
+@pytest.mark.parametrize("gallery", [untrained, collapsed])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_tile_given_up_half_way_is_gone_on_with_in_float32(
+    monkeypatch: pytest.MonkeyPatch, seen: Seen, gallery: MakeGallery, config: MinerConfig
+) -> None:
+    monkeypatch.setattr(miner.exact, "TILE_ROWS", 32)
+    monkeypatch.setattr(miner.exact, "TILE_COLUMNS", 64)
+    x, identities = gallery(100, faces_per_identity=5)
+    assert x.shape[1] == 128
+    mined = mine(x, identities, config=config)
+    assert seen.given_up > 0 and seen.cut_short > 0
+    assert_equals(mined, mine_slowly(x, identities.tolist(), config, 0))
+    given_up = seen.given_up
+    assert_same(mined, by_floats(monkeypatch, lambda: mine(x, identities, config=config)))
+    assert seen.given_up == given_up
+
+
+@pytest.mark.parametrize("gallery", [untrained, collapsed])
+def test_tiles_of_their_usual_size_are_given_up_and_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch, seen: Seen, gallery: MakeGallery
+) -> None:
+    x, identities = gallery(1500)
+    config = MinerConfig(engine="exact", positives="random", positives_per_anchor=2, threads=2)
+    mined = mine(x, identities, config=config)
+    assert seen.given_up > 0 and seen.cut_short > 0
+    assert_same(mined, by_floats(monkeypatch, lambda: mine(x, identities, config=config)))
