@@ -56,7 +56,7 @@ INT8_FROM = 8192
 CHUNK_ROWS = 4096
 """Rows that stay in the cache while the tiles beside them go by."""
 
-_MOST_UNTRIED = 64
+_MOST_UNTRIED = 16
 _UNLIMITED = 2**62
 _NO_ROWS = np.empty(0, np.int64)
 
@@ -254,6 +254,8 @@ class _Scan:
                 if stopped < left.size:
                     turn.give_up()
                     product = self._exact
+                elif product is self._coarse:
+                    turn.succeed()
 
     def _take(self, product: Product, rows: Int64Array) -> _Operand:
         norm = np.sqrt(self._norms2[rows])
@@ -393,6 +395,10 @@ class _Turn:
             return False
         self._untried -= 1
         return True
+
+    def succeed(self) -> None:
+        """Note that the coarse product was the cheaper one for a column of tiles."""
+        self._next_untried = 1
 
     def give_up(self) -> None:
         """Note that it did so again: it is tried after twice as many columns of tiles."""
