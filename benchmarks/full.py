@@ -8,20 +8,22 @@ others. `--only` takes the steps whose names hold all these words, so that a par
   must be the same; limits are set so that there are suspects, and every pair is served
 - memory: what a process grows by that mines a million rows, all of them anchors
 
-    python -m benchmarks.full results.jsonl [--list] [--only equal separated]
+    python -m benchmarks.full [results.jsonl] [--list] [--only equal separated]
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import miner
 from benchmarks.common import seconds, show
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import (
@@ -111,12 +113,12 @@ def steps() -> dict[str, Callable[[], Line]]:
     """Return what there is to measure, by name, in the order of what it takes."""
     found: dict[str, Callable[[], Line]] = {}
     for case in CASES:
-        found[f"mine {case.name}"] = partial(_measure, case)
+        found[f"mine {case.name}"] = functools.partial(_measure, case)
     for kind in KINDS:
         name = f"equal {kind} {EQUAL_ROWS:,} x 128, {EQUAL_ANCHORS:,} anchors"
-        found[name] = partial(_equal, kind)
+        found[name] = functools.partial(_equal, kind)
     for case in LARGE:
-        found[f"mine {case.name}"] = partial(_measure, case)
+        found[f"mine {case.name}"] = functools.partial(_measure, case)
     found[f"memory separated {MEMORY_ROWS:,} x 128, all anchors"] = _memory
     return found
 
@@ -137,7 +139,7 @@ def read_lines(kept: Path) -> dict[str, Line]:
     """Return what the file holds, by step; a line that was cut off is not there.
 
     Raises:
-        ValueError: the file is not of this benchmark.
+        ValueError: the file is not of this benchmark, or of other code.
     """
     found: dict[str, Line] = {}
     for line in kept.read_text().splitlines() if kept.exists() else ():
@@ -145,10 +147,20 @@ def read_lines(kept: Path) -> dict[str, Line]:
             read = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if not isinstance(read, dict) or read.keys() != {"step", "result"}:
+        if not isinstance(read, dict) or read.keys() != {"step", "result", "sources"}:
             raise ValueError(f"{kept} holds other lines than this benchmark writes; move it away")
+        if read["sources"] != digest_sources():
+            raise ValueError(f"{kept} holds results of other sources than these; move it away")
         found[read["step"]] = read["result"]
     return found
+
+
+@functools.cache
+def digest_sources() -> str:
+    """Return what tells the code that was measured from any other."""
+    folders = Path(miner.__file__).parent, Path(__file__).parent
+    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def run(chosen: Mapping[str, Callable[[], Line]], kept: Path) -> None:
@@ -158,7 +170,7 @@ def run(chosen: Mapping[str, Callable[[], Line]], kept: Path) -> None:
         if name in known:
             continue
         print(f"measuring {name}", file=sys.stderr, flush=True)
-        line = json.dumps({"step": name, "result": work()})
+        line = json.dumps({"step": name, "result": work(), "sources": digest_sources()})
         with kept.open("a") as file:
             file.write(f"\n{line}\n")  # the line before may have been cut off
 
@@ -214,7 +226,13 @@ def _show_equal(rows: Sequence[Equal]) -> None:
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.full", description=__doc__)
-    parser.add_argument("kept", type=Path, help="file of results; what it holds is not run again")
+    parser.add_argument(
+        "kept",
+        nargs="?",
+        type=Path,
+        default="bench-full.jsonl",
+        help="file of results; what it holds is not run again (default: %(default)s)",
+    )
     parser.add_argument("--only", nargs="+", default=[], help="words that a step's name must hold")
     parser.add_argument("--list", action="store_true", help="print the steps' names and stop")
     asked = parser.parse_args(arguments)

@@ -23,20 +23,20 @@ from miner.gpu import uses_gpu
 SECONDS_PER: Mapping[str, float] = MappingProxyType(
     {
         # One row multiplied with another: for an anchor, or for both of them at once.
-        "one-sided product": 1.5e-9,
-        "symmetric product": 1.7e-9,
+        "one-sided product": 1.2e-9,
+        "symmetric product": 1.6e-9,
         # Its pairs, and first tiles, in which every search still finds something.
-        "exact anchor": 15e-6,
+        "exact anchor": 11e-6,
         # Means of identities, their cells, and the check of recall.
-        "routed row": 2.1e-6,
+        "routed row": 2.5e-6,
         # Rows of the routed identities and of the sample, looked at and decided.
-        "routed anchor": 6.2e-6,
+        "routed anchor": 5.8e-6,
         # Means of one identity's cells; their number grows as the root of N.
-        "routed look-alike": 0.026e-6,
+        "routed look-alike": 0.059e-6,
         # Training, filling inverted lists, and the check of recall.
-        "faiss row": 16e-6,
+        "faiss row": 21e-6,
         # Search with K up to 256, where the number of lists grows as the root of N.
-        "faiss anchor": 0.34e-3,
+        "faiss anchor": 0.26e-3,
     }
 )
 

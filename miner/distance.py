@@ -59,9 +59,9 @@ def lowest(floor: float | None) -> np.float32:
 def product_error(dimension: int, largest_norm2: float, precision: str = "highest") -> float:
     """Bound how far a distance taken from a float32 product can be from the defined d2.
 
-    The distance is |a|^2 + |b|^2 - 2 a.b, with the product in float32 and the rest in float64; a
-    and b are the rows taken from the gallery's centre, rounded to float32. With R the largest norm
-    of these, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in any
+    The distance is |a|^2 + |b|^2 - 2 a.b, with the product, half of each norm and their sum in
+    float32; a and b are the rows taken from the gallery's centre, rounded to float32. With R the
+    largest norm of these, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in any
     order, fused or not, errs by at most gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy and
     Stability of Numerical Algorithms, section 3.1). If the hardware first rounds the inputs with
     roundoff v, each product is off by a factor (1 + v)^2 besides. Together:
@@ -73,7 +73,9 @@ def product_error(dimension: int, largest_norm2: float, precision: str = "highes
       (u R^2), and so is what is left when it is taken from the product (2 u R^2), all twice, and a
       little more for terms of u^2;
     - 4 u R^2 for the rounding in the definition, since d2 <= 4 R^2; and as much as the last three
-      again for float64, underflow and the terms of u^2.
+      again for float64, limits included, underflow and the terms of u^2.
+
+    Cutting what is left to a measure loses less than one unit, which `miner.products` adds.
 
     Args:
         dimension: D.

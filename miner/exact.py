@@ -20,12 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from miner.kernels.scan import Encounter, scan_tile
-from miner.kernels.tiles import Limits, Side, set_limits
+from miner.kernels.tiles import Side, set_limits
 from miner.layout import (
-    Float32Array,
     Found,
     Int64Array,
     Query,
@@ -37,6 +35,7 @@ from miner.layout import (
 )
 from miner.products import Product, float32_product, int8_pays, int8_product, take_centre
 from miner.search import Workers
+from miner.turns import Count, Turn
 
 TILE_ROWS, TILE_COLUMNS = 256, 512
 """Rows along the sides of a tile, 512 KiB of products; never changes results."""
@@ -56,7 +55,6 @@ INT8_FROM = 8192
 CHUNK_ROWS = 4096
 """Rows that stay in the cache while the tiles beside them go by."""
 
-_MOST_UNTRIED = 16
 _UNLIMITED = 2**62
 _NO_ROWS = np.empty(0, np.int64)
 
@@ -78,7 +76,6 @@ class ExactSearch:
         self._rows = rows
         self._workers = workers
         centre = take_centre(rows, workers)
-        self._norms2 = centre.norms2
         self._exact = float32_product(rows, centre)
         self._coarse: Product | None = None
         is_large = len(rows.x) >= INT8_FROM
@@ -135,7 +132,7 @@ class ExactSearch:
         searches = open_searches(queries, len(anchors))
         slot = np.full(len(self._rows.x), -1, np.int64)
         slot[anchors] = np.arange(len(anchors))
-        scan = _Scan(self._rows, self._norms2, searches, slot, self._exact, self._coarse)
+        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse)
         if others is None:
             # Anchors may be any rows in any order; a thread takes as many at a time.
             parts = _cut(anchors, max(1, min(CHUNK_ROWS, len(anchors) // self._workers.threads)))
@@ -192,19 +189,17 @@ class _Scan:
     def __init__(
         self,
         rows: Rows,
-        norms2: NDArray[np.float64],
         searches: Searches,
         slot: Int64Array,
         exact: Product,
         coarse: Product | None,
     ) -> None:
         self._rows = rows
-        self._norms2 = norms2
         self._searches = searches
         self._slot = slot
         self._exact = exact
         self._coarse = coarse
-        self._turns: list[_Turn] = []
+        self._turns: list[Turn] = []
         num_searches = np.diff(searches.begin, axis=1).sum(axis=0)
         self._most_searches = int(num_searches.max(initial=1))
 
@@ -229,16 +224,16 @@ class _Scan:
             return turn.end()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[_Turn]:
-        """Lend what an earlier job has left: its memory, and what it learned."""
+    def _turn(self) -> Iterator[Turn]:
+        """Lend a job what an earlier one has left: its memory, and what it learned."""
         try:
             turn = self._turns.pop()
         except IndexError:  # all are in use
-            turn = _Turn()
+            turn = Turn(TILE_ROWS, TILE_COLUMNS, self._most_searches)
         yield turn
         self._turns.append(turn)
 
-    def _strip(self, left: Int64Array, right: Int64Array, turn: _Turn, *, both: bool) -> None:
+    def _strip(self, left: Int64Array, right: Int64Array, turn: Turn, *, both: bool) -> None:
         """Go through the tiles of some rows with all of `right`."""
         taken: dict[torch.dtype, _Operand] = {}
         for columns in _cut(right, TILE_COLUMNS):
@@ -258,7 +253,7 @@ class _Scan:
                     turn.succeed()
 
     def _take(self, product: Product, rows: Int64Array) -> _Operand:
-        norm = np.sqrt(self._norms2[rows])
+        norm = product.norm[rows]
         residual = np.zeros(rows.size) if product.residual is None else product.residual[rows]
         side = Side(
             row=rows,
@@ -274,17 +269,17 @@ class _Scan:
         return _Operand(side, product.take(rows))
 
     def _column(
-        self, product: Product, left: _Operand, right: _Operand, begin: int, turn: _Turn
+        self, product: Product, left: _Operand, right: _Operand, begin: int, turn: Turn
     ) -> int:
         """Go down a column of tiles from row `begin`; return the row that it stopped before."""
-        room = turn.room(product, self._most_searches)
+        room = turn.room
         width = right.side.row.size
         # What is known of all of the left side holds for each tile of it.
         num_right = set_limits(self._searches, right.side, left.side, product.scale, room.right)
         most = int(MOST_DECIDED_SHARE * TILE_ROWS * width)
         for start in range(begin, left.side.row.size, TILE_ROWS):
             part = left.part(start, start + TILE_ROWS)
-            tile = product.multiply(part.rows, right.rows, room.tile)
+            tile = product.multiply(part.rows, right.rows, room.tile.view(product.dtype))
             met = Encounter(
                 rows=self._rows,
                 searches=self._searches,
@@ -329,81 +324,6 @@ class _Operand:
     def unasking(self) -> _Operand:
         """Return it as a side that only answers."""
         return _Operand(self.side._replace(slot=_NO_ROWS), self.rows)
-
-
-@dataclass(slots=True)
-class Count:
-    """What a thread did."""
-
-    looked_at: int = 0
-    decided: int = 0
-
-    def add(self, looked_at: int, decided: int) -> None:
-        """Add one tile."""
-        self.looked_at += looked_at
-        self.decided += decided
-
-
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """Memory for a tile and its limits, used again for each."""
-
-    tile: torch.Tensor
-    left: Limits
-    right: Limits
-    values: NDArray[np.int32]
-    known: Float32Array
-
-    @classmethod
-    def for_(cls, dtype: torch.dtype, most_searches: int) -> _Room:
-        tile = torch.empty(TILE_ROWS * TILE_COLUMNS, dtype=dtype)
-        left, right = (
-            Limits(
-                low=np.empty((most_searches, size), np.int32),
-                high=np.empty((most_searches, size), np.int32),
-                reach=np.empty(size, np.int32),
-            )
-            for size in (TILE_ROWS, TILE_COLUMNS)
-        )
-        values, known = np.empty(TILE_COLUMNS, np.int32), np.empty(TILE_COLUMNS, np.float32)
-        return cls(tile, left, right, values, known)
-
-
-class _Turn:
-    """A thread's turn at one job: its memory, its counts, and which product it finds cheaper."""
-
-    def __init__(self) -> None:
-        self.count = Count()
-        self._rooms: dict[torch.dtype, _Room] = {}
-        self._untried = 0
-        self._next_untried = 1
-
-    def end(self) -> Count:
-        """Return what was done in it; the next one begins to count anew."""
-        count, self.count = self.count, Count()
-        return count
-
-    def room(self, product: Product, most_searches: int) -> _Room:
-        """Return memory for a tile of such products."""
-        if product.dtype not in self._rooms:
-            self._rooms[product.dtype] = _Room.for_(product.dtype, most_searches)
-        return self._rooms[product.dtype]
-
-    def is_costly(self) -> bool:
-        """Say whether the coarse product left too much undecided a short while ago."""
-        if not self._untried:
-            return False
-        self._untried -= 1
-        return True
-
-    def succeed(self) -> None:
-        """Note that the coarse product was the cheaper one for a column of tiles."""
-        self._next_untried = 1
-
-    def give_up(self) -> None:
-        """Note that it did so again: it is tried after twice as many columns of tiles."""
-        self._untried = self._next_untried
-        self._next_untried = min(2 * self._next_untried, _MOST_UNTRIED)
 
 
 def _cut(rows: Int64Array, size: int) -> Iterator[Int64Array]:

@@ -96,7 +96,10 @@ def make_generation(
     watch.lap("load")
     store = _store_to_mine(run, faces, plan)
     watch.lap("open")
-    choice = Choice() if chooser is None else chooser.choose(number, store, model)
+    choice = Choice()
+    if chooser is not None:
+        with explaining_memory("embedding a probe of faces", _EMBED_FEWER):
+            choice = chooser.choose(number, store, model)
     recipe = plan.recipe(store, checkpoint, number=number, rotation=choice.rotation)
     watch.lap("choose")
     token = None if lock is None else lock.token

@@ -33,7 +33,7 @@ from miner.search import Workers
 _SAMPLE = 4096
 _STEP_SAMPLE = 512
 _LARGEST_CODE = 127
-_MOST_DIMENSIONS = 66_000  # so that no sum leaves 31 bits
+_MOST_DIMENSIONS = 66_000  # so that sums stay above -2^30, and less two shifts above -2^31
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _TRIALS = 5
 _PAYS_FROM = 1.5
@@ -70,6 +70,8 @@ class Product:
     """What a product says about d2."""
     shift: NDArray[Any]
     """(N,) half of |a|^2 as the products have it, in their own type."""
+    norm: NDArray[np.float64]
+    """(N,) |a|, taken from the centre."""
     residual: NDArray[np.float64] | None
     """(N,) how far each row is from its code; None where the rows themselves are multiplied."""
     dtype: torch.dtype
@@ -100,7 +102,8 @@ class Product:
 def float32_product(rows: Rows, centre: Centre) -> Product:
     """Return the product whose error is proven in `miner.distance.product_error`."""
     largest_norm2 = float(centre.norms2.max())
-    # The largest power of two that leaves measures, at most 2 R^2, in 31 bits with room to spare.
+    # Measures are at most 2 R^2 times the grain: a power of two that leaves them below 2^29. All
+    # rows may be the same, hence the least R^2.
     grain = 2.0 ** (29 - math.frexp(max(2 * largest_norm2, 2.0**-60))[1])
     unit = 2 / grain
     error = product_error(rows.x.shape[1], largest_norm2, float32_precision()) + unit
@@ -109,6 +112,7 @@ def float32_product(rows: Rows, centre: Centre) -> Product:
         centre=torch.from_numpy(centre.x),
         scale=Scale(unit=unit, grain=np.float32(grain), error=error),
         shift=(centre.norms2 / 2).astype(np.float32),
+        norm=np.sqrt(centre.norms2),
         residual=None,
         dtype=torch.float32,
     )
@@ -116,7 +120,8 @@ def float32_product(rows: Rows, centre: Centre) -> Product:
 
 def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
     """Round the rows to 8 bits; the error is proven in `miner.distance.code_error`."""
-    # A row unlike the sample must not lead out of 32 bits: shifts of two add up to R^2 / step^2.
+    # A row unlike the sample must not lead out of 32 bits: shifts of two add up to R^2 / step^2,
+    # which is 2^30 at most.
     step = max(_step(rows.x, centre.x), float(np.sqrt(centre.norms2.max())) * 2.0**-15)
     codes = np.empty(rows.x.shape, np.int8)
     residual = np.empty(len(rows.x))
@@ -133,6 +138,7 @@ def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
             error=code_error(float(centre.norms2.max()), unit),
         ),
         shift=np.rint(centre.norms2 / unit).astype(np.int32),
+        norm=np.sqrt(centre.norms2),
         residual=residual,
         dtype=torch.int32,
     )

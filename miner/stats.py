@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from miner.layout import Int64Array, Report, Rows
 from miner.observe import Observed
+from miner.stopwatch import in_seconds
 
 HISTOGRAM_BINS = 80
 HISTOGRAM_STEP = 4 / HISTOGRAM_BINS
@@ -131,8 +132,8 @@ class MiningStats:
 
     def timing(self) -> dict[str, float | bool | None]:
         """Return what a replay need not repeat: seconds by stage, and how the search worked."""
-        seconds = {f"{stage}_s": seconds for stage, seconds in self.seconds.items()}
-        return seconds | {"symmetric": self.symmetric, "undecided_share": self.undecided_share}
+        how = {"symmetric": self.symmetric, "undecided_share": self.undecided_share}
+        return in_seconds(self.seconds) | how
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that a replay repeats as plain JSON-able values."""

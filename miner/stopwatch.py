@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
 class Stopwatch:
@@ -26,9 +26,14 @@ class Stopwatch:
 
     def timing(self) -> dict[str, float]:
         """Return the seconds with their unit in the names."""
-        return {f"{stage}_s": seconds for stage, seconds in self.seconds.items()}
+        return in_seconds(self.seconds)
 
     @property
     def total_s(self) -> float:
         """Seconds up to the last lap."""
         return self._last - self._began
+
+
+def in_seconds(by_stage: Mapping[str, float]) -> dict[str, float]:
+    """Return seconds by stage with their unit in the names."""
+    return {f"{stage}_s": seconds for stage, seconds in by_stage.items()}

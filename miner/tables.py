@@ -61,9 +61,7 @@ def in_order(ids: Int64Array, parts: Sequence[Triplets]) -> Triplets:
     joined = concatenate(Triplets, parts)
     # Stable: the rows of one pair come from one part and keep their order in it.
     order = np.lexsort((ids[joined.positive], ids[joined.anchor]))
-    return Triplets(
-        **{field.name: getattr(joined, field.name)[order] for field in fields(Triplets)}
-    )
+    return _take(joined, order)
 
 
 def num_pairs(triplets: Triplets) -> int:
@@ -97,9 +95,12 @@ def cap_uses(ids: Int64Array, triplets: Triplets, most: int, seed: int) -> Tripl
     grouped = negative[order]
     # Rank within the negative: the place in the order, counted from the negative's first place.
     rank = np.arange(order.size) - np.searchsorted(grouped, grouped)
-    keep = np.sort(order[rank < most])
+    return _take(triplets, np.sort(order[rank < most]))
+
+
+def _take(triplets: Triplets, which: Int64Array) -> Triplets:
     return Triplets(
-        **{field.name: getattr(triplets, field.name)[keep] for field in fields(Triplets)}
+        **{field.name: getattr(triplets, field.name)[which] for field in fields(Triplets)}
     )
 
 

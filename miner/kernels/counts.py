@@ -33,8 +33,7 @@ def count_within(
     Args:
         rows: the gallery.
         anchors: (A,) gallery rows.
-        tile: (R, C) float32 products of the anchors from `first_slot` on with the columns';
-            nothing is written to it.
+        tile: (R, C) float32 products of the anchors from `first_slot` on with the columns'.
         scale: what a product says about d2.
         shift: (N,) of all rows of the gallery.
         column: the first of C gallery rows that follow on each other; those of the anchor's

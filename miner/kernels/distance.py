@@ -130,17 +130,3 @@ def quantise(
             rest = value - step * code
             total += rest * rest
         residual[i] = np.sqrt(total)
-
-
-@kernel
-def round_down(value: float) -> np.float32:
-    """Return the largest float32 that is no larger."""
-    rounded = np.float32(value)
-    return np.float32(np.nextafter(rounded, np.float32(-np.inf))) if rounded > value else rounded
-
-
-@kernel
-def round_up(value: float) -> np.float32:
-    """Return the smallest float32 that is no smaller."""
-    rounded = np.float32(value)
-    return np.float32(np.nextafter(rounded, np.float32(np.inf))) if rounded < value else rounded

@@ -63,6 +63,18 @@ def offer(rows: Rows, searches: Searches, q: int, row: int, d2: np.float32) -> b
 
 
 @inlined
+def offer_only(rows: Rows, searches: Searches, q: int, row: int, d2: np.float32) -> bool:
+    """Do what `offer` does for a search for the one nearest row; return whether it was taken."""
+    place = place_of(searches, q)
+    if searches.num[q]:
+        best, best_d2 = searches.row[place], searches.d2[place]
+        if d2 > best_d2 or (d2 == best_d2 and rows.ids[row] >= rows.ids[best]):
+            return False
+    searches.row[place], searches.d2[place], searches.num[q] = row, d2, 1
+    return True
+
+
+@inlined
 def admitted(searches: Searches, q: int) -> tuple[float, float]:
     """Return the closed d2 interval in which a negative could still enter the list of a search.
 

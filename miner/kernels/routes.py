@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miner.kernels.compiled import kernel, reassociating_kernel
-from miner.kernels.distance import d2_of, round_down, round_up
+from miner.kernels.distance import d2_of
 from miner.kernels.lists import admitted, offer
 from miner.kernels.tiles import any_within
 from miner.layout import Float32Array, Int64Array, Rows, Searches
@@ -151,7 +151,7 @@ def scan_listed(
                 if searches.low[q] > searches.high[q] or (only_empty and searches.num[q]):
                     continue
                 least, most = admitted(searches, q)
-                low, high = round_down(least - error), round_up(most + error)
+                low, high = _round_down(least - error), _round_up(most + error)
                 if not any_within(values, low, high):
                     continue
                 for start in range(0, values.size, _BLOCK):
@@ -171,4 +171,18 @@ def scan_listed(
                             searches.total[q] += 1
                         if offer(rows, searches, q, row, d2):
                             least, most = admitted(searches, q)
-                            low, high = round_down(least - error), round_up(most + error)
+                            low, high = _round_down(least - error), _round_up(most + error)
+
+
+@kernel
+def _round_down(value: float) -> np.float32:
+    """Return the largest float32 that is no larger."""
+    rounded = np.float32(value)
+    return np.float32(np.nextafter(rounded, np.float32(-np.inf))) if rounded > value else rounded
+
+
+@kernel
+def _round_up(value: float) -> np.float32:
+    """Return the smallest float32 that is no smaller."""
+    rounded = np.float32(value)
+    return np.float32(np.nextafter(rounded, np.float32(np.inf))) if rounded < value else rounded

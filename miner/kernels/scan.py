@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from miner.kernels.compiled import inlined, kernel
 from miner.kernels.distance import d2_of
-from miner.kernels.lists import is_outhashed, offer, place_of
+from miner.kernels.lists import is_outhashed, offer, offer_only, place_of
 from miner.kernels.tiles import (
-    MOST,
+    HIDDEN,
     Int32Array,
     Limits,
     Scale,
@@ -19,6 +19,7 @@ from miner.kernels.tiles import (
     any_within,
     bounds,
     half_width,
+    lowest_measure,
     measure,
     set_limits,
     set_one,
@@ -32,8 +33,8 @@ from miner.layout import NEAREST, Float32Array, Rows, Searches
 _BLOCK = 128
 _LANES = 16
 
-# Comparisons of a block that take as long as letting two rows meet; where few are left of a block
-# and there are many searches to compare with, its measures are looked at one by one.
+# To compare a block with this many searches takes as long as to let two rows meet. Where there are
+# fewer measures left than that pays for, they are looked at one by one.
 _TESTS_PER_MEETING = 5
 
 
@@ -106,7 +107,7 @@ def _hide_own(met: Encounter, r: int, start: int, stop: int) -> None:
     if met.right.row[start] < last and met.right.row[stop - 1] >= first:
         for c in range(start, stop):
             if first <= met.right.row[c] < last:
-                met.values[c] = -MOST - 1
+                met.values[c] = HIDDEN
 
 
 @inlined
@@ -138,7 +139,7 @@ def _scan_left(met: Encounter, r: int, start: int, stop: int, w: int) -> int:
         # With the nearest taken first, there is hardly ever another to look at.
         c = start + _place_of_largest(values[start:stop], low[r], high[r])
         decided += _meet_one(met, True, r, c, w, q)
-        value, values[c] = values[c], -MOST - 1
+        value, values[c] = values[c], HIDDEN
         is_left = any_within(values[start:stop], low[r], high[r])
         values[c] = value
         if not is_left:
@@ -197,11 +198,14 @@ def _any_within_each(values: Int32Array, lows: Int32Array, highs: Int32Array) ->
 @kernel
 def _next_within(values: Int32Array, start: int, stop: int, low: Any, high: Any) -> int:
     """Return the first place from `start` on whose value is in a closed interval, else `stop`."""
-    while start < stop and not any_within(values[start : min(start + _LANES, stop)], low, high):
-        start += _LANES
+    while start < stop:
+        last = min(start + _LANES, stop)
+        if any_within(values[start:last], low, high):
+            break
+        start = last
     while start < stop and not low <= values[start] <= high:
         start += 1
-    return min(start, stop)
+    return start
 
 
 @kernel
@@ -299,6 +303,9 @@ def _meet_one(met: Encounter, left_asks: bool, r: int, c: int, w: int, q: int) -
         c: the right row's place.
         w: the anchor's search.
         q: number of that search.
+
+    Returns:
+        As `_meet`.
     """
     if left_asks:
         side, other, limits, at, across = met.left, met.right, met.left_limits, r, c
@@ -312,19 +319,13 @@ def _meet_one(met: Encounter, left_asks: bool, r: int, c: int, w: int, q: int) -
     if np.isnan(known[c]):
         known[c] = d2_of(rows.x, side.row[at], row)
         decided = 1
-    d2, place = known[c], place_of(searches, q)
-    if not searches.low[q] <= d2 <= searches.high[q]:
-        return decided
-    if searches.num[q]:
-        best, best_d2 = searches.row[place], searches.d2[place]
-        if d2 > best_d2 or (d2 == best_d2 and rows.ids[row] > rows.ids[best]):
-            return decided
-    searches.row[place], searches.d2[place], searches.num[q] = row, d2, 1
-    before = limits.low[w, at]
-    least = -half_width(side, at, other, scale) - np.float64(d2)
-    limits.low[w, at] = within_bits(np.ceil(least / scale.unit))
-    if before == limits.reach[at]:
-        set_reach(limits, at)
+    d2 = known[c]
+    if searches.low[q] <= d2 <= searches.high[q] and offer_only(rows, searches, q, row, d2):
+        before = limits.low[w, at]
+        low = lowest_measure(half_width(side, at, other, scale), np.float64(d2), scale.unit)
+        limits.low[w, at] = within_bits(np.ceil(low))
+        if before == limits.reach[at]:
+            set_reach(limits, at)
     return decided
 
 

@@ -16,9 +16,16 @@ Int32Array = NDArray[np.int32]
 MOST = 2**31 - 1
 """No measure is as large."""
 
+HIDDEN = -MOST - 1
+"""Below every limit: no search admits it."""
+
 
 class Side(NamedTuple):
-    """The gallery rows along one side of a tile of products, gathered: they may lie anywhere."""
+    """The gallery rows along one side of a tile of products, with what is asked of each.
+
+    Gathered once for many tiles: the rows may lie anywhere, and fetched from there for every tile
+    they would miss the cache.
+    """
 
     row: Int64Array
     """(R,) gallery rows."""
@@ -72,7 +79,13 @@ def bounds(searches: Searches, q: int, half: float, unit: float) -> tuple[float,
     least, most = admitted(searches, q)
     if least > most:
         return 1.0, 0.0
-    return (-half - most) / unit, (half - least) / unit
+    return lowest_measure(half, most, unit), (half - least) / unit
+
+
+@inlined
+def lowest_measure(half: float, most: float, unit: float) -> float:
+    """Return the smallest measure that a distance of at most `most` can have."""
+    return (-half - most) / unit
 
 
 @inlined

@@ -36,6 +36,17 @@ def test_another_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         full.main([str(kept)])
 
 
+def test_results_of_other_sources_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    run({"a": dict}, kept)
+    assert read_lines(kept) == {"a": {}}
+    monkeypatch.setattr(full, "digest_sources", lambda: "others")
+    with pytest.raises(ValueError, match="results of other sources than these; move it away"):
+        read_lines(kept)
+
+
 def test_a_part_is_chosen_by_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = str(tmp_path / "kept.jsonl")
     full.main([kept, "--list", "--only", "equal", "separated"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import miner.exact
+import miner.turns
 from benchmarks.galleries import MakeGallery, collapsed, untrained
 from miner import Mined, MinerConfig, mine
 from miner.kernels.scan import scan_tile
@@ -39,7 +40,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     if not int8_is_exact(128):
         pytest.skip("8-bit products are not exact on this processor")
     seen = Seen()
-    give_up = miner.exact._Turn.give_up
+    give_up = miner.turns.Turn.give_up
 
     def give_up_seen(turn: Any) -> None:
         seen.given_up += 1
@@ -50,7 +51,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         seen.cut_short += 0 < stopped < len(tile)
         return stopped, decided
 
-    monkeypatch.setattr(miner.exact._Turn, "give_up", give_up_seen)
+    monkeypatch.setattr(miner.turns.Turn, "give_up", give_up_seen)
     monkeypatch.setattr(miner.exact, "scan_tile", scan_tile_seen)
     monkeypatch.setattr(miner.exact, "INT8_FROM", 0)
     monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: True)
@@ -71,13 +72,18 @@ def assert_same(ours: Mined, theirs: Mined) -> None:
 
 
 @pytest.mark.parametrize("gallery", [untrained, collapsed])
+@pytest.mark.parametrize("columns", [64, 300])  # in blocks of 128: part of one, and more than two
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_tile_given_up_half_way_is_gone_on_with_in_float32(
-    monkeypatch: pytest.MonkeyPatch, seen: Seen, gallery: MakeGallery, config: MinerConfig
+    monkeypatch: pytest.MonkeyPatch,
+    seen: Seen,
+    gallery: MakeGallery,
+    columns: int,
+    config: MinerConfig,
 ) -> None:
     monkeypatch.setattr(miner.exact, "TILE_ROWS", 32)
-    monkeypatch.setattr(miner.exact, "TILE_COLUMNS", 64)
-    x, identities = gallery(100, faces_per_identity=5)
+    monkeypatch.setattr(miner.exact, "TILE_COLUMNS", columns)
+    x, identities = gallery(100 if columns == 64 else 310, faces_per_identity=5)
     assert x.shape[1] == 128
     mined = mine(x, identities, config=config)
     assert seen.given_up > 0 and seen.cut_short > 0

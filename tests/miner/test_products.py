@@ -23,7 +23,7 @@ from miner.products import (
 )
 from miner.rows import check_rows
 from miner.search import Workers
-from tests.miner.inputs import separated
+from tests.miner.inputs import on_circle, separated
 
 
 def both(rows: Rows) -> list[Product]:
@@ -79,6 +79,18 @@ def test_products_stay_within_their_bounds(
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     x *= random.uniform(min(1, length), max(1, length), (24, 1))
     rows = check_rows(x.astype(np.float32), np.repeat(np.arange(12), 2))
+    for product in both(rows):
+        about, off = distances(rows, product)
+        assert np.all(np.abs(about - defined(rows)) <= off)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-12])
+def test_rows_that_are_nearly_the_same_stay_within_their_bounds(spread: float) -> None:
+    x = np.tile(on_circle([30]), (12, 1)).astype(np.float64)
+    x[::3, 1] += spread
+    x = x.astype(np.float32)
+    x[::3, 0] = np.nextafter(x[::3, 0], np.float32(1)) if spread else x[::3, 0]
+    rows = check_rows(x, np.repeat(np.arange(6), 2))
     for product in both(rows):
         about, off = distances(rows, product)
         assert np.all(np.abs(about - defined(rows)) <= off)
@@ -177,8 +189,11 @@ def test_a_row_unlike_the_sample_stays_within_32_bits() -> None:
     assert int(shift.max()) + int(np.sort(shift)[-2]) <= 2**30
     some = np.array([0, 1, 1000, 1001, 1999])
     few = Rows(*(column[some] for column in rows))
-    sums = (product.take(some).long() @ product.take(some).long().T).numpy()
-    about = -scale.unit * (sums - shift[some][:, None].astype(np.int64) - shift[some])
+    operand, room = product.take(some), torch.empty(some.size**2, dtype=torch.int32)
+    products, measures = product.multiply(operand, operand, room), np.empty((5, 5), np.int32)
+    for row, own in enumerate(shift[some]):
+        measure(products[row], own, shift[some], scale.grain, measures[row])
+    about = -scale.unit * measures.astype(np.float64)
     assert product.residual is not None
     norm, residual = np.sqrt(norms2_of(rows)[some]), product.residual[some]
     off = scale.error + 2 * ((norm + residual)[:, None] * residual + residual[:, None] * norm)

@@ -1,0 +1,98 @@
+"""What a thread of the exact engine holds while it goes through tiles.
+
+Jobs of one search lend it to each other: memory for a tile, and which product paid lately.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from miner.kernels.tiles import Limits
+from miner.layout import Float32Array
+
+MOST_UNTRIED = 16
+"""Columns of tiles after which the coarse product is tried again at the latest."""
+
+
+@dataclass(slots=True)
+class Count:
+    """What was done."""
+
+    looked_at: int = 0
+    decided: int = 0
+
+    def add(self, looked_at: int, decided: int) -> None:
+        """Add what was done elsewhere, or to one tile more."""
+        self.looked_at += looked_at
+        self.decided += decided
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory for a tile of R x C products, used again for each."""
+
+    tile: torch.Tensor
+    """Flat, R * C float32; `torch.Tensor.view` makes other types of four bytes of it."""
+    left: Limits
+    """Of R rows."""
+    right: Limits
+    """Of C rows."""
+    values: NDArray[np.int32]
+    """(C,)"""
+    known: Float32Array
+    """(C,)"""
+
+
+class Turn:
+    """A thread's turn, job after job.
+
+    Args:
+        rows: R of its tiles, at most.
+        columns: C of its tiles, at most.
+        most_searches: of one row.
+    """
+
+    def __init__(self, rows: int, columns: int, most_searches: int) -> None:
+        left, right = (
+            Limits(
+                low=np.empty((most_searches, size), np.int32),
+                high=np.empty((most_searches, size), np.int32),
+                reach=np.empty(size, np.int32),
+            )
+            for size in (rows, columns)
+        )
+        self.room = Room(
+            tile=torch.empty(rows * columns),
+            left=left,
+            right=right,
+            values=np.empty(columns, np.int32),
+            known=np.empty(columns, np.float32),
+        )
+        self.count = Count()
+        self._untried = 0
+        self._next_untried = 1
+
+    def end(self) -> Count:
+        """Return what was done in one job; the next one begins to count anew."""
+        count, self.count = self.count, Count()
+        return count
+
+    def is_costly(self) -> bool:
+        """Say whether the coarse product left too much undecided a short while ago."""
+        if not self._untried:
+            return False
+        self._untried -= 1
+        return True
+
+    def succeed(self) -> None:
+        """Note that the coarse product was the cheaper one for a column of tiles."""
+        self._next_untried = 1
+
+    def give_up(self) -> None:
+        """Note that it was not: it is tried again after twice as many columns as before."""
+        self._untried = self._next_untried
+        self._next_untried = min(2 * self._next_untried, MOST_UNTRIED)
