@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from miner.memory import is_out_of_memory
-from miner.schedule import Schedule, WorkersDied
+from miner.schedule import TASKS_IN_HAND, Schedule, WorkersDied
 
 T = TypeVar("T")
 
@@ -55,13 +55,15 @@ class ActorPool(Generic[T]):
         tasks: Sequence[T],
         ask: Callable[[Any, int, T], Any],
         fit: Callable[[T, int], int] | None = None,
+        tasks_in_hand: int = TASKS_IN_HAND,
     ) -> Iterator[tuple[T, Any]]:
         """Yield each task once with its answer, in any order.
 
         Args:
             tasks: given out in this order.
             ask: given an actor, its seat and a task, asks for the answer.
-            fit: see `Schedule`.
+            fit: see `Schedule`, as for `tasks_in_hand`.
+            tasks_in_hand: of one actor, at most.
 
         Raises:
             WorkersDied: actors die again and again.
@@ -69,7 +71,7 @@ class ActorPool(Generic[T]):
             ValueError, MemoryError, OSError, ImportError: as an actor raised it.
             RuntimeError: an actor failed by a fault of ours.
         """
-        schedule = Schedule(tasks, len(self._actors), fit)
+        schedule = Schedule(tasks, len(self._actors), fit, tasks_in_hand)
         self._asked.clear()
         while schedule.num_open:
             for seat, actor in enumerate(self._actors):

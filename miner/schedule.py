@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 TASKS_IN_HAND = 2
-"""Enough that a worker never waits for the next task."""
+"""Enough that a worker never waits for the next task, nor for what has to travel with it."""
 
 MOST_DEATHS = 3
 """Of workers in a row at one task, or at none: more is no accident."""
@@ -31,13 +31,19 @@ class Schedule(Generic[T]):
             its seat.
         fit: how well a task suits a seat; of those that wait the best one is given out, and the
             first of the best. None: all suit alike.
+        tasks_in_hand: most that a worker has at a time.
     """
 
     def __init__(
-        self, tasks: Sequence[T], num_workers: int, fit: Callable[[T, int], int] | None = None
+        self,
+        tasks: Sequence[T],
+        num_workers: int,
+        fit: Callable[[T, int], int] | None = None,
+        tasks_in_hand: int = TASKS_IN_HAND,
     ) -> None:
         self._tasks = tasks
         self._fit = fit
+        self._tasks_in_hand = tasks_in_hand
         self._waiting = list(range(len(tasks)))
         self._in_hand: list[list[int]] = [[] for _ in range(num_workers)]
         self._deaths: Counter[int | None] = Counter()
@@ -51,7 +57,7 @@ class Schedule(Generic[T]):
         """
         in_hand = len(self._in_hand[seat])
         is_near_end = len(self._waiting) < len(self._in_hand)
-        if not self._waiting or in_hand >= (1 if is_near_end else TASKS_IN_HAND):
+        if not self._waiting or in_hand >= (1 if is_near_end else self._tasks_in_hand):
             return None
         place = 0
         if self._fit is not None:

@@ -41,6 +41,12 @@ def test_two_tasks_are_in_hand_but_for_the_last_ones() -> None:
     assert schedule.next_for(1) == (4, "e")
 
 
+def test_as_many_tasks_are_in_hand_as_are_asked_for() -> None:
+    schedule = Schedule("abcdef", 2, tasks_in_hand=1)
+    given = [schedule.next_for(seat) for seat in (0, 0, 1, 1)]
+    assert given == [(0, "a"), None, (1, "b"), None]
+
+
 def test_a_task_that_fits_goes_first() -> None:
     schedule = Schedule([3, 0, 1, 1], 2, fit=lambda task, seat: -abs(task - seat))
     assert [schedule.next_for(seat) for seat in (1, 0, 1)] == [(2, 1), (1, 0), (3, 1)]
