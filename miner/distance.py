@@ -22,6 +22,9 @@ NORM_TOLERANCE = 1e-3
 _INPUT_ROUNDOFF = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}
 _FLOAT32_ROUNDOFF = 2.0**-24
 
+# Half of the least float32 above 0, and as much again: relative bounds do not hold down there.
+_UNDERFLOW = 2.0**-149
+
 
 def band(
     d2_ap: Float32Array, margin: float, floor: float | None
@@ -73,7 +76,8 @@ def product_error(dimension: int, largest_norm2: float, precision: str = "highes
       (u R^2), and so is what is left when it is taken from the product (2 u R^2), all twice, and a
       little more for terms of u^2;
     - 4 u R^2 for the rounding in the definition, since d2 <= 4 R^2; and as much as the last three
-      again for float64, limits included, underflow and the terms of u^2.
+      again for float64, limits included, and the terms of u^2;
+    - 2^-149 where what is rounded underflows float32.
 
     Cutting what is left to a measure loses less than one unit, which `miner.products` adds.
 
@@ -88,7 +92,7 @@ def product_error(dimension: int, largest_norm2: float, precision: str = "highes
     gamma = dimension * _FLOAT32_ROUNDOFF / (1 - dimension * _FLOAT32_ROUNDOFF)
     rounded_inputs = _INPUT_ROUNDOFF[precision] * (2 + _INPUT_ROUNDOFF[precision])
     product = 2 * largest_norm2 * (gamma + rounded_inputs * (1 + gamma))
-    return product + 34 * largest_norm2 * _FLOAT32_ROUNDOFF
+    return product + 34 * largest_norm2 * _FLOAT32_ROUNDOFF + _UNDERFLOW
 
 
 def code_error(largest_norm2: float, unit: float) -> float:
@@ -102,7 +106,7 @@ def code_error(largest_norm2: float, unit: float) -> float:
 
     which `miner.kernels` takes from each row's own residual. What remains is the rounding of |a|^2
     and |b|^2 to whole units, half a unit each, the rounding in the definition, 4 u R^2, and as much
-    again for float64.
+    again for float64; where d2 underflows float32, 2^-150 in place of a share of it.
 
     Args:
         largest_norm2: R^2, from the centre.
@@ -111,7 +115,7 @@ def code_error(largest_norm2: float, unit: float) -> float:
     Returns:
         The bound, squared L2.
     """
-    return unit + 8 * largest_norm2 * _FLOAT32_ROUNDOFF
+    return unit + 8 * largest_norm2 * _FLOAT32_ROUNDOFF + _UNDERFLOW
 
 
 def index_error(dimension: int, largest_norm2: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -146,6 +147,9 @@ def _empty_index(faiss: Any, dimension: int, config: MinerConfig) -> Any:
     return index
 
 
+_CPP_PLACE = re.compile(r"^Error in .* at \S+:\d+: ")
+
+
 @contextlib.contextmanager
 def _in_our_words(
     config: MinerConfig, dimension: int, num_rows: int | None = None
@@ -160,7 +164,7 @@ def _in_our_words(
         ) from error
     except RuntimeError as error:
         # FAISS prefixes its sentences with the C++ function and source file.
-        reason = str(error).splitlines()[0].split("Error: ")[-1]
+        reason = _CPP_PLACE.sub("", str(error).splitlines()[0].split("Error: ")[-1])
         rows = "rows" if num_rows is None else f"{num_rows} rows"
         raise ValueError(
             f"FAISS refuses faiss_index = {config.faiss_index!r} for {rows} of {dimension} "

@@ -67,6 +67,10 @@ def _from_npy(path: Path) -> Labels:
         raise ValueError(f"{path} has shape {array.shape}, labels have one axis: (N,)")
     if array.dtype.kind not in "iuUS":
         raise ValueError(f"{path} holds {array.dtype}, labels are integers or strings")
+    if array.dtype.kind in "US":
+        is_empty = np.strings.str_len(np.strings.strip(array)) == 0
+        if is_empty.any():
+            raise ValueError(f"row {int(is_empty.argmax())} of {path} is an empty label")
     return np.array(array)
 
 

@@ -173,7 +173,7 @@ def _draw_bars(
     for place, count in enumerate(counts):
         axes.text(count, place, f" {count:,} ({100 * count / total:.1f} %)", va="center", color=INK)
     axes.set_yticks(places, labels=names)
-    axes.set(xlabel=what, xscale="log", xlim=(0.5, 40 * max(counts)), ylim=(3.6, -0.6))
+    axes.set(xlabel=f"{what} (log)", xscale="log", xlim=(0.5, 40 * max(counts)), ylim=(3.6, -0.6))
 
 
 def _draw_uses(axes: Axes, stats: Mapping[str, Any], config: Mapping[str, Any], item: str) -> None:

@@ -97,6 +97,8 @@ def _codes(identities: ArrayLike, num_rows: int) -> Int64Array:
 def _ids(row_ids: Int64Array | None, num_rows: int) -> Int64Array:
     if row_ids is None:
         return np.arange(num_rows, dtype=np.int64)
+    if np.asarray(row_ids).dtype.kind not in "iu":
+        raise ValueError(f"row_ids must be integers, got {np.asarray(row_ids).dtype}")
     ids = np.array(row_ids, dtype=np.int64)
     if ids.shape != (num_rows,):
         raise ValueError(f"row_ids must have shape ({num_rows},) to match embeddings: {ids.shape}")

@@ -150,6 +150,10 @@ def test_bad_embeddings_are_one_sentence(name: str, tmp_path: Path) -> None:
 BAD_LABELS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty text": (lambda d: write_text(d / "l.txt", ""), "l.txt is empty"),
     "empty line": (lambda d: write_text(d / "l.txt", "a\n\nb\n"), "line 2 of .* is an empty label"),
+    "empty string": (
+        lambda d: npy(d / "l.npy", np.array(["a", " ", "b"])),
+        "row 1 of .* is an empty label",
+    ),
     "no text": (lambda d: _bytes(d / "l.txt", b"\xff\xfe\x00"), "no text in UTF-8"),
     "empty npy": (lambda d: write_text(d / "l.npy", ""), "l.npy is empty"),
     "pickled": (lambda d: npy(d / "l.npy", np.array(NAMES, object)), "never loaded"),

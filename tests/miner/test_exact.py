@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 import miner.exact
@@ -101,4 +102,19 @@ def test_tiles_of_their_usual_size_are_given_up_and_gone_on_with(
     config = MinerConfig(engine="exact", positives="random", positives_per_anchor=2, threads=2)
     mined = mine(x, identities, config=config)
     assert seen.given_up > 0 and seen.cut_short > 0
+    assert_same(mined, by_floats(monkeypatch, lambda: mine(x, identities, config=config)))
+
+
+@pytest.mark.usefixtures("seen")
+@pytest.mark.parametrize("spread", [1e-21, 1e-23, 1e-25])
+def test_distances_that_underflow_are_decided_by_the_definition(
+    monkeypatch: pytest.MonkeyPatch, spread: float
+) -> None:
+    x = np.zeros((120, 16), np.float32)
+    x[:, 0] = 1
+    x[:, 1:] = spread * np.random.default_rng(0).normal(size=(120, 15))
+    identities = np.arange(120) // 4
+    config = MinerConfig(engine="exact", margin=1e-7, fallback=("hard", "easy"))
+    mined = mine(x, identities, config=config)
+    assert_equals(mined, mine_slowly(x, identities.tolist(), config, 0))
     assert_same(mined, by_floats(monkeypatch, lambda: mine(x, identities, config=config)))

@@ -76,3 +76,8 @@ def test_rows_are_sorted_by_identity_then_id() -> None:
     assert rows.ids.tolist() == [6, 9, 5, 8]
     assert rows.first.tolist() == [0, 0, 2, 2]
     assert rows.last.tolist() == [2, 2, 4, 4]
+
+
+def test_row_ids_that_are_no_integers_are_refused() -> None:
+    with pytest.raises(ValueError, match="row_ids must be integers, got float64"):
+        mine(X, NAMES, row_ids=np.arange(len(X)) + 0.5)  # type: ignore[arg-type]
