@@ -128,6 +128,8 @@ class MinerConfig:
             value = getattr(self, field.name)
             if type(value) is int and field.name != "margin" and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, got {value}")
+        if self.nprobe is not None and self.faiss_index == "Flat":
+            raise ValueError("nprobe is set, but Flat has no inverted lists; leave it out")
         if self.neighbours_limit < self.neighbours:
             raise ValueError(
                 f"neighbours_limit must be at least neighbours ({self.neighbours}), "

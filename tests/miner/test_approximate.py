@@ -31,7 +31,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"faiss_index": "IVF4,PQ3"}, "FAISS refuses faiss_index = 'IVF4,PQ3' for rows of 8 values"),
     ({"faiss_index": "IVF0,Flat"}, "'IVF0,Flat' has no inverted list"),
     ({"faiss_index": "IDMap,Flat"}, "'IDMap,Flat' numbers rows by itself; leave out IDMap"),
-    ({"nprobe": 4}, "nprobe is set, but Flat has no inverted lists"),
+    ({"faiss_index": "HNSW8", "nprobe": 4}, "nprobe is set, but HNSW8 has no inverted lists"),
     ({"faiss_index": "IVF4,Flat", "nprobe": 5}, "nprobe is 5, but IVF4,Flat has 4 inverted lists"),
     ({"faiss_index": "IVF4,Flat", "train_rows": 3}, "train_rows is 3, but IVF4,Flat has 4 invert"),
 ]

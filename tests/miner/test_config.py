@@ -31,6 +31,7 @@ from miner import MinerConfig
         ({"anchors": 0}, "anchors must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"nprobe": 0}, "nprobe must be at least 1"),
+        ({"nprobe": 4}, "nprobe is set, but Flat has no inverted lists; leave it out"),
         ({"neighbours": 0}, "neighbours must be at least 1"),
         ({"neighbours": 100, "neighbours_limit": 10}, "neighbours_limit must be at least"),
         ({"routed_identities": 0}, "routed_identities must be at least 1"),
