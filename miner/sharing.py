@@ -249,7 +249,7 @@ class MineActors:
             sent += [self._blocks[block] for block in visitors]
             return actor.answer.remote(task, limits(task), visitors, *sent)
 
-        # A task given out later has tighter limits, and less to find: a fifth of the work.
+        # A task given out later has tighter limits, and less to find.
         in_hand = TASKS_IN_HAND if self._shares.sharded else 1
         yield from self._pool.each(tasks, ask, self._shares.fit, in_hand)
 
