@@ -251,6 +251,14 @@ def _nth(searches: Searches, slot: int, w: int) -> int:
     return int(searches.begin[g, slot] + w)
 
 
+@inlined
+def _turned(met: Encounter, left_asks: bool, r: int, c: int) -> tuple[Side, Side, Limits, int, int]:
+    """Return the side that asks and the other, the asking one's limits, and both rows' places."""
+    if left_asks:
+        return met.left, met.right, met.left_limits, r, c
+    return met.right, met.left, met.right_limits, c, r
+
+
 @kernel
 def _meet(met: Encounter, left_asks: bool, r: int, c: int, begin: int, end: int) -> int:
     """Offer the row on one side to searches `begin:end` of the row on the other.
@@ -266,10 +274,7 @@ def _meet(met: Encounter, left_asks: bool, r: int, c: int, begin: int, end: int)
     Returns:
         How many distances were computed, 0 or 1.
     """
-    if left_asks:
-        side, other, limits, at, across = met.left, met.right, met.left_limits, r, c
-    else:
-        side, other, limits, at, across = met.right, met.left, met.right_limits, c, r
+    side, other, limits, at, across = _turned(met, left_asks, r, c)
     rows, searches, scale, known = met.rows, met.searches, met.scale, met.known
     anchor, row, value = side.row[at], other.row[across], met.values[c]
     half = half_width(side, at, other, scale)
@@ -307,10 +312,7 @@ def _meet_one(met: Encounter, left_asks: bool, r: int, c: int, w: int, q: int) -
     Returns:
         As `_meet`.
     """
-    if left_asks:
-        side, other, limits, at, across = met.left, met.right, met.left_limits, r, c
-    else:
-        side, other, limits, at, across = met.right, met.left, met.right_limits, c, r
+    side, other, limits, at, across = _turned(met, left_asks, r, c)
     rows, searches, scale, known = met.rows, met.searches, met.scale, met.known
     row = other.row[across]
     if _is_outnumbered(rows, searches, q, row):
