@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from miner.config import MinerConfig
-from miner.exact import SYMMETRIC_FROM
+from miner.exact import is_symmetric
 from miner.gpu import uses_gpu
 
 SECONDS_PER: Mapping[str, float] = MappingProxyType(
@@ -93,7 +93,7 @@ def work(engine: Chosen, num_rows: int, num_anchors: int) -> dict[str, float]:
     match engine:
         case "exact":
             products: dict[str, float] = {"one-sided product": num_rows * num_anchors}
-            if num_anchors > SYMMETRIC_FROM * num_rows:
+            if is_symmetric(num_anchors, num_rows):
                 products = {"symmetric product": num_rows**2 / 2}
             return products | {"exact anchor": num_anchors}
         case "routed":

@@ -37,14 +37,17 @@ from miner.products import Product, float32_product, int8_pays, int8_product, ta
 from miner.search import Workers
 from miner.turns import Count, Turn
 
-TILE_ROWS, TILE_COLUMNS = 256, 512
-"""Rows along the sides of a tile, 512 KiB of products; never changes results."""
+TILE_ROWS, TILE_COLUMNS = 256, 1024
+"""Rows along the sides of a tile, 1 MiB of products; never changes results."""
 
 BLOCKS_PER_THREAD = 4
 """Blocks that the rows are cut into; a thread has two of them at a time."""
 
 SYMMETRIC_FROM = 0.5
 """Share of the rows that must be anchors for one tile to serve both its sides."""
+
+ONE_SIDED_UP_TO = 2048
+"""Rows up to which it never does: to see much of its row at once saves an anchor more."""
 
 MOST_DECIDED_SHARE = 0.03
 """Share of a tile's elements after whose decision float32 products are cheaper than int8 ones."""
@@ -88,7 +91,7 @@ class ExactSearch:
     def search(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
         """Answer queries about some anchors (see `miner.search.Search`)."""
         every = np.arange(len(self._rows.x))
-        symmetric = len(anchors) > SYMMETRIC_FROM * every.size
+        symmetric = is_symmetric(len(anchors), every.size)
         self._symmetric |= symmetric
         return self._search(anchors, queries, every, every if symmetric else None)
 
@@ -154,6 +157,11 @@ class ExactSearch:
             self._total.add(count.looked_at, count.decided)
             if self._progress is not None:
                 self._progress(self._total.looked_at)
+
+
+def is_symmetric(num_anchors: int, num_rows: int) -> bool:
+    """Say whether tiles serve both their sides when anchors of a whole gallery are searched for."""
+    return num_rows > ONE_SIDED_UP_TO and num_anchors > SYMMETRIC_FROM * num_rows
 
 
 def rounds(left: Int64Array, right: Int64Array, num_blocks: int) -> Iterator[list[Blocks]]:

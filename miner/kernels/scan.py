@@ -29,7 +29,8 @@ from miner.kernels.tiles import (
 from miner.layout import NEAREST, Float32Array, Rows, Searches
 
 # Measures that one vectorised comparison clears before any is looked at by itself: first many,
-# then as many as one vector register holds.
+# then as many as one vector register holds. Where only the left side asks, whole rows of the tile
+# come first: the more is seen at once, the fewer rows are let in that a nearer one turns out again.
 _BLOCK = 128
 _LANES = 16
 
@@ -78,9 +79,10 @@ def scan_tile(
     own, others = met.left_limits, met.right_limits
     num_left = set_limits(met.searches, met.left, met.right, met.scale, own)
     most_few = (num_left + num_right) // _TESTS_PER_MEETING
+    block = _BLOCK if num_right else tile.shape[1]
     for r in range(tile.shape[0]):
-        for start in range(0, tile.shape[1], _BLOCK):
-            stop = min(start + _BLOCK, tile.shape[1])
+        for start in range(0, tile.shape[1], block):
+            stop = min(start + block, tile.shape[1])
             values, reaches = met.values[start:stop], others.reach[start:stop]
             shifts = met.right.shift[start:stop]
             measure(tile[r, start:stop], met.left.shift[r], shifts, met.scale.grain, values)
@@ -103,11 +105,11 @@ def scan_tile(
 @inlined
 def _hide_own(met: Encounter, r: int, start: int, stop: int) -> None:
     """Put faces of one identity out of each other's reach: they are never negatives."""
+    row = met.right.row[start:stop]
     first, last = met.left.first[r], met.left.last[r]
-    if met.right.row[start] < last and met.right.row[stop - 1] >= first:
-        for c in range(start, stop):
-            if first <= met.right.row[c] < last:
-                met.values[c] = HIDDEN
+    if row[0] < last and row[row.size - 1] >= first:
+        for c in range(start + np.searchsorted(row, first), start + np.searchsorted(row, last)):
+            met.values[c] = HIDDEN
 
 
 @inlined
@@ -130,24 +132,27 @@ def _scan_few(met: Encounter, r: int, start: int, stop: int, num_left: int, num_
 @inlined
 def _scan_left(met: Encounter, r: int, start: int, stop: int, w: int) -> int:
     """Decide what the limits of one search of a left row let through in one block."""
-    values, low, high = met.values, met.left_limits.low[w], met.left_limits.high[w]
+    values, low, high = met.values[start:stop], met.left_limits.low[w], met.left_limits.high[w, r]
     decided = 0
-    if not any_within(values[start:stop], low[r], high[r]):
-        return decided
-    q = _nth(met.searches, met.left.slot[r], w)
-    if _keeps_one(met.searches, q):
-        # With the nearest taken first, there is hardly ever another to look at.
-        c = start + _place_of_largest(values[start:stop], low[r], high[r])
-        decided += _meet_one(met, True, r, c, w, q)
-        value, values[c] = values[c], HIDDEN
-        is_left = any_within(values[start:stop], low[r], high[r])
-        values[c] = value
-        if not is_left:
-            return decided
-    c = _next_within(values, start, stop, low[r], high[r])
-    while c < stop:
-        decided += _meet(met, True, r, c, w, w + 1)
-        c = _next_within(values, c + 1, stop, low[r], high[r])
+    while low[r] <= high:
+        largest = _largest(values, high)
+        if largest < low[r]:
+            break
+        q = _nth(met.searches, met.left.slot[r], w)
+        keeps_one = _keeps_one(met.searches, q)
+        least = low[r]
+        if keeps_one:
+            # Those go first that could be the nearest. If one is taken, the others are out.
+            slack = 2 * half_width(met.left, r, met.right, met.scale) / met.scale.unit
+            least = max(least, within_bits(np.floor(largest - slack)))
+        c = _next_within(values, 0, least, high)
+        while c < values.size:
+            if keeps_one:
+                decided += _meet_one(met, True, r, start + c, w, q)
+            else:
+                decided += _meet(met, True, r, start + c, w, w + 1)
+            c = _next_within(values, c + 1, max(least, low[r]), high)
+        high = least - 1
     return decided
 
 
@@ -196,14 +201,24 @@ def _any_within_each(values: Int32Array, lows: Int32Array, highs: Int32Array) ->
 
 
 @kernel
-def _next_within(values: Int32Array, start: int, stop: int, low: Any, high: Any) -> int:
-    """Return the first place from `start` on whose value is in a closed interval, else `stop`."""
-    while start < stop:
-        last = min(start + _LANES, stop)
-        if any_within(values[start:last], low, high):
-            break
-        start = last
-    while start < stop and not low <= values[start] <= high:
+def _largest(values: Int32Array, high: Any) -> Any:
+    """Return the largest of the values up to `high`, `HIDDEN` where there is none."""
+    largest = np.int32(HIDDEN)
+    for c in range(values.size):
+        largest = max(largest, values[c] if values[c] <= high else np.int32(HIDDEN))
+    return largest
+
+
+@kernel
+def _next_within(values: Int32Array, start: int, low: Any, high: Any) -> int:
+    """Return the first place from `start` on whose value is in a closed interval, else the end."""
+    for many in (_BLOCK, _LANES):
+        while start < values.size:
+            last = min(start + many, values.size)
+            if any_within(values[start:last], low, high):
+                break
+            start = last
+    while start < values.size and not low <= values[start] <= high:
         start += 1
     return start
 
@@ -221,15 +236,6 @@ def _next_within_each(
     while start < stop and not lows[start] <= values[start] <= highs[start]:
         start += 1
     return start
-
-
-@kernel
-def _place_of_largest(values: Int32Array, low: Any, high: Any) -> int:
-    """Return where the first of the largest values in a closed interval is; there is one."""
-    largest = low
-    for c in range(values.size):
-        largest = max(largest, values[c] if values[c] <= high else low)
-    return _next_within(values, 0, values.size, largest, largest)
 
 
 @inlined

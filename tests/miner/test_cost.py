@@ -60,9 +60,9 @@ def test_more_rows_and_more_anchors_cost_more(engine: Chosen) -> None:
 
 
 def test_a_pass_that_serves_both_sides_multiplies_each_two_rows_once() -> None:
-    both, one = work("exact", 1000, 501), work("exact", 1000, 500)
-    assert both == {"symmetric product": 500_000, "exact anchor": 501}
-    assert one == {"one-sided product": 500_000, "exact anchor": 500}
+    both, one = work("exact", 10_000, 5001), work("exact", 10_000, 5000)
+    assert both == {"symmetric product": 50_000_000, "exact anchor": 5001}
+    assert one == {"one-sided product": 50_000_000, "exact anchor": 5000}
 
 
 def test_forecasts_are_work_times_the_constants_and_use_all_of_them() -> None:

@@ -98,6 +98,21 @@ def test_tiles_and_threads_do_not_show(
     assert other.stats == usual.stats
 
 
+@pytest.mark.usefixtures("product")
+@pytest.mark.parametrize("negatives", ["nearest", "random"])
+def test_small_galleries_are_searched_one_sided_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, negatives: Any
+) -> None:
+    x, identities = separated(60, 6, 8, 0.7)
+    config = MinerConfig(negatives=negatives, duplicate_floor=0.2, fallback=("hard",))
+    both_sides = mine(x, identities, config=config)
+    monkeypatch.setattr(miner.exact, "ONE_SIDED_UP_TO", len(x))
+    one_side = mine(x, identities, config=config)
+    assert (both_sides.stats.symmetric, one_side.stats.symmetric) == (True, False)
+    assert one_side.table.equals(both_sides.table)
+    assert one_side.suspects.equals(both_sides.suspects)
+
+
 def test_shuffled_rows_give_the_same_triplets() -> None:
     x, identities = separated(10, 5, 16, 0.8)
     order = np.random.default_rng(1).permutation(len(x))
