@@ -2,8 +2,9 @@
 
 `TripletMarginMiner` lists every triplet and keeps the semi-hard ones; `mine` serves one negative to
 each pair that has any. Both look at all anchors and all their positives. They take turns in one
-process, twenty calls of ours to one of theirs; memory is the growth of the kernel's high water mark over the imported process with the
-gallery loaded, each in a process of its own. Kernels are compiled before either is measured.
+process, twenty calls of ours to one of theirs; memory is the growth of the kernel's high water mark
+over the imported process with the gallery loaded, each in a process of its own. Kernels are
+compiled before either is measured.
 
 Both have to say of the same pairs that they have a semi-hard negative. Their product rounds
 otherwise than the definition, so that a pair is left out whose answer hangs on a negative within
