@@ -6,13 +6,14 @@ in this process with one thread. Actors start before the clock runs; every way a
 searches and has to find the same.
 
     python -m benchmarks.actors
-    python -m benchmarks.actors --faces 60000 --repeats 5
+    python -m benchmarks.actors --faces 200000 --gallery separated
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,13 @@ class Row:
         return self.one_s / self.here_s
 
 
-def rows(num_faces: int = NUM_FACES, repeats: int = REPEATS) -> list[Row]:
+def rows(
+    num_faces: int = NUM_FACES, repeats: int = REPEATS, galleries: Sequence[str] = _GALLERIES
+) -> list[Row]:
     """Measure every gallery; Ray is started for it."""
     with embedded_ray():
         return [
-            _measure(name, check_rows(*GALLERIES[name](num_faces)), repeats) for name in _GALLERIES
+            _measure(name, check_rows(*GALLERIES[name](num_faces)), repeats) for name in galleries
         ]
 
 
@@ -116,7 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.actors")
     parser.add_argument("--faces", type=int, default=NUM_FACES, help="rows, all of them anchors")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="turns of each way")
+    parser.add_argument("--gallery", choices=_GALLERIES, help="only this one")
     args = parser.parse_args()
+    galleries = [args.gallery] if args.gallery else _GALLERIES
     torch.set_num_threads(1)
     show(
         f"exact search of {args.faces} x 128 by Ray actors of one thread, all faces anchors, 4 "
@@ -131,7 +136,7 @@ def main() -> None:
                 f"{row.speedup:.2f}",
                 f"{row.overhead:.2f}",
             )
-            for row in rows(args.faces, args.repeats)
+            for row in rows(args.faces, args.repeats, galleries)
         ],
     )
 

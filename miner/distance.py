@@ -22,8 +22,8 @@ NORM_TOLERANCE = 1e-3
 _INPUT_ROUNDOFF = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}
 _FLOAT32_ROUNDOFF = 2.0**-24
 
-# Half of the least float32 above 0, and as much again: relative bounds do not hold down there.
-_UNDERFLOW = 2.0**-149
+UNDERFLOW = 2.0**-149
+"""Half of the least float32 above 0, and as much again: relative bounds do not hold down there."""
 
 
 def band(
@@ -59,43 +59,43 @@ def lowest(floor: float | None) -> np.float32:
     return np.float32(0 if floor is None else floor)
 
 
-def product_error(dimension: int, largest_norm2: float, precision: str = "highest") -> float:
+def product_error(dimension: int, precision: str = "highest") -> float:
     """Bound how far a distance taken from a float32 product can be from the defined d2.
 
     The distance is |a|^2 + |b|^2 - 2 a.b, with the product, half of each norm and their sum in
-    float32; a and b are the rows taken from the gallery's centre, rounded to float32. With R the
-    largest norm of these, u = 2^-24 and gamma_D = D u / (1 - D u), a float32 inner product in any
-    order, fused or not, errs by at most gamma_D sum |a_i b_i| <= gamma_D R^2 (Higham, Accuracy and
-    Stability of Numerical Algorithms, section 3.1). If the hardware first rounds the inputs with
-    roundoff v, each product is off by a factor (1 + v)^2 besides. Together:
+    float32; a and b are the rows taken from the gallery's centre, rounded to float32. With
+    s = |a| + |b|, so that |a||b| <= s^2 / 4 and d2 <= s^2, u = 2^-24 and gamma_D = D u / (1 - D u),
+    a float32 inner product in any order, fused or not, errs by at most gamma_D sum |a_i b_i| <=
+    gamma_D |a||b| (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). If the
+    hardware first rounds the inputs with roundoff v, each product is off by a factor (1 + v)^2
+    besides. Together, as shares of s^2:
 
-    - 2 R^2 (gamma_D + (2 v + v^2) (1 + gamma_D)) for -2 a.b;
-    - 4 u R^2 for taking them from the centre: with |r| <= u |a| and |t| <= u |b| what they lose,
+    - (gamma_D + (2 v + v^2) (1 + gamma_D)) / 2 for -2 a.b;
+    - u for taking them from the centre: with |r| <= u |a| and |t| <= u |b| what they lose,
       2 (|a||t| + |r||b|) and terms of u^2;
-    - 9 u R^2 for the norms: half of each is rounded to float32 (u R^2 / 2 each), so is their sum
-      (u R^2), and so is what is left when it is taken from the product (2 u R^2), all twice, and a
+    - 3.25 u for the norms: half of each is rounded to float32 (u / 2 both), so is their sum
+      (u / 2), and so is what is left when it is taken from the product (u / 2), all twice, and a
       little more for terms of u^2;
-    - 4 u R^2 for the rounding in the definition, since d2 <= 4 R^2; and as much as the last three
-      again for float64, limits included, and the terms of u^2;
-    - 2^-149 where what is rounded underflows float32.
+    - u for the rounding in the definition; and as much as the last three again for float64, limits
+      included, and the terms of u^2.
 
-    Cutting what is left to a measure loses less than one unit, which `miner.products` adds.
+    To that comes `UNDERFLOW`. Cutting what is left to a measure loses less than one unit, which
+    `miner.products` adds.
 
     Args:
         dimension: D.
-        largest_norm2: R^2, from the centre.
         precision: what `torch.get_float32_matmul_precision()` says.
 
     Returns:
-        The bound, squared L2.
+        The bound as a share of s^2.
     """
     gamma = dimension * _FLOAT32_ROUNDOFF / (1 - dimension * _FLOAT32_ROUNDOFF)
     rounded_inputs = _INPUT_ROUNDOFF[precision] * (2 + _INPUT_ROUNDOFF[precision])
-    product = 2 * largest_norm2 * (gamma + rounded_inputs * (1 + gamma))
-    return product + 34 * largest_norm2 * _FLOAT32_ROUNDOFF + _UNDERFLOW
+    product = (gamma + rounded_inputs * (1 + gamma)) / 2
+    return product + 10.5 * _FLOAT32_ROUNDOFF
 
 
-def code_error(largest_norm2: float, unit: float) -> float:
+def code_error() -> float:
     """Bound what is left of the error of a distance taken from int8 codes, apart from residuals.
 
     With a = s A + r and b = s B + t, both taken from the centre, where A and B are vectors of whole
@@ -105,17 +105,13 @@ def code_error(largest_norm2: float, unit: float) -> float:
         |d2 - (|a|^2 + |b|^2 - 2 s^2 A.B)| <= 2 ((|a| + |r|) |t| + |r| |b|),
 
     which `miner.kernels` takes from each row's own residual. What remains is the rounding of |a|^2
-    and |b|^2 to whole units, half a unit each, the rounding in the definition, 4 u R^2, and as much
-    again for float64; where d2 underflows float32, 2^-150 in place of a share of it.
-
-    Args:
-        largest_norm2: R^2, from the centre.
-        unit: what one stands for in the products, 2 s^2.
+    and |b|^2 to whole units, half a unit each, and `UNDERFLOW`, which `miner.products` adds; and
+    the rounding in the definition, u (|a| + |b|)^2, and as much again for float64.
 
     Returns:
-        The bound, squared L2.
+        The last two as a share of (|a| + |b|)^2.
     """
-    return unit + 8 * largest_norm2 * _FLOAT32_ROUNDOFF + _UNDERFLOW
+    return 2 * _FLOAT32_ROUNDOFF
 
 
 def index_error(dimension: int, largest_norm2: float) -> float:

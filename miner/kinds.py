@@ -139,6 +139,8 @@ def _count(
                     tile,
                     product.scale,
                     product.shift,
+                    product.norm,
+                    float(product.norm[columns].max()),
                     column,
                     measures,
                     start,

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miner.distance import code_error, float32_precision, product_error
+from miner.distance import UNDERFLOW, code_error, float32_precision, product_error
 from miner.kernels.distance import norms2_from, quantise
 from miner.kernels.tiles import Scale
 from miner.layout import Float32Array, Int64Array, Rows
@@ -106,11 +106,15 @@ def float32_product(rows: Rows, centre: Centre) -> Product:
     # rows may be the same, hence the least R^2.
     grain = 2.0 ** (29 - math.frexp(max(2 * largest_norm2, 2.0**-60))[1])
     unit = 2 / grain
-    error = product_error(rows.x.shape[1], largest_norm2, float32_precision()) + unit
     return Product(
         operand=torch.from_numpy(rows.x),
         centre=torch.from_numpy(centre.x),
-        scale=Scale(unit=unit, grain=np.float32(grain), error=error),
+        scale=Scale(
+            unit=unit,
+            grain=np.float32(grain),
+            error=unit + UNDERFLOW,
+            share=product_error(rows.x.shape[1], float32_precision()),
+        ),
         shift=(centre.norms2 / 2).astype(np.float32),
         norm=np.sqrt(centre.norms2),
         residual=None,
@@ -132,11 +136,7 @@ def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
     return Product(
         operand=torch.from_numpy(codes),
         centre=None,
-        scale=Scale(
-            unit=unit,
-            grain=np.int32(1),
-            error=code_error(float(centre.norms2.max()), unit),
-        ),
+        scale=Scale(unit=unit, grain=np.int32(1), error=unit + UNDERFLOW, share=code_error()),
         shift=np.rint(centre.norms2 / unit).astype(np.int32),
         norm=np.sqrt(centre.norms2),
         residual=residual,

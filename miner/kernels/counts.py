@@ -20,6 +20,8 @@ def count_within(
     tile: NDArray[Any],
     scale: Scale,
     shift: NDArray[Any],
+    norm: NDArray[np.float64],
+    most_norm: float,
     column: int,
     room: Int32Array,
     first_slot: int,
@@ -35,7 +37,9 @@ def count_within(
         anchors: (A,) gallery rows.
         tile: (R, C) float32 products of the anchors from `first_slot` on with the columns'.
         scale: what a product says about d2.
-        shift: (N,) of all rows of the gallery.
+        shift: (N,) of all rows of the gallery; see `Side`, as for `norm`.
+        norm: (N,) likewise.
+        most_norm: the largest of the columns'.
         column: the first of C gallery rows that follow on each other; those of the anchor's
             identity are left out.
         room: for C measures.
@@ -49,16 +53,17 @@ def count_within(
     for r in range(tile.shape[0]):
         anchor = anchors[first_slot + r]
         measure(tile[r], shift[anchor], shifts, scale.grain, room)
+        error = scale.error + scale.share * (norm[anchor] + most_norm) ** 2
         own_begin = min(max(rows.first[anchor] - column, 0), tile.shape[1])
         own_end = min(max(rows.last[anchor] - column, 0), tile.shape[1])
         for q in range(begin[first_slot + r], begin[first_slot + r + 1]):
             if low[q] > high[q]:
                 continue
             # Measures that may lie within, and among them those that certainly do.
-            least = np.ceil((-scale.error - high[q]) / scale.unit)
-            most = np.floor((scale.error - low[q]) / scale.unit)
-            sure_least = np.ceil((scale.error - high[q]) / scale.unit)
-            sure_most = np.floor((-scale.error - low[q]) / scale.unit)
+            least = np.ceil((-error - high[q]) / scale.unit)
+            most = np.floor((error - low[q]) / scale.unit)
+            sure_least = np.ceil((error - high[q]) / scale.unit)
+            sure_most = np.floor((-error - low[q]) / scale.unit)
             for part in range(2):
                 start = own_end if part else 0
                 stop = tile.shape[1] if part else own_begin

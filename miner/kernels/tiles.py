@@ -53,13 +53,14 @@ class Scale(NamedTuple):
     A product less the shifts of both its rows, times the grain and cut to a whole number, is the
     *measure* of the two: about -d2 / unit. Whatever multiplies, it is an int32 of 31 bits. With a
     and b taken from the centre, that d2 is off by at most
-    error + 2 ((|a| + residual_a) residual_b + residual_a |b|).
+    error + share (|a| + |b|)^2 + 2 ((|a| + residual_a) residual_b + residual_a |b|).
     """
 
     unit: float
     grain: Any
     """In the products' own type; 1 where they are whole."""
     error: float
+    share: float
 
 
 class Limits(NamedTuple):
@@ -93,7 +94,7 @@ def half_width(side: Side, r: int, other: Side, scale: Scale) -> float:
     """Return how far a distance to the other side that is taken from a measure may be off."""
     norm, residual = side.norm[r], side.residual[r]
     crossed = (norm + residual) * other.most_residual + residual * other.most_norm
-    return float(scale.error + 2 * crossed)
+    return float(scale.error + scale.share * (norm + other.most_norm) ** 2 + 2 * crossed)
 
 
 @inlined

@@ -33,7 +33,7 @@ def test_d2_follows_the_definition_where_a_sum_lies_between_two_floats() -> None
 
 
 def test_bound_grows_with_what_torch_may_round() -> None:
-    bounds = [product_error(128, 1.0, word) for word in ("highest", "high", "medium")]
+    bounds = [product_error(128, word) for word in ("highest", "high", "medium")]
     assert 1e-6 < bounds[0] < 1e-4 < bounds[1] < bounds[2] < 0.1
     assert index_error(128, 1.0) > bounds[0]
 

@@ -118,3 +118,20 @@ def test_distances_that_underflow_are_decided_by_the_definition(
     mined = mine(x, identities, config=config)
     assert_equals(mined, mine_slowly(x, identities.tolist(), config, 0))
     assert_same(mined, by_floats(monkeypatch, lambda: mine(x, identities, config=config)))
+
+
+def test_a_row_far_from_all_others_costs_only_where_it_is_met(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("TILE_ROWS", "TILE_COLUMNS", "CHUNK_ROWS"):
+        monkeypatch.setattr(miner.exact, name, 16)
+    random = np.random.default_rng(0)
+    x = np.ones((600, 64)) + 0.003 * random.normal(size=(600, 64))
+    x[431] = -1
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    gallery, identities = x.astype(np.float32), np.arange(600) // 4
+    config = MinerConfig(engine="exact", margin=1e-4, threads=1)
+    mined = mine(gallery, identities, config=config)
+    assert mined.stats.undecided_share is not None
+    assert mined.stats.undecided_share < 0.1  # among tiles that hold the row, about a half
+    assert_equals(mined, mine_slowly(gallery, identities.tolist(), config, 0))
