@@ -1,38 +1,41 @@
 """Run every benchmark and print its table: `make bench`.
 
-python -m benchmarks
+Each runs in a process of its own: what one sets, such as torch's threads, must not show in the
+next.
+
+    python -m benchmarks
 """
 
-import argparse
+from __future__ import annotations
 
-from benchmarks import (
-    actors,
-    approximate,
-    budget,
-    detectors,
-    in_batch,
-    ingest,
-    loop,
-    memory,
-    mining,
-    planning,
-    shards,
-    store,
+import argparse
+import subprocess
+import sys
+
+_BENCHMARKS = (
+    "loop",
+    "mining",
+    "in_batch",
+    "approximate",
+    "budget",
+    "actors",
+    "store",
+    "shards",
+    "ingest",
+    "memory",
+    "planning",
+    "detectors",
 )
 
-argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
-for benchmark in (
-    loop,
-    mining,
-    in_batch,
-    approximate,
-    budget,
-    actors,
-    store,
-    shards,
-    ingest,
-    memory,
-    planning,
-    detectors,
-):
-    benchmark.main()
+
+def main() -> None:
+    """Run one after the other; the first that fails ends it with its exit code."""
+    argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
+    for benchmark in _BENCHMARKS:
+        done = subprocess.run([sys.executable, "-m", f"benchmarks.{benchmark}"], check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ otherwise than the definition, so that a pair is left out whose answer hangs on 
 `EDGE` of an edge of its band.
 
     python -m benchmarks.in_batch
+    python -m benchmarks.in_batch --threads 1
 """
 
 from __future__ import annotations
@@ -150,9 +151,12 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.in_batch")
     parser.add_argument("--faces", type=int, default=NUM_FACES)
+    parser.add_argument("--threads", type=int, help="of both; default: torch's")
     parser.add_argument("--only", choices=MINERS, help="mine once and print by how much it grows")
     parser.add_argument("--gallery", choices=GALLERIES, default=STATES[0], help="for --only")
     asked = parser.parse_args(arguments)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
     if asked.only:
         gallery = GALLERIES[asked.gallery](asked.faces)
         before = peak_bytes()
