@@ -12,7 +12,7 @@ import argparse
 import subprocess
 import sys
 
-_BENCHMARKS = (
+BENCHMARKS = (
     "loop",
     "mining",
     "in_batch",
@@ -31,7 +31,7 @@ _BENCHMARKS = (
 def main() -> None:
     """Run one after the other; the first that fails ends it with its exit code."""
     argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
-    for benchmark in _BENCHMARKS:
+    for benchmark in BENCHMARKS:
         done = subprocess.run([sys.executable, "-m", f"benchmarks.{benchmark}"], check=False)
         if done.returncode:
             sys.exit(done.returncode)

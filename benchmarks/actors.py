@@ -33,7 +33,7 @@ from miner.sharing import Sharing
 from miner.spread import SpreadSearch
 from trainer.faces import FacesAt
 
-NUM_FACES: Mapping[str, int] = {"separated": 120_000, "untrained": 60_000}
+SIZES: Mapping[str, int] = {"separated": 120_000, "untrained": 60_000}
 """By gallery: sharing out costs the same however much there is to search, so it pays late."""
 REPEATS = 2
 _NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=0)
@@ -60,7 +60,7 @@ class Row:
         return self.one_s / self.here_s
 
 
-def rows(sizes: Mapping[str, int] = NUM_FACES, repeats: int = REPEATS) -> list[Row]:
+def rows(sizes: Mapping[str, int] = SIZES, repeats: int = REPEATS) -> list[Row]:
     """Measure each gallery at its size; Ray is started for it."""
     with embedded_ray():
         return [
@@ -119,10 +119,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.actors")
     parser.add_argument("--faces", type=int, help="rows of each gallery, all of them anchors")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="turns of each way")
-    parser.add_argument("--gallery", choices=NUM_FACES, help="only this one")
+    parser.add_argument("--gallery", choices=SIZES, help="only this one")
     args = parser.parse_args()
-    names = [args.gallery] if args.gallery else list(NUM_FACES)
-    sizes = {name: args.faces or NUM_FACES[name] for name in names}
+    names = [args.gallery] if args.gallery else list(SIZES)
+    sizes = {name: args.faces or SIZES[name] for name in names}
     torch.set_num_threads(1)
     show(
         "exact search by Ray actors of one thread, D = 128, all faces anchors, 4 positives, "

@@ -141,6 +141,7 @@ def _in_a_process(way: str, name: str, num_faces: int) -> int:
     """Return by how many bytes a process of its own grows that mines once."""
     command = [sys.executable, "-m", "benchmarks.in_batch", "--only", way]
     command += ["--gallery", name, "--faces", str(num_faces)]
+    command += ["--threads", str(torch.get_num_threads())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"{way} on {name} failed: {done.stderr[-500:]}")

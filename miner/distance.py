@@ -59,7 +59,7 @@ def lowest(floor: float | None) -> np.float32:
     return np.float32(0 if floor is None else floor)
 
 
-def product_error(dimension: int, precision: str = "highest") -> float:
+def product_share(dimension: int, precision: str = "highest") -> float:
     """Bound how far a distance taken from a float32 product can be from the defined d2.
 
     The distance is |a|^2 + |b|^2 - 2 a.b, with the product, half of each norm and their sum in
@@ -80,7 +80,7 @@ def product_error(dimension: int, precision: str = "highest") -> float:
       included, and the terms of u^2.
 
     To that comes `UNDERFLOW`. Cutting what is left to a measure loses less than one unit, which
-    `miner.products` adds.
+    `miner.products` adds; a unit is 2^-87 at least, far above what D products lose that underflow.
 
     Args:
         dimension: D.
@@ -95,7 +95,7 @@ def product_error(dimension: int, precision: str = "highest") -> float:
     return product + 10.5 * _FLOAT32_ROUNDOFF
 
 
-def code_error() -> float:
+def code_share() -> float:
     """Bound what is left of the error of a distance taken from int8 codes, apart from residuals.
 
     With a = s A + r and b = s B + t, both taken from the centre, where A and B are vectors of whole

@@ -2,8 +2,9 @@
 
 A matrix product says approximately how far some hundred anchors are from some hundred gallery rows.
 One vectorised comparison then clears nearly all of such a tile while it is still in its cache; the
-few elements that could matter are decided by the defined d2. Where most rows are anchors, a tile
-serves the rows along both its sides, so that only half of all tiles are multiplied.
+few elements that could matter are decided by the defined d2. Where most rows of a gallery that is
+not small are anchors, a tile serves the rows along both its sides, so that only half of all tiles
+are multiplied.
 
 Blocks of rows are searched against each other in rounds, as in a tournament: in one round no block
 meets two others, so that threads write to lists of their own and need no locks. What a thread
@@ -47,7 +48,7 @@ SYMMETRIC_FROM = 0.5
 """Share of the rows that must be anchors for one tile to serve both its sides."""
 
 ONE_SIDED_UP_TO = 2048
-"""Rows up to which it never does: to see much of its row at once saves an anchor more."""
+"""Rows up to which it never does: seeing whole rows of a tile saves an anchor more."""
 
 MOST_DECIDED_SHARE = 0.03
 """Share of a tile's elements after whose decision float32 products are cheaper than int8 ones."""

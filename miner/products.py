@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miner.distance import UNDERFLOW, code_error, float32_precision, product_error
+from miner.distance import UNDERFLOW, code_share, float32_precision, product_share
 from miner.kernels.distance import norms2_from, quantise
 from miner.kernels.tiles import Scale
 from miner.layout import Float32Array, Int64Array, Rows
@@ -100,7 +100,7 @@ class Product:
 
 
 def float32_product(rows: Rows, centre: Centre) -> Product:
-    """Return the product whose error is proven in `miner.distance.product_error`."""
+    """Return the product whose error is proven in `miner.distance.product_share`."""
     largest_norm2 = float(centre.norms2.max())
     # Measures are at most 2 R^2 times the grain: a power of two that leaves them below 2^29. All
     # rows may be the same, hence the least R^2.
@@ -113,7 +113,7 @@ def float32_product(rows: Rows, centre: Centre) -> Product:
             unit=unit,
             grain=np.float32(grain),
             error=unit + UNDERFLOW,
-            share=product_error(rows.x.shape[1], float32_precision()),
+            share=product_share(rows.x.shape[1], float32_precision()),
         ),
         shift=(centre.norms2 / 2).astype(np.float32),
         norm=np.sqrt(centre.norms2),
@@ -123,7 +123,7 @@ def float32_product(rows: Rows, centre: Centre) -> Product:
 
 
 def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
-    """Round the rows to 8 bits; the error is proven in `miner.distance.code_error`."""
+    """Round the rows to 8 bits; the error is proven in `miner.distance.code_share`."""
     # A row unlike the sample must not lead out of 32 bits: shifts of two add up to R^2 / step^2,
     # which is 2^30 at most.
     step = max(_step(rows.x, centre.x), float(np.sqrt(centre.norms2.max())) * 2.0**-15)
@@ -136,7 +136,7 @@ def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
     return Product(
         operand=torch.from_numpy(codes),
         centre=None,
-        scale=Scale(unit=unit, grain=np.int32(1), error=unit + UNDERFLOW, share=code_error()),
+        scale=Scale(unit=unit, grain=np.int32(1), error=unit + UNDERFLOW, share=code_share()),
         shift=np.rint(centre.norms2 / unit).astype(np.int32),
         norm=np.sqrt(centre.norms2),
         residual=residual,

@@ -29,8 +29,8 @@ from miner.kernels.tiles import (
 from miner.layout import NEAREST, Float32Array, Rows, Searches
 
 # Measures that one vectorised comparison clears before any is looked at by itself: first many,
-# then as many as one vector register holds. Where only the left side asks, whole rows of the tile
-# come first: the more is seen at once, the fewer rows are let in that a nearer one turns out again.
+# then as many as one vector register holds. Where only the left side asks, a block is a whole row
+# of the tile: the more is seen at once, the fewer rows are let in only to be displaced by a nearer.
 _BLOCK = 128
 _LANES = 16
 
@@ -142,7 +142,8 @@ def _scan_left(met: Encounter, r: int, start: int, stop: int, w: int) -> int:
         keeps_one = _keeps_one(met.searches, q)
         least = low[r]
         if keeps_one:
-            # Those go first that could be the nearest. If one is taken, the others are out.
+            # Those go first that could be the nearest. Once the largest of them is admitted, what
+            # is below them is out; else the next lot has its turn.
             slack = 2 * half_width(met.left, r, met.right, met.scale) / met.scale.unit
             least = max(least, within_bits(np.floor(largest - slack)))
         c = _next_within(values, 0, least, high)
@@ -151,8 +152,9 @@ def _scan_left(met: Encounter, r: int, start: int, stop: int, w: int) -> int:
                 decided += _meet_one(met, True, r, start + c, w, q)
             else:
                 decided += _meet(met, True, r, start + c, w, w + 1)
+            high = min(high, met.left_limits.high[w, r])
             c = _next_within(values, c + 1, max(least, low[r]), high)
-        high = least - 1
+        high = np.int32(least - 1)  # else of 64 bits, and half as many are compared at once
     return decided
 
 

@@ -57,10 +57,13 @@ class Scale(NamedTuple):
     """
 
     unit: float
+    """What one measure stands for, squared L2."""
     grain: Any
     """In the products' own type; 1 where they are whole."""
     error: float
+    """Squared L2, the same for any two rows."""
     share: float
+    """Of (|a| + |b|)^2."""
 
 
 class Limits(NamedTuple):

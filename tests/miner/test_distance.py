@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miner.distance import band, edge, index_error, product_error
+from miner.distance import band, edge, index_error, product_share
 from miner.kernels.distance import d2_in_order, d2_of
 from miner.pairs import hash_state
 from tests.miner.inputs import separated
@@ -32,10 +32,10 @@ def test_d2_follows_the_definition_where_a_sum_lies_between_two_floats() -> None
         assert d2_of(x, 0, 1) == defined_d2(x[0], x[1])
 
 
-def test_bound_grows_with_what_torch_may_round() -> None:
-    bounds = [product_error(128, word) for word in ("highest", "high", "medium")]
+def test_share_grows_with_what_torch_may_round() -> None:
+    bounds = [product_share(128, word) for word in ("highest", "high", "medium")]
     assert 1e-6 < bounds[0] < 1e-4 < bounds[1] < bounds[2] < 0.1
-    assert index_error(128, 1.0) > bounds[0]
+    assert index_error(128, 1.0) > 4 * bounds[0]  # (|a| + |b|)^2 = 4
 
 
 @given(

@@ -13,6 +13,7 @@ import miner.exact
 import miner.turns
 from benchmarks.galleries import MakeGallery, collapsed, untrained
 from miner import Mined, MinerConfig, mine
+from miner.exact import is_symmetric
 from miner.kernels.scan import scan_tile
 from miner.products import int8_is_exact
 from tests.miner.inputs import assert_equals
@@ -118,6 +119,15 @@ def test_distances_that_underflow_are_decided_by_the_definition(
     mined = mine(x, identities, config=config)
     assert_equals(mined, mine_slowly(x, identities.tolist(), config, 0))
     assert_same(mined, by_floats(monkeypatch, lambda: mine(x, identities, config=config)))
+
+
+def test_tiles_serve_both_sides_of_all_but_small_galleries_and_few_anchors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(miner.exact, "ONE_SIDED_UP_TO", 2048)
+    assert not is_symmetric(2048, 2048)
+    assert is_symmetric(2049, 2049) and is_symmetric(2501, 5000)
+    assert not is_symmetric(2500, 5000)
 
 
 def test_a_row_far_from_all_others_costs_only_where_it_is_met(

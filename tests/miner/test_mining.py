@@ -99,18 +99,22 @@ def test_tiles_and_threads_do_not_show(
 
 
 @pytest.mark.usefixtures("product")
+@pytest.mark.parametrize("columns", [100, 1000])
+@pytest.mark.parametrize("fallback", [("hard",), ("easy",)])
 @pytest.mark.parametrize("negatives", ["nearest", "random"])
 def test_small_galleries_are_searched_one_sided_with_the_same_result(
-    monkeypatch: pytest.MonkeyPatch, negatives: Any
+    monkeypatch: pytest.MonkeyPatch, negatives: Any, fallback: Any, columns: int
 ) -> None:
     x, identities = separated(60, 6, 8, 0.7)
-    config = MinerConfig(negatives=negatives, duplicate_floor=0.2, fallback=("hard",))
+    monkeypatch.setattr(miner.exact, "TILE_COLUMNS", columns)
+    config = MinerConfig(negatives=negatives, duplicate_floor=0.2, fallback=fallback)
     both_sides = mine(x, identities, config=config)
     monkeypatch.setattr(miner.exact, "ONE_SIDED_UP_TO", len(x))
     one_side = mine(x, identities, config=config)
     assert (both_sides.stats.symmetric, one_side.stats.symmetric) == (True, False)
-    assert one_side.table.equals(both_sides.table)
-    assert one_side.suspects.equals(both_sides.suspects)
+    expected = mine_slowly(x, identities.tolist(), config, 0)
+    assert_equals(both_sides, expected)
+    assert_equals(one_side, expected)
 
 
 def test_shuffled_rows_give_the_same_triplets() -> None:
