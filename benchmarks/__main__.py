@@ -27,12 +27,18 @@ BENCHMARKS = (
     "detectors",
 )
 
+_TIMEOUT_S = 1800  # the longest takes five minutes
+
 
 def main() -> None:
     """Run one after the other; the first that fails ends it with its exit code."""
     argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
     for benchmark in BENCHMARKS:
-        done = subprocess.run([sys.executable, "-m", f"benchmarks.{benchmark}"], check=False)
+        command = [sys.executable, "-m", f"benchmarks.{benchmark}"]
+        try:
+            done = subprocess.run(command, check=False, timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            sys.exit(f"{benchmark} did not end in {_TIMEOUT_S} s; run it alone to see why")
         if done.returncode:
             sys.exit(done.returncode)
 
