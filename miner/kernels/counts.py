@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from miner.kernels.compiled import kernel
 from miner.kernels.distance import d2_of
-from miner.kernels.tiles import Int32Array, Scale, measure, within_bits
+from miner.kernels.tiles import (
+    Int32Array,
+    Scale,
+    measure,
+    width_without_residuals,
+    within_bits,
+)
 from miner.layout import Float32Array, Int64Array, Rows
 
 
@@ -53,7 +59,7 @@ def count_within(
     for r in range(tile.shape[0]):
         anchor = anchors[first_slot + r]
         measure(tile[r], shift[anchor], shifts, scale.grain, room)
-        error = scale.error + scale.share * (norm[anchor] + most_norm) ** 2
+        error = width_without_residuals(scale, norm[anchor], most_norm)
         own_begin = min(max(rows.first[anchor] - column, 0), tile.shape[1])
         own_end = min(max(rows.last[anchor] - column, 0), tile.shape[1])
         for q in range(begin[first_slot + r], begin[first_slot + r + 1]):

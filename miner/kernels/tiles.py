@@ -97,7 +97,13 @@ def half_width(side: Side, r: int, other: Side, scale: Scale) -> float:
     """Return how far a distance to the other side that is taken from a measure may be off."""
     norm, residual = side.norm[r], side.residual[r]
     crossed = (norm + residual) * other.most_residual + residual * other.most_norm
-    return float(scale.error + scale.share * (norm + other.most_norm) ** 2 + 2 * crossed)
+    return float(width_without_residuals(scale, norm, other.most_norm) + 2 * crossed)
+
+
+@inlined
+def width_without_residuals(scale: Scale, norm: float, most_norm: float) -> float:
+    """Return the same where the rows themselves are multiplied."""
+    return float(scale.error + scale.share * (norm + most_norm) ** 2)
 
 
 @inlined
