@@ -34,7 +34,8 @@ from miner.layout import (
     bests_of,
     open_searches,
 )
-from miner.products import Product, float32_product, int8_pays, int8_product, take_centre
+from miner.multiply import int8_pays
+from miner.products import Product, float32_product, int8_product, take_centre
 from miner.search import Workers
 from miner.turns import Count, Turn
 

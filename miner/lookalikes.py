@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from miner.kernels.routes import keep_largest, mean_rows
 from miner.layout import Float32Array, Int64Array, Rows
-from miner.products import whole_products
+from miner.multiply import whole_products
 from miner.search import Workers
 
 PROBES = 32

@@ -104,16 +104,18 @@ def pair_up(
     """
     if config.positives == "random" and config.positives_per_anchor and not config.positive_cap:
         return _draw(rows, anchors, config.positives_per_anchor, seed, workers)
-    num_faces = rows.last[anchors] - rows.first[anchors]
-    slot = np.repeat(np.arange(anchors.size), num_faces)
-    offset = np.arange(slot.size) - np.repeat(np.cumsum(num_faces) - num_faces, num_faces)
-    anchor, positive = anchors[slot], rows.first[anchors[slot]] + offset
-    is_other = anchor != positive
-    slot, anchor, positive = slot[is_other], anchor[is_other], positive[is_other]
+    num_positives = rows.last[anchors] - rows.first[anchors] - 1
+    slot = np.repeat(np.arange(anchors.size), num_positives)
+    begins = np.cumsum(num_positives) - num_positives
+    anchor = anchors[slot]
+    positive = rows.first[anchor] + np.arange(slot.size) - np.repeat(begins, num_positives)
+    positive += positive >= anchor  # an anchor is no positive of its own
 
     d2_ap = np.empty(slot.size, np.float32)
     workers.each(slot.size, functools.partial(d2_of_pairs, rows.x, anchor, positive, d2_ap))
     is_suspect = np.zeros(slot.size, np.bool_)
+    if config.positive_cap is None and config.positives_per_anchor is None:
+        return Pairs(anchors, slot, positive, d2_ap, is_suspect)
     if config.positive_cap is not None:
         is_suspect = d2_ap > np.float32(config.positive_cap)
     keep = is_suspect | _is_chosen(rows, slot, positive, anchor, d2_ap, is_suspect, config, seed)

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +26,13 @@ from miner.distance import UNDERFLOW, code_share, float32_precision, product_sha
 from miner.kernels.distance import norms2_from, quantise
 from miner.kernels.tiles import Scale
 from miner.layout import Float32Array, Int64Array, Rows
+from miner.multiply import float32_products, int8_products
 from miner.search import Workers
 
 _SAMPLE = 4096
 _STEP_SAMPLE = 512
 _LARGEST_CODE = 127
-_MOST_DIMENSIONS = 66_000  # so that sums stay above -2^30, and less two shifts above -2^31
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-_TRIALS = 5
-_PAYS_FROM = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +85,10 @@ class Product:
     def multiply(
         self, left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
     ) -> NDArray[np.generic]:
-        """Return (R, C) the products of two operands, in `room`, which is flat and large enough."""
-        tile = room[: len(left) * len(right)].view(len(left), len(right))
+        """Return (R, C) the products of two operands, perhaps in `room`: flat and large enough."""
         if self.dtype == torch.int32:
-            torch._int_mm(left, right.T, out=tile)
-        else:
-            torch.mm(left, right.T, out=tile)
-        products: NDArray[np.generic] = tile.numpy()
-        return products
+            return int8_products(left, right, room)
+        return float32_products(left, right, room)
 
 
 def float32_product(rows: Rows, centre: Centre) -> Product:
@@ -157,52 +149,3 @@ def _step(x: Float32Array, centre: Float32Array) -> float:
         return float(np.sqrt(((sample - step * codes) ** 2).sum(axis=1)).mean())
 
     return min((clip * largest / _LARGEST_CODE for clip in _CLIPS), key=loss)
-
-
-@functools.cache
-def int8_is_exact(dimension: int) -> bool:
-    """Say whether torch adds up products of 8-bit codes without loss here.
-
-    Without 8-bit dot products some libraries add pairs in 16 bits, and cut off what is too large.
-    """
-    if not hasattr(torch, "_int_mm") or not 1 < dimension <= _MOST_DIMENSIONS:
-        return False
-    largest = torch.full((512, dimension), _LARGEST_CODE, dtype=torch.int8)
-    return bool((torch._int_mm(largest[:256], largest.T) == _LARGEST_CODE**2 * dimension).all())
-
-
-def whole_products(
-    left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
-) -> NDArray[np.int32]:
-    """Return (R, C) the exact products of 8-bit codes, wherever it runs; in `room`, int32."""
-    tile = room[: len(left) * len(right)].view(len(left), len(right))
-    if int8_is_exact(left.shape[1]):
-        torch._int_mm(left, right.T, out=tile)
-    else:
-        tile.copy_(left.double() @ right.double().T)
-    products: NDArray[np.int32] = tile.numpy()
-    return products
-
-
-@functools.cache
-def int8_pays(dimension: int) -> bool:
-    """Say whether int8 products are exact here, and faster by far on the calling thread.
-
-    What is chosen cannot show in results: either product only filters.
-    """
-    if not int8_is_exact(dimension):
-        return False
-    left, right = torch.ones(256, dimension), torch.ones(512, dimension)
-    left8, right8 = left.to(torch.int8), right.to(torch.int8)
-    tile, tile8 = torch.empty(256, 512), torch.empty(256, 512, dtype=torch.int32)
-
-    def seconds(work: Callable[[], object]) -> float:
-        times = []
-        for _ in range(_TRIALS):
-            began = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    whole = seconds(lambda: torch._int_mm(left8, right8.T, out=tile8))
-    return seconds(lambda: torch.mm(left, right.T, out=tile)) > _PAYS_FROM * whole

@@ -97,7 +97,7 @@ class Selector:
 
     def _select(self, all_pairs: Pairs) -> tuple[Triplets, Suspects]:
         config, counts = self._config, self.counts
-        pairs = _take(all_pairs, np.flatnonzero(~all_pairs.is_suspect))
+        pairs = _to_mine(all_pairs)
         in_band, nearest, duplicates = self._ask(pairs)
         found_any = in_band.best.num > 0
         counts.pairs += all_pairs.slot.size
@@ -118,7 +118,7 @@ class Selector:
 
     def has_semi_hard(self, all_pairs: Pairs) -> NDArray[np.bool_]:
         """Return, for each pair that is not suspect, whether a negative in its band is found."""
-        pairs = _take(all_pairs, np.flatnonzero(~all_pairs.is_suspect))
+        pairs = _to_mine(all_pairs)
         query = self._band_query(pairs, wanted=1, order=NEAREST)
         return self._find(pairs.anchors, [query])[0].best.num > 0
 
@@ -262,6 +262,13 @@ class Selector:
         reason = np.zeros(face_a.size, np.int32)
         reason[over.size :] = REASONS.index("under_duplicate_floor")
         return Suspects(reason=reason, face_a=face_a, face_b=face_b, d2=d2)
+
+
+def _to_mine(pairs: Pairs) -> Pairs:
+    """Return the pairs that are not suspect."""
+    if not pairs.is_suspect.any():
+        return pairs
+    return _take(pairs, np.flatnonzero(~pairs.is_suspect))
 
 
 def _take(pairs: Pairs, which: Int64Array) -> Pairs:

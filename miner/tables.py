@@ -59,9 +59,17 @@ def concatenate(kind: type[T], parts: Sequence[T]) -> T:
 def in_order(ids: Int64Array, parts: Sequence[Triplets]) -> Triplets:
     """Join what bands and rungs served, by anchor id, positive id and rank."""
     joined = concatenate(Triplets, parts)
+    anchor, positive = ids[joined.anchor], ids[joined.positive]
+    if _is_ascending(anchor, positive):
+        return joined
     # Stable: the rows of one pair come from one part and keep their order in it.
-    order = np.lexsort((ids[joined.positive], ids[joined.anchor]))
-    return _take(joined, order)
+    return _take(joined, np.lexsort((positive, anchor)))
+
+
+def _is_ascending(first: Int64Array, second: Int64Array) -> bool:
+    """Say whether positions are in order of one column, and of another where the first is equal."""
+    rises = first[1:] > first[:-1]
+    return bool((rises | (first[1:] == first[:-1]) & (second[1:] >= second[:-1])).all())
 
 
 def num_pairs(triplets: Triplets) -> int:

@@ -94,7 +94,7 @@ def d2_of_candidates(
                 out[a, k] = d2_of(x, anchors[a], candidates[a, k])
 
 
-@kernel
+@reassociating_kernel
 def norms2_from(
     x: Float32Array, centre: Float32Array, out: NDArray[np.float64], begin: int, end: int
 ) -> None:

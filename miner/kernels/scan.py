@@ -12,6 +12,7 @@ from miner.kernels.distance import d2_of
 from miner.kernels.lists import is_outhashed, offer, offer_only, place_of
 from miner.kernels.tiles import (
     HIDDEN,
+    MOST,
     Int32Array,
     Limits,
     Scale,
@@ -93,8 +94,9 @@ def scan_tile(
             if _num_reaching(values, reaches, own.reach[r]) <= most_few:
                 decided += _scan_few(met, r, start, stop, num_left, num_right)
                 continue
+            top = _largest(values, MOST)
             for w in range(num_left):
-                decided += _scan_left(met, r, start, stop, w)
+                decided += _scan_left(met, r, start, stop, w, top)
             for w in range(num_right):
                 decided += _scan_right(met, r, start, stop, w)
         if decided > most_decided:
@@ -130,12 +132,21 @@ def _scan_few(met: Encounter, r: int, start: int, stop: int, num_left: int, num_
 
 
 @inlined
-def _scan_left(met: Encounter, r: int, start: int, stop: int, w: int) -> int:
-    """Decide what the limits of one search of a left row let through in one block."""
+def _scan_left(met: Encounter, r: int, start: int, stop: int, w: int, top: Any) -> int:
+    """Decide what the limits of one search of a left row let through in one block.
+
+    Args:
+        met: the two sides.
+        r: the left row's place.
+        start: where the block begins.
+        stop: where it ends.
+        w: the search.
+        top: the largest measure of the block.
+    """
     values, low, high = met.values[start:stop], met.left_limits.low[w], met.left_limits.high[w, r]
     decided = 0
     while low[r] <= high:
-        largest = _largest(values, high)
+        largest = top if top <= high else _largest(values, high)
         if largest < low[r]:
             break
         q = _nth(met.searches, met.left.slot[r], w)

@@ -134,9 +134,12 @@ def set_limits(
     """Fill the limits of the rows of one side; return the most searches of a row."""
     most = 0
     room = limits.low.shape[0]
+    if not side.slot.size:  # none of its rows is asked for, and what is in `low` never read
+        limits.reach[: side.row.size] = MOST
+        return most
     for r in range(side.row.size):
         w = 0
-        if side.slot.size and side.slot[r] >= 0:
+        if side.slot[r] >= 0:
             slot = side.slot[r]
             half = half_width(side, r, other, scale)
             for g in range(searches.order.size):

@@ -15,7 +15,7 @@ from benchmarks.galleries import MakeGallery, collapsed, untrained
 from miner import Mined, MinerConfig, mine
 from miner.exact import is_symmetric
 from miner.kernels.scan import scan_tile
-from miner.products import int8_is_exact
+from miner.multiply import int8_is_exact
 from tests.miner.inputs import assert_equals
 from tests.miner.oracle import mine_slowly
 

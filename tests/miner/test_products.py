@@ -7,20 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-import miner.products
 from miner.kernels.distance import d2_of
 from miner.kernels.tiles import Scale, measure
 from miner.layout import Rows
-from miner.products import (
-    Product,
-    float32_product,
-    int8_is_exact,
-    int8_product,
-    take_centre,
-    whole_products,
-)
+from miner.products import Product, float32_product, int8_product, take_centre
 from miner.rows import check_rows
 from miner.search import Workers
 from tests.miner.inputs import on_circle, separated
@@ -112,75 +103,6 @@ def test_the_centre_makes_a_narrow_cone_as_sharp_as_a_sphere() -> None:
             for rows, product in ((wide, product_wide), (narrow, product_narrow))
         ]
         assert relative[1] < 2 * relative[0]
-
-
-def test_integer_products_that_are_cut_off_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch._int_mm
-
-    def saturating(left: torch.Tensor, right: torch.Tensor, **room: Any) -> torch.Tensor:
-        return real(left, right, **room).clamp_(max=2**15 - 1)
-
-    monkeypatch.setattr(torch, "_int_mm", saturating)
-    assert not int8_is_exact.__wrapped__(128)
-
-
-def test_dimensions_whose_sums_might_leave_32_bits_are_refused() -> None:
-    most = miner.products._MOST_DIMENSIONS
-    assert most * 127**2 < 2**30
-    assert not int8_is_exact(most + 1)
-    assert not int8_is_exact(1)  # torch itself is wrong there
-
-
-def test_whole_products_are_exact_without_fast_integers(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(0)
-    left, right = (
-        torch.from_numpy(random.integers(-127, 128, (n, 96)).astype(np.int8)) for n in (5, 33)
-    )
-    expected = (left.long() @ right.long().T).numpy()
-    for is_exact in (int8_is_exact, lambda dimension: False):
-        monkeypatch.setattr(miner.products, "int8_is_exact", is_exact)
-        room = torch.empty(5 * 33, dtype=torch.int32)
-        np.testing.assert_array_equal(whole_products(left, right, room), expected)
-
-
-@st.composite
-def codes(draw: st.DrawFn) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Draw 8-bit codes of two sides: any, or the largest ones, whose sums are the largest."""
-    dimension = draw(st.integers(1, 300))
-    random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    sides = []
-    for count in (draw(st.integers(1, 40)), draw(st.integers(1, 40))):
-        match draw(st.sampled_from(["any", "largest", "smallest", "extremes"])):
-            case "any":
-                side = random.integers(-127, 128, (count, dimension))
-            case "largest":
-                side = np.full((count, dimension), 127)
-            case "smallest":
-                side = np.full((count, dimension), -127)
-            case _:
-                side = random.choice([-127, 0, 127], (count, dimension))
-        sides.append(side.astype(np.int8))
-    return sides[0], sides[1]
-
-
-@settings(deadline=None, max_examples=300)
-@given(codes())
-def test_products_of_any_codes_are_the_sums_of_whole_numbers(
-    sides: tuple[NDArray[np.int8], NDArray[np.int8]],
-) -> None:
-    left, right = sides
-    expected = left.astype(np.int64) @ right.astype(np.int64).T
-    room = torch.empty(len(left) * len(right) + 7, dtype=torch.int32)
-    found = whole_products(torch.from_numpy(left), torch.from_numpy(right), room)
-    assert np.array_equal(found, expected)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_sum_of_the_most_dimensions_is_exact(sign: int) -> None:
-    most = miner.products._MOST_DIMENSIONS
-    left = torch.full((2, most), 127, dtype=torch.int8)
-    room = torch.empty(4, dtype=torch.int32)
-    assert (whole_products(left, sign * left, room) == sign * most * 127**2).all()
 
 
 def test_a_row_unlike_the_sample_stays_within_32_bits() -> None:
