@@ -54,7 +54,7 @@ ONE_SIDED_UP_TO = 2048
 MOST_DECIDED_SHARE = 0.03
 """Share of a tile's elements after whose decision float32 products are cheaper than int8 ones."""
 
-INT8_FROM = 8192
+INT8_FROM = 16_384
 """Rows from which rounding them to 8 bits is made up for; never changes results."""
 
 CHUNK_ROWS = 4096
