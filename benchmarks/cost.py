@@ -24,6 +24,7 @@ from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.mining import compile_kernels
 from miner import MinerConfig, mine
 from miner.cost import SECONDS_PER, WORTH_S, Chosen, seconds, work
+from miner.exact import INT8_FROM
 
 KINDS = ("separated", "untrained")
 REPEATS = 2
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__)
     parser.parse_args(arguments)
     compile_kernels()
-    measure({engine: [(10_000, 100)] for engine in PASSES}, 1)  # compiles the others
+    measure({engine: [(INT8_FROM, 100)] for engine in PASSES}, 1)  # compiles the others
     points = measure(PASSES, REPEATS)
     _show(points, fit(points))
 

@@ -1,10 +1,10 @@
 """What the exact engine takes, held against what it cannot do without and what others do.
 
 `mine` with four positives per anchor takes turns with itself when int8 products are forbidden (both
-must find the same), with the bare float32 product of every anchor with every row (`torch.mm` over
-the same tiles, a sixteenth of them, times sixteen) and with a flat FAISS search for 64 neighbours
-of each anchor (a sixteenth of them). Speeds are ratios of whole calls. Useful GFLOP/s count
-2 x anchors x N x D, whatever symmetry saves.
+must find the same), with the bare float32 product of every anchor with every row (over the same
+tiles, a sixteenth of them, times sixteen), by `torch.mm` and by whatever is fastest here, and with
+a flat FAISS search for 64 neighbours of each anchor (a sixteenth of them). Speeds are ratios of
+whole calls. Useful GFLOP/s count 2 x anchors x N x D, whatever symmetry saves.
 
     python -m benchmarks.mining    # part of make bench; benchmarks.full goes to a million rows
 """
@@ -28,6 +28,7 @@ from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.memory import peak_bytes, resident_bytes
 from miner import Mined, MinerConfig, exact, mine
 from miner.exact import TILE_COLUMNS, TILE_ROWS
+from miner.multiply import Multiply, blas_products, float32_products
 from miner.search import Workers
 
 CONFIG = MinerConfig(engine="exact", positives="random", positives_per_anchor=4)
@@ -67,6 +68,9 @@ class Row:
     semi_hard: float
     mine_s: float
     product_s: float
+    """By `torch.mm`."""
+    fastest_s: float
+    """The same products as the engine multiplies float32."""
     float32_s: float | None
     faiss_s: float | None
     symmetric: bool
@@ -86,7 +90,7 @@ CASES = (
     *(Case(gallery=kind, num_rows=200_000, anchors=10_000) for kind in KINDS),
 )
 GROWTH = tuple(
-    Case(gallery="separated", num_rows=rows, against_float32=False) for rows in (15_000, 30_000)
+    Case(gallery="separated", num_rows=rows, against_float32=False) for rows in (20_000, 35_000)
 )
 
 
@@ -99,7 +103,8 @@ def measure(case: Case) -> Row:
     mined: dict[str, Mined] = {}
     ways: dict[str, Callable[[], object]] = {
         "mine": lambda: mined.update(mine=mine(x, identities, config=config)),
-        "product": lambda: multiply(part, x),
+        "product": lambda: multiply(part, x, lambda dimension: blas_products),
+        "fastest": lambda: multiply(part, x, float32_products),
     }
     if case.against_float32:
         gallery = x, identities
@@ -121,6 +126,7 @@ def measure(case: Case) -> Row:
         semi_hard=stats.semi_hard / stats.pairs,
         mine_s=times["mine"],
         product_s=times["product"] * scale,
+        fastest_s=times["fastest"] * scale,
         float32_s=times.get("float32"),
         faiss_s=times["faiss"] * scale if case.against_faiss else None,
         symmetric=stats.symmetric,
@@ -149,18 +155,25 @@ def check_same(name: str, ours: Mined, in_float32: Mined) -> None:
         raise RuntimeError(f"{name}: {', '.join(differ)} differ with and without int8 products")
 
 
-def multiply(anchors: NDArray[np.float32], x: NDArray[np.float32]) -> None:
-    """Multiply some anchors with all rows in the exact engine's tiles; look at nothing."""
+def multiply(
+    anchors: NDArray[np.float32], x: NDArray[np.float32], choose: Callable[[int], Multiply]
+) -> None:
+    """Multiply some anchors with all rows in the exact engine's tiles; look at nothing.
+
+    Args:
+        anchors: (A, D).
+        x: (N, D).
+        choose: says, on the thread that multiplies, by what for D dimensions.
+    """
     left, right = torch.from_numpy(anchors), torch.from_numpy(x)
 
     def work(begin: int, end: int) -> None:
         room = torch.empty(TILE_ROWS * TILE_COLUMNS)
+        products = choose(x.shape[1])
         for column in range(0, len(right), TILE_COLUMNS):
             part = right[column : column + TILE_COLUMNS]
             for row in range(begin, end, TILE_ROWS):
-                rows = left[row : min(row + TILE_ROWS, end)]
-                tile = room[: len(rows) * len(part)].view(len(rows), len(part))
-                torch.mm(rows, part.T, out=tile)
+                products(left[row : min(row + TILE_ROWS, end)], part, room)
 
     with Workers(None) as workers:
         workers.each(len(left), work)
@@ -198,7 +211,7 @@ def _grow(folder: str, anchors: int | None) -> int:
 def compile_kernels() -> None:
     """Mine a little, so that nothing is compiled while something is timed."""
     for kind in ("separated", "untrained"):  # integer products, and those after falling back
-        mine(*GALLERIES[kind](10_000), config=CONFIG)
+        mine(*GALLERIES[kind](exact.INT8_FROM), config=CONFIG)
 
 
 def _name(case: Case) -> str:
@@ -217,7 +230,8 @@ def show_rows(rows: Sequence[Row]) -> None:
             "semi-hard",
             "mine s",
             "GFLOP/s",
-            "÷ product",
+            "÷ torch.mm",
+            "÷ fastest",
             "÷ float32",
             "÷ FAISS",
             "computed",
@@ -231,6 +245,7 @@ def show_rows(rows: Sequence[Row]) -> None:
                 f"{row.mine_s:.2f}",
                 f"{row.gflops:.0f}" + ("*" if row.symmetric else ""),
                 f"{row.product_s / row.mine_s:.2f}",
+                f"{row.fastest_s / row.mine_s:.2f}",
                 "" if row.float32_s is None else f"{row.float32_s / row.mine_s:.2f}",
                 "" if row.faiss_s is None else f"{row.faiss_s / row.mine_s:.1f}",
                 f"{100 * row.undecided:.2f} %",
@@ -261,7 +276,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     rows = [measure(case) for case in CASES]
     show_rows(rows)
     exponent = growth([*map(measure, GROWTH), rows[0]])
-    print(f"growth exponent in N, separated, all anchors, 15,000 to 60,000: {exponent:.2f}")
+    print(f"growth exponent in N, separated, all anchors, 20,000 to 60,000: {exponent:.2f}")
     print(memory_line(10_000, memory(MEMORY_ROWS, 10_000)))
 
 

@@ -81,7 +81,7 @@ class ExactSearch:
         self._rows = rows
         self._workers = workers
         centre = take_centre(rows, workers)
-        self._exact = float32_product(rows, centre)
+        self._exact = float32_product(rows, centre, workers)
         self._coarse: Product | None = None
         is_large = len(rows.x) >= INT8_FROM
         if is_large and all(workers.all([functools.partial(int8_pays, rows.x.shape[1])])):
@@ -289,7 +289,6 @@ class _Scan:
         most = int(MOST_DECIDED_SHARE * TILE_ROWS * width)
         for start in range(begin, left.side.row.size, TILE_ROWS):
             part = left.part(start, start + TILE_ROWS)
-            tile = product.multiply(part.rows, right.rows, room.tile.view(product.dtype))
             met = Encounter(
                 rows=self._rows,
                 searches=self._searches,
@@ -302,9 +301,11 @@ class _Scan:
                 known=room.known,
             )
             most_decided = most if product is self._coarse else _UNLIMITED
+            tile = product.multiply(part.rows, right.rows, room.tile.view(product.dtype))
             stopped, decided = scan_tile(met, tile, num_right, most_decided)
+            del tile  # some products bring their own memory: there is room for one
             turn.count.add(stopped * width * (2 if right.side.slot.size else 1), decided)
-            if stopped < len(tile):
+            if stopped < part.side.row.size:
                 return start + stopped
         return left.side.row.size
 

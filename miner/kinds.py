@@ -67,7 +67,7 @@ def count_kinds(
         seed: of the draw of positives.
         workers: threads.
     """
-    product = float32_product(rows, take_centre(rows, workers))
+    product = float32_product(rows, take_centre(rows, workers), workers)
     parts = [
         _count_kinds(rows, product, pair_up(rows, chunk, config, seed, workers), config, workers)
         for chunk in cut_anchors(rows, anchors, config)
@@ -132,11 +132,10 @@ def _count(
             left = product.take(anchors[start:stop])
             for column in range(0, every.size, TILE_COLUMNS):
                 columns = every[column : column + TILE_COLUMNS]
-                tile = product.multiply(left, product.take(columns), room)
                 count_within(
                     rows,
                     anchors,
-                    tile,
+                    product.multiply(left, product.take(columns), room),
                     product.scale,
                     product.shift,
                     product.norm,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from miner.kernels.routes import keep_largest, mean_rows
 from miner.layout import Float32Array, Int64Array, Rows
-from miner.multiply import whole_products
+from miner.multiply import LARGEST_CODE, whole_products
 from miner.search import Workers
 
 PROBES = 32
@@ -29,7 +29,6 @@ _CELLS_PER_ROOT = 1
 _SAMPLE_PER_CELL = 24
 _ROUNDS = 5
 _TILE_ROWS, _TILE_COLUMNS = 512, 1024
-_LARGEST_CODE = 127
 _NONE = np.iinfo(np.int32).min
 
 Int32Array = NDArray[np.int32]
@@ -160,7 +159,7 @@ class LookAlikes:
 
 def _round(x: Float32Array | NDArray[np.float64]) -> Codes:
     largest = max(float(x.max()), -float(x.min()), 1e-30)
-    codes: Codes = np.rint(x * (_LARGEST_CODE / largest)).astype(np.int8)
+    codes: Codes = np.rint(x * (LARGEST_CODE / largest)).astype(np.int8)
     return codes
 
 

@@ -1,7 +1,7 @@
-"""The processor's matrix products: which library multiplies fastest here, tried out on one tile.
+"""The processor's matrix products, and which of them is the fastest here, tried out on one tile.
 
-Whatever is chosen cannot show in results: a product only filters, and all that multiply float32
-keep within one bound, as all that multiply 8-bit codes are exact.
+Whatever is chosen cannot show in results: a product only filters, all that multiply float32 keep
+within one bound (`miner.distance.product_share`), and all that multiply 8-bit codes are exact.
 """
 
 from __future__ import annotations
@@ -15,37 +15,44 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miner.distance import product_share
+from miner.distance import float32_precision
+
+Multiply = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], NDArray[Any]]
+"""Returns (R, C) the products of two operands (R, D) and (C, D), given room for them: flat, R * C
+numbers or more. The result lies there or elsewhere."""
 
 MOST_DIMENSIONS = 66_000
 """Of 8-bit codes, so that sums stay above -2^30, and less two shifts above -2^31."""
 
-_LARGEST_CODE = 127
+LARGEST_CODE = 127
+"""Of 8 bits; with -128 as well a row and its opposite would have codes of different size."""
+
+# What is tried: half a tile of the exact engine, some times over.
 _TRIED_ROWS, _TRIED_COLUMNS = 256, 512
 _TRIALS = 5
+# Integers have to make up for what they leave undecided, another library for nothing.
 _INT8_PAYS_FROM = 1.5
 _ONEDNN_PAYS_FROM = 1.1
 
 
-def float32_products(
+def blas_products(
     left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
 ) -> NDArray[np.float32]:
-    """Return (R, C) the products of two float32 operands (R, D) and (C, D).
-
-    Args:
-        left: the one.
-        right: the other.
-        room: flat, R * C or more float32; the result may lie in it, or elsewhere.
-    """
-    if onednn_pays(left.shape[1]):
-        return _as_numpy(_by_onednn(left, right))
+    """Multiply float32 operands by `torch.mm`."""
     tile = _tile(left, right, room)
     torch.mm(left, right.T, out=tile)
     return _as_numpy(tile)
 
 
+def onednn_products(
+    left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
+) -> NDArray[np.float32]:
+    """Multiply float32 operands by oneDNN, which brings its own memory."""
+    return _as_numpy(_by_onednn(left, right))
+
+
 def int8_products(left: torch.Tensor, right: torch.Tensor, room: torch.Tensor) -> NDArray[np.int32]:
-    """Return (R, C) the products of two int8 operands in `room`, where `int8_is_exact`."""
+    """Multiply 8-bit codes where `int8_is_exact`; `room` is of int32."""
     tile = _tile(left, right, room)
     torch._int_mm(left, right.T, out=tile)
     return _as_numpy(tile)
@@ -54,7 +61,7 @@ def int8_products(left: torch.Tensor, right: torch.Tensor, room: torch.Tensor) -
 def whole_products(
     left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
 ) -> NDArray[np.int32]:
-    """Return (R, C) the exact products of 8-bit codes, wherever it runs; in `room`, int32."""
+    """Multiply 8-bit codes exactly, wherever it runs; `room` is of int32."""
     if int8_is_exact(left.shape[1]):
         return int8_products(left, right, room)
     tile = _tile(left, right, room)
@@ -76,28 +83,43 @@ def _by_onednn(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return product
 
 
-@functools.cache
-def onednn_pays(dimension: int) -> bool:
-    """Say whether oneDNN keeps to full float32 here, and is faster than `torch.mm`.
+def float32_products(dimension: int) -> Multiply:
+    """Return what multiplies float32 rows of some dimension fastest on the calling thread."""
+    # torch may have been told to leave oneDNN alone, or to round inputs, since the last search.
+    may_use = bool(torch.backends.mkldnn.enabled) and float32_precision() == "highest"
+    return onednn_products if may_use and onednn_pays(dimension) else blas_products
 
-    Both do on Intel's processors; on others, MKL, which is behind `torch.mm`, leaves the widest
-    instructions alone. oneDNN may be told from outside to round its inputs, which is seen here.
-    What torch itself was told is in `miner.distance.float32_precision`.
+
+@functools.cache
+def onednn_is_exact(dimension: int) -> bool:
+    """Say whether oneDNN is there and keeps all bits of the float32 numbers that it multiplies.
+
+    It can be told from outside to round them. A product of two rows with one number each shows
+    that in any dimension; in a sum of many products it would drown.
     """
-    random = torch.Generator().manual_seed(0)
-    left = torch.randn(_TRIED_ROWS, dimension, generator=random)
-    right = torch.randn(_TRIED_COLUMNS, dimension, generator=random)
+    place = torch.arange(_TRIED_ROWS) * dimension // _TRIED_ROWS
+    numbers = 1 + torch.rand(_TRIED_ROWS, generator=torch.Generator().manual_seed(0))
+    rows = torch.zeros(_TRIED_ROWS, dimension)
+    rows[torch.arange(_TRIED_ROWS), place] = numbers
+    products = torch.where(place[:, None] == place, numbers[:, None] * numbers, 0.0)
     try:
-        product = _by_onednn(left, right)
+        return torch.equal(_by_onednn(rows, rows), products)
     except (AttributeError, RuntimeError):  # a torch without it, or a processor
         return False
-    largest = left.double().norm(dim=1)[:, None] * right.double().norm(dim=1)
-    error = (product.double() - left.double() @ right.double().T).abs()
-    if (error > 2 * product_share(dimension) * largest).any():
+
+
+@functools.cache
+def onednn_pays(dimension: int) -> bool:
+    """Say whether oneDNN is exact, and faster than `torch.mm` on the calling thread.
+
+    Behind that is MKL, which uses the widest instructions on Intel's processors only.
+    """
+    if not onednn_is_exact(dimension):
         return False
-    tile = torch.empty(_TRIED_ROWS, _TRIED_COLUMNS)
-    ours = _seconds(lambda: _by_onednn(left, right))
-    return _seconds(lambda: torch.mm(left, right.T, out=tile)) > _ONEDNN_PAYS_FROM * ours
+    left, right = torch.ones(_TRIED_ROWS, dimension), torch.ones(_TRIED_COLUMNS, dimension)
+    room = torch.empty(_TRIED_ROWS * _TRIED_COLUMNS)
+    onednn = _seconds(lambda: onednn_products(left, right, room))
+    return _seconds(lambda: blas_products(left, right, room)) > _ONEDNN_PAYS_FROM * onednn
 
 
 @functools.cache
@@ -108,8 +130,8 @@ def int8_is_exact(dimension: int) -> bool:
     """
     if not hasattr(torch, "_int_mm") or not 1 < dimension <= MOST_DIMENSIONS:
         return False
-    largest = torch.full((512, dimension), _LARGEST_CODE, dtype=torch.int8)
-    return bool((torch._int_mm(largest[:256], largest.T) == _LARGEST_CODE**2 * dimension).all())
+    largest = torch.full((512, dimension), LARGEST_CODE, dtype=torch.int8)
+    return bool((torch._int_mm(largest[:256], largest.T) == LARGEST_CODE**2 * dimension).all())
 
 
 @functools.cache
@@ -120,8 +142,9 @@ def int8_pays(dimension: int) -> bool:
     left, right = torch.ones(_TRIED_ROWS, dimension), torch.ones(_TRIED_COLUMNS, dimension)
     left8, right8 = left.to(torch.int8), right.to(torch.int8)
     room = torch.empty(_TRIED_ROWS * _TRIED_COLUMNS)
-    whole = _seconds(lambda: int8_products(left8, right8, room.view(torch.int32)))
-    return _seconds(lambda: float32_products(left, right, room)) > _INT8_PAYS_FROM * whole
+    int8 = _seconds(lambda: int8_products(left8, right8, room.view(torch.int32)))
+    float32 = float32_products(dimension)
+    return _seconds(lambda: float32(left, right, room)) > _INT8_PAYS_FROM * int8
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -114,10 +114,10 @@ def pair_up(
     d2_ap = np.empty(slot.size, np.float32)
     workers.each(slot.size, functools.partial(d2_of_pairs, rows.x, anchor, positive, d2_ap))
     is_suspect = np.zeros(slot.size, np.bool_)
-    if config.positive_cap is None and config.positives_per_anchor is None:
-        return Pairs(anchors, slot, positive, d2_ap, is_suspect)
     if config.positive_cap is not None:
         is_suspect = d2_ap > np.float32(config.positive_cap)
+    elif config.positives_per_anchor is None:
+        return Pairs(anchors, slot, positive, d2_ap, is_suspect)
     keep = is_suspect | _is_chosen(rows, slot, positive, anchor, d2_ap, is_suspect, config, seed)
     return Pairs(
         anchors=anchors,

@@ -1,8 +1,8 @@
 """Matrix products that filter: integers where the processor multiplies them fast, else float32.
 
 An int8 product is an exact sum of integers, the same in any order and on any processor. What is
-inexact is only the rounding of the rows beforehand, and that is measured row by row. It runs about
-seven times as fast as a float32 product on processors with 8-bit dot products (AVX-512 VNNI, AMX),
+inexact is only the rounding of the rows beforehand, and that is measured row by row. It runs four
+to eight times as fast as a float32 product on processors with 8-bit dot products (AVX-512 VNNI),
 but leaves a distance uncertain by some hundredths, where float32 leaves it by some hundred
 thousandths; so whoever decides much from one tile takes float32 for it.
 
@@ -26,12 +26,11 @@ from miner.distance import UNDERFLOW, code_share, float32_precision, product_sha
 from miner.kernels.distance import norms2_from, quantise
 from miner.kernels.tiles import Scale
 from miner.layout import Float32Array, Int64Array, Rows
-from miner.multiply import float32_products, int8_products
+from miner.multiply import LARGEST_CODE, Multiply, float32_products, int8_products
 from miner.search import Workers
 
 _SAMPLE = 4096
 _STEP_SAMPLE = 512
-_LARGEST_CODE = 127
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
@@ -72,6 +71,8 @@ class Product:
     """(N,) how far each row is from its code; None where the rows themselves are multiplied."""
     dtype: torch.dtype
     """Of the products."""
+    multiply: Multiply
+    """Multiplies what is taken of two sides."""
 
     def take(self, rows: Int64Array) -> torch.Tensor:
         """Return (R, D) what to multiply for some rows."""
@@ -82,17 +83,11 @@ class Product:
             taken = self.operand[torch.from_numpy(rows)]
         return taken if self.centre is None else taken - self.centre
 
-    def multiply(
-        self, left: torch.Tensor, right: torch.Tensor, room: torch.Tensor
-    ) -> NDArray[np.generic]:
-        """Return (R, C) the products of two operands, perhaps in `room`: flat and large enough."""
-        if self.dtype == torch.int32:
-            return int8_products(left, right, room)
-        return float32_products(left, right, room)
 
-
-def float32_product(rows: Rows, centre: Centre) -> Product:
+def float32_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
     """Return the product whose error is proven in `miner.distance.product_share`."""
+    dimension = rows.x.shape[1]
+    [multiply] = workers.all([functools.partial(float32_products, dimension)])
     largest_norm2 = float(centre.norms2.max())
     # Measures are at most 2 R^2 times the grain: a power of two that leaves them below 2^29. All
     # rows may be the same, hence the least R^2.
@@ -105,12 +100,13 @@ def float32_product(rows: Rows, centre: Centre) -> Product:
             unit=unit,
             grain=np.float32(grain),
             error=unit + UNDERFLOW,
-            share=product_share(rows.x.shape[1], float32_precision()),
+            share=product_share(dimension, float32_precision()),
         ),
         shift=(centre.norms2 / 2).astype(np.float32),
         norm=np.sqrt(centre.norms2),
         residual=None,
         dtype=torch.float32,
+        multiply=multiply,
     )
 
 
@@ -133,6 +129,7 @@ def int8_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
         norm=np.sqrt(centre.norms2),
         residual=residual,
         dtype=torch.int32,
+        multiply=int8_products,
     )
 
 
@@ -145,7 +142,7 @@ def _step(x: Float32Array, centre: Float32Array) -> float:
     largest = float(np.abs(sample).max()) or 1.0  # all rows are the same
 
     def loss(step: float) -> float:
-        codes = np.clip(np.rint(sample / step), -_LARGEST_CODE, _LARGEST_CODE)
+        codes = np.clip(np.rint(sample / step), -LARGEST_CODE, LARGEST_CODE)
         return float(np.sqrt(((sample - step * codes) ** 2).sum(axis=1)).mean())
 
-    return min((clip * largest / _LARGEST_CODE for clip in _CLIPS), key=loss)
+    return min((clip * largest / LARGEST_CODE for clip in _CLIPS), key=loss)

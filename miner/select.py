@@ -265,7 +265,7 @@ class Selector:
 
 
 def _to_mine(pairs: Pairs) -> Pairs:
-    """Return the pairs that are not suspect."""
+    """Return the pairs that are not suspect; not a copy where none is: nobody writes to them."""
     if not pairs.is_suspect.any():
         return pairs
     return _take(pairs, np.flatnonzero(~pairs.is_suspect))

@@ -36,7 +36,8 @@ class Room:
     """Memory for a tile of R x C products, used again for each."""
 
     tile: torch.Tensor
-    """Flat, R * C float32; `torch.Tensor.view` makes other types of four bytes of it."""
+    """Flat, R * C float32; `torch.Tensor.view` makes other types of four bytes of it. What brings
+    memory of its own leaves it untouched."""
     left: Limits
     """Of R rows."""
     right: Limits

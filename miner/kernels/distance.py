@@ -98,7 +98,10 @@ def d2_of_candidates(
 def norms2_from(
     x: Float32Array, centre: Float32Array, out: NDArray[np.float64], begin: int, end: int
 ) -> None:
-    """Fill `out[begin:end]` with the squared norms of the rows taken from the centre."""
+    """Fill `out[begin:end]` with the squared norms of the rows taken from the centre.
+
+    Added up in any order: they only bound what filters.
+    """
     for i in range(begin, end):
         total = 0.0
         for k in range(x.shape[1]):

@@ -94,7 +94,7 @@ def scan_tile(
             if _num_reaching(values, reaches, own.reach[r]) <= most_few:
                 decided += _scan_few(met, r, start, stop, num_left, num_right)
                 continue
-            top = _largest(values, MOST)
+            top = _largest(values, np.int32(MOST))
             for w in range(num_left):
                 decided += _scan_left(met, r, start, stop, w, top)
             for w in range(num_right):

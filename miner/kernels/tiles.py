@@ -131,12 +131,15 @@ def set_limits(
     scale: Scale,
     limits: Limits,
 ) -> int:
-    """Fill the limits of the rows of one side; return the most searches of a row."""
+    """Fill the limits of the rows of one side; return the most searches of a row.
+
+    Of a side that asks nothing only `reach` is ever read, and only that is filled.
+    """
     most = 0
-    room = limits.low.shape[0]
-    if not side.slot.size:  # none of its rows is asked for, and what is in `low` never read
+    if not side.slot.size:
         limits.reach[: side.row.size] = MOST
         return most
+    room = limits.low.shape[0]
     for r in range(side.row.size):
         w = 0
         if side.slot[r] >= 0:

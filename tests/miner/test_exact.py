@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import miner.exact
 import miner.turns
@@ -145,3 +146,14 @@ def test_a_row_far_from_all_others_costs_only_where_it_is_met(
     assert mined.stats.undecided_share is not None
     assert mined.stats.undecided_share < 0.1  # among tiles that hold the row, about a half
     assert_equals(mined, mine_slowly(gallery, identities.tolist(), config, 0))
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_torch_may_be_told_to_round_after_a_product_was_chosen(precision: str) -> None:
+    x, identities = untrained(600)
+    expected = mine(x, identities)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert_same(mine(x, identities), expected)
+    finally:
+        torch.set_float32_matmul_precision("highest")

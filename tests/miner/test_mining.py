@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import miner.exact
+import miner.multiply
 import miner.pairs
 from miner import MinerConfig, mine
+from miner.multiply import onednn_is_exact
 from miner.stats import why_no_rows
 from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
 from tests.miner.oracle import mine_slowly
@@ -22,11 +24,15 @@ Gallery = tuple[NDArray[np.float32], list[int]]
 seeds = st.sampled_from([0, 1, -7, 2**70])
 
 
-@pytest.fixture(params=[True, False], ids=["int8", "float32"])
+@pytest.fixture(params=["int8", "torch.mm", "oneDNN"])
 def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Filter with either product, however fast they are here."""
-    monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: request.param)
+    """Filter with each product, however fast they are here."""
+    if request.param == "oneDNN" and not onednn_is_exact(128):
+        pytest.skip("this torch multiplies nothing through oneDNN, or rounds its inputs")
+    monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: request.param == "int8")
     monkeypatch.setattr(miner.exact, "INT8_FROM", 0)
+    pays = request.param == "oneDNN"
+    monkeypatch.setattr(miner.multiply, "onednn_pays", lambda dimension: pays)
     return request.param
 
 
@@ -35,7 +41,7 @@ def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 )
 @given(gallery=galleries(), config=configs(), seed=seeds)
 def test_exact_engine_follows_the_definitions(
-    product: bool, gallery: Gallery, config: MinerConfig, seed: int
+    product: str, gallery: Gallery, config: MinerConfig, seed: int
 ) -> None:
     assert_equals(mine(*gallery, config=config, seed=seed), mine_slowly(*gallery, config, seed))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,59 +14,81 @@ import miner.multiply
 from miner.distance import product_share
 from miner.multiply import (
     MOST_DIMENSIONS,
+    Multiply,
+    blas_products,
     float32_products,
     int8_is_exact,
+    int8_pays,
+    onednn_is_exact,
     onednn_pays,
+    onednn_products,
     whole_products,
 )
 
 
-def operands(dimension: int = 128) -> tuple[torch.Tensor, torch.Tensor]:
+def operands(rows: int, columns: int, dimension: int) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(1)
-    return torch.randn(5, dimension, generator=random), torch.randn(33, dimension, generator=random)
+    return torch.randn(rows, dimension, generator=random), torch.randn(
+        columns, dimension, generator=random
+    )
 
 
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.fixture
+def onednn() -> None:
+    if not onednn_is_exact(128):
+        pytest.skip("this torch multiplies nothing through oneDNN, or rounds its inputs")
+
+
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("multiply", [blas_products, onednn_products])
+@pytest.mark.parametrize("shape", [(5, 33), (1, 1), (1, 1024), (256, 1)])
 @pytest.mark.parametrize("dimension", [1, 2, 17, 128, 512])
 def test_float32_products_keep_within_the_bound(
-    monkeypatch: pytest.MonkeyPatch, pays: bool, dimension: int
+    multiply: Multiply, shape: tuple[int, int], dimension: int
 ) -> None:
-    if pays:
-        onednn_or_skip()
-    monkeypatch.setattr(miner.multiply, "onednn_pays", lambda dimension: pays)
-    left, right = operands(dimension)
-    found = float32_products(left, right, torch.empty(5 * 33 + 7))
-    assert found.shape == (5, 33) and found.dtype == np.float32
+    left, right = operands(*shape, dimension)
+    found = multiply(left, right, torch.empty(shape[0] * shape[1] + 7))
+    assert found.shape == shape and found.dtype == np.float32 and found.flags.c_contiguous
     norms = left.double().norm(dim=1)[:, None] * right.double().norm(dim=1)
     error = np.abs(found - (left.double() @ right.double().T).numpy())
     assert (error <= 2 * product_share(dimension) * norms.numpy()).all()
 
 
-def onednn_or_skip() -> None:
-    try:
-        miner.multiply._by_onednn(*operands())
-    except (AttributeError, RuntimeError) as error:
-        pytest.skip(f"this torch multiplies nothing through oneDNN: {error}")
+def to_bits(kept: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what rounds float32 numbers to so many stored bits."""
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        fraction, exponent = torch.frexp(x)
+        return torch.ldexp(torch.round(fraction * 2 ** (kept + 1)) / 2 ** (kept + 1), exponent)
+
+    return rounded
 
 
-def test_onednn_is_not_taken_where_it_rounds_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def in_bfloat16(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        return left.bfloat16().float() @ right.bfloat16().float().T
+@pytest.mark.parametrize("dimension", [2, 128, 768, 4096])
+@pytest.mark.parametrize("kept", [7, 10, 16, 22])
+@pytest.mark.parametrize("sides", ["left", "right", "both"])
+def test_rounding_of_either_operand_is_seen_in_any_dimension(
+    monkeypatch: pytest.MonkeyPatch, dimension: int, kept: int, sides: str
+) -> None:
+    rounded = to_bits(kept)
 
-    monkeypatch.setattr(miner.multiply, "_by_onednn", in_bfloat16)
-    monkeypatch.setattr(miner.multiply, "_ONEDNN_PAYS_FROM", 0.0)
-    for dimension in (2, 128, 512):
-        assert not onednn_pays.__wrapped__(dimension)
-
-
-def test_onednn_is_taken_where_it_is_exact_and_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_less_exact(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    def rounding(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        left = left if sides == "right" else rounded(left)
+        right = right if sides == "left" else rounded(right)
         return left @ right.T
 
-    monkeypatch.setattr(miner.multiply, "_by_onednn", no_less_exact)
-    for pays_from, pays in ((0.0, True), (np.inf, False)):
-        monkeypatch.setattr(miner.multiply, "_ONEDNN_PAYS_FROM", pays_from)
-        assert onednn_pays.__wrapped__(128) == pays
+    monkeypatch.setattr(miner.multiply, "_by_onednn", rounding)
+    assert not onednn_is_exact.__wrapped__(dimension)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 128, 768, 4096])
+def test_a_product_that_rounds_nothing_is_exact(
+    monkeypatch: pytest.MonkeyPatch, dimension: int
+) -> None:
+    monkeypatch.setattr(miner.multiply, "_by_onednn", lambda left, right: left @ right.T)
+    assert onednn_is_exact.__wrapped__(dimension)
+    monkeypatch.setattr(miner.multiply, "_by_onednn", lambda left, right: left @ right.T * np.nan)
+    assert not onednn_is_exact.__wrapped__(dimension)
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, NotImplementedError])
@@ -76,7 +99,48 @@ def test_a_torch_without_onednn_does_without(
         raise error
 
     monkeypatch.setattr(miner.multiply, "_by_onednn", absent)
-    assert not onednn_pays.__wrapped__(128)
+    assert not onednn_is_exact.__wrapped__(128)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "onednn", "int8"),
+    [
+        (1.0, 2.0, True, True),
+        (1.0, 1.2, True, False),
+        (1.0, 1.05, False, False),
+        (2.0, 1.0, False, False),
+    ],
+)
+def test_what_pays_is_faster_by_enough(
+    monkeypatch: pytest.MonkeyPatch, new: float, old: float, onednn: bool, int8: bool
+) -> None:
+    monkeypatch.setattr(miner.multiply, "onednn_is_exact", lambda dimension: True)
+    monkeypatch.setattr(miner.multiply, "int8_is_exact", lambda dimension: True)
+    took = {"onednn_products": new, "int8_products": new, "blas_products": old}
+    called: list[str] = []
+    for name in took:
+        monkeypatch.setattr(miner.multiply, name, lambda *_, name=name: called.append(name))
+    monkeypatch.setattr(miner.multiply, "float32_products", lambda _: miner.multiply.blas_products)
+
+    def seconds(work: Callable[[], object]) -> float:
+        work()
+        return took[called[-1]]
+
+    monkeypatch.setattr(miner.multiply, "_seconds", seconds)
+    assert onednn_pays.__wrapped__(128) == onednn
+    assert int8_pays.__wrapped__(128) == int8
+    assert sorted(set(called)) == sorted(took)
+
+
+def test_onednn_is_left_alone_where_torch_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(miner.multiply, "onednn_pays", lambda dimension: True)
+    assert float32_products(128) is onednn_products
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.mkldnn, "enabled", False)
+        assert float32_products(128) is blas_products
+    for precision in ("high", "medium"):
+        monkeypatch.setattr(miner.multiply, "float32_precision", [precision].pop)
+        assert float32_products(128) is blas_products
 
 
 def test_integer_products_that_are_cut_off_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

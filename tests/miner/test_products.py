@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,22 @@ from hypothesis import strategies as st
 from miner.kernels.distance import d2_of
 from miner.kernels.tiles import Scale, measure
 from miner.layout import Rows
+from miner.multiply import blas_products, onednn_is_exact, onednn_products
 from miner.products import Product, float32_product, int8_product, take_centre
 from miner.rows import check_rows
 from miner.search import Workers
 from tests.miner.inputs import on_circle, separated
 
 
-def both(rows: Rows) -> list[Product]:
+def all_ways(rows: Rows) -> list[Product]:
+    """Return the products that there are here, that of 8-bit codes last."""
     with Workers(1) as workers:
         centre = take_centre(rows, workers)
-        return [float32_product(rows, centre), int8_product(rows, centre, workers)]
+        float32, int8 = float32_product(rows, centre, workers), int8_product(rows, centre, workers)
+    ways = [replace(float32, multiply=blas_products), int8]
+    if onednn_is_exact(rows.x.shape[1]):
+        ways.insert(0, replace(float32, multiply=onednn_products))
+    return ways
 
 
 def norms2_of(rows: Rows) -> Any:
@@ -75,7 +82,7 @@ def test_products_stay_within_their_bounds(
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     x *= random.uniform(min(1, length), max(1, length), (24, 1))
     rows = check_rows(x.astype(np.float32), np.repeat(np.arange(12), 2))
-    for product in both(rows):
+    for product in all_ways(rows):
         about, off = distances(rows, product)
         assert np.all(np.abs(about - defined(rows)) <= off)
 
@@ -87,7 +94,7 @@ def test_rows_that_are_nearly_the_same_stay_within_their_bounds(spread: float) -
     x = x.astype(np.float32)
     x[::3, 0] = np.nextafter(x[::3, 0], np.float32(1)) if spread else x[::3, 0]
     rows = check_rows(x, np.repeat(np.arange(6), 2))
-    for product in both(rows):
+    for product in all_ways(rows):
         about, off = distances(rows, product)
         assert np.all(np.abs(about - defined(rows)) <= off)
 
@@ -97,7 +104,7 @@ def test_the_centre_makes_a_narrow_cone_as_sharp_as_a_sphere() -> None:
     x = np.ones((1, 64)) + 0.01 * wide.x
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     narrow = check_rows(x.astype(np.float32), np.repeat(np.arange(10), 4))
-    for product_wide, product_narrow in zip(both(wide), both(narrow), strict=True):
+    for product_wide, product_narrow in zip(all_ways(wide), all_ways(narrow), strict=True):
         relative = [
             (distances(rows, product)[1] / defined(rows).max()).mean()
             for rows, product in ((wide, product_wide), (narrow, product_narrow))
@@ -111,7 +118,7 @@ def test_a_row_unlike_the_sample_stays_within_32_bits() -> None:
     x[1001] = -1  # the sample takes every third row
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     rows = check_rows(x.astype(np.float32), np.repeat(np.arange(1000), 2))
-    product = both(rows)[1]
+    product = all_ways(rows)[-1]
     scale, shift = product.scale, product.shift
     assert int(shift.max()) + int(np.sort(shift)[-2]) <= 2**30
     some = np.array([0, 1, 1000, 1001, 1999])

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from miner.kernels.compiled import kernel
-from miner.kernels.tiles import HIDDEN, MOST, Limits, bounds, set_one, within_bits
+from miner.kernels.tiles import (
+    HIDDEN,
+    MOST,
+    Limits,
+    Scale,
+    Side,
+    bounds,
+    set_limits,
+    set_one,
+    within_bits,
+)
 from miner.layout import FARTHEST, NEAREST, make_query, open_searches
 
 INFINITY = float("inf")
@@ -82,3 +92,26 @@ def test_a_search_whose_limits_cross_admits_nothing() -> None:
     query = make_query(np.zeros(1, np.int64), np.float32(1), np.float32(0.5))
     low, high = bounds_of(open_searches([query], 1), 0.25, 0.5)
     assert low > high and math.isfinite(low)
+
+
+def test_a_side_that_asks_nothing_reaches_nothing_whatever_was_there_before() -> None:
+    query = make_query(np.arange(3), np.float32(0), np.float32(4))
+    rows, none = np.arange(3), np.empty(0, np.int64)
+    silent = Side(
+        row=rows,
+        slot=none,
+        first=rows,
+        last=rows + 1,
+        shift=np.zeros(3, np.int32),
+        norm=np.ones(3),
+        residual=np.zeros(3),
+        most_norm=1.0,
+        most_residual=0.0,
+    )
+    scale = Scale(unit=2.0**-20, grain=np.int32(1), error=0.0, share=0.0)
+    limits = Limits(*(np.full(shape, -5, np.int32) for shape in ((2, 4), (2, 4), 4)))
+    assert set_limits(open_searches([query], 3), silent, silent, scale, limits) == 0
+    assert limits.reach.tolist() == [MOST, MOST, MOST, -5]
+    asking = silent._replace(slot=rows)
+    assert set_limits(open_searches([query], 3), asking, silent, scale, limits) == 1
+    assert (limits.reach[:3] < 0).all()
