@@ -125,7 +125,7 @@ def _count(
     every = np.arange(len(rows.x))
 
     def count(first: int, last: int) -> None:
-        room = torch.empty(TILE_ROWS * TILE_COLUMNS)
+        room = torch.empty(TILE_ROWS * TILE_COLUMNS, dtype=torch.float32)
         measures = np.empty(TILE_COLUMNS, np.int32)
         for start in range(first, last, TILE_ROWS):
             stop = min(start + TILE_ROWS, last)

@@ -98,8 +98,9 @@ def onednn_is_exact(dimension: int) -> bool:
     that in any dimension; in a sum of many products it would drown.
     """
     place = torch.arange(_TRIED_ROWS) * dimension // _TRIED_ROWS
-    numbers = 1 + torch.rand(_TRIED_ROWS, generator=torch.Generator().manual_seed(0))
-    rows = torch.zeros(_TRIED_ROWS, dimension)
+    random = torch.Generator().manual_seed(0)
+    numbers = 1 + torch.rand(_TRIED_ROWS, generator=random, dtype=torch.float32)
+    rows = torch.zeros(_TRIED_ROWS, dimension, dtype=torch.float32)
     rows[torch.arange(_TRIED_ROWS), place] = numbers
     products = torch.where(place[:, None] == place, numbers[:, None] * numbers, 0.0)
     try:
@@ -116,8 +117,7 @@ def onednn_pays(dimension: int) -> bool:
     """
     if not onednn_is_exact(dimension):
         return False
-    left, right = torch.ones(_TRIED_ROWS, dimension), torch.ones(_TRIED_COLUMNS, dimension)
-    room = torch.empty(_TRIED_ROWS * _TRIED_COLUMNS)
+    left, right, room = _to_try(dimension)
     onednn = _seconds(lambda: onednn_products(left, right, room))
     return _seconds(lambda: blas_products(left, right, room)) > _ONEDNN_PAYS_FROM * onednn
 
@@ -139,12 +139,19 @@ def int8_pays(dimension: int) -> bool:
     """Say whether int8 products are exact here, and faster by far on the calling thread."""
     if not int8_is_exact(dimension):
         return False
-    left, right = torch.ones(_TRIED_ROWS, dimension), torch.ones(_TRIED_COLUMNS, dimension)
+    left, right, room = _to_try(dimension)
     left8, right8 = left.to(torch.int8), right.to(torch.int8)
-    room = torch.empty(_TRIED_ROWS * _TRIED_COLUMNS)
     int8 = _seconds(lambda: int8_products(left8, right8, room.view(torch.int32)))
     float32 = float32_products(dimension)
     return _seconds(lambda: float32(left, right, room)) > _INT8_PAYS_FROM * int8
+
+
+def _to_try(dimension: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return two operands and room for their products, whatever torch's default type is."""
+    left, right = (
+        torch.ones(rows, dimension, dtype=torch.float32) for rows in (_TRIED_ROWS, _TRIED_COLUMNS)
+    )
+    return left, right, torch.empty(_TRIED_ROWS * _TRIED_COLUMNS, dtype=torch.float32)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -26,8 +26,17 @@ from miner.distance import UNDERFLOW, code_share, float32_precision, product_sha
 from miner.kernels.distance import norms2_from, quantise
 from miner.kernels.tiles import Scale
 from miner.layout import Float32Array, Int64Array, Rows
-from miner.multiply import LARGEST_CODE, Multiply, float32_products, int8_products
+from miner.multiply import (
+    LARGEST_CODE,
+    Multiply,
+    blas_products,
+    float32_products,
+    int8_products,
+)
 from miner.search import Workers
+
+CHOSEN_FROM = 512
+"""Rows from which it is worth trying which library multiplies them faster."""
 
 _SAMPLE = 4096
 _STEP_SAMPLE = 512
@@ -87,7 +96,9 @@ class Product:
 def float32_product(rows: Rows, centre: Centre, workers: Workers) -> Product:
     """Return the product whose error is proven in `miner.distance.product_share`."""
     dimension = rows.x.shape[1]
-    [multiply] = workers.all([functools.partial(float32_products, dimension)])
+    multiply: Multiply = blas_products
+    if len(rows.x) >= CHOSEN_FROM:
+        [multiply] = workers.all([functools.partial(float32_products, dimension)])
     largest_norm2 = float(centre.norms2.max())
     # Measures are at most 2 R^2 times the grain: a power of two that leaves them below 2^29. All
     # rows may be the same, hence the least R^2.

@@ -67,7 +67,7 @@ class Turn:
             for size in (rows, columns)
         )
         self.room = Room(
-            tile=torch.empty(rows * columns),
+            tile=torch.empty(rows * columns, dtype=torch.float32),
             left=left,
             right=right,
             values=np.empty(columns, np.int32),

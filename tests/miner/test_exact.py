@@ -16,7 +16,7 @@ from benchmarks.galleries import MakeGallery, collapsed, untrained
 from miner import Mined, MinerConfig, mine
 from miner.exact import is_symmetric
 from miner.kernels.scan import scan_tile
-from miner.multiply import int8_is_exact
+from miner.multiply import int8_is_exact, int8_pays, onednn_is_exact, onednn_pays
 from tests.miner.inputs import assert_equals
 from tests.miner.oracle import mine_slowly
 
@@ -157,3 +157,16 @@ def test_torch_may_be_told_to_round_after_a_product_was_chosen(precision: str) -
         assert_same(mine(x, identities), expected)
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_torch_may_have_another_default_type(kind: torch.dtype) -> None:
+    gallery, config = untrained(600), MinerConfig(engine="exact", count_kinds=True)
+    expected = mine(*gallery, config=config)
+    for trial in (onednn_is_exact, onednn_pays, int8_pays):
+        trial.cache_clear()
+    torch.set_default_dtype(kind)
+    try:
+        assert_same(mine(*gallery, config=config), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

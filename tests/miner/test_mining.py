@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import miner.exact
 import miner.multiply
 import miner.pairs
+import miner.products
 from miner import MinerConfig, mine
 from miner.multiply import onednn_is_exact
 from miner.stats import why_no_rows
@@ -31,6 +32,7 @@ def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("this torch multiplies nothing through oneDNN, or rounds its inputs")
     monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: request.param == "int8")
     monkeypatch.setattr(miner.exact, "INT8_FROM", 0)
+    monkeypatch.setattr(miner.products, "CHOSEN_FROM", 0)
     pays = request.param == "oneDNN"
     monkeypatch.setattr(miner.multiply, "onednn_pays", lambda dimension: pays)
     return request.param
