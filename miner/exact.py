@@ -45,8 +45,8 @@ TILE_ROWS, TILE_COLUMNS = 256, 1024
 BLOCKS_PER_THREAD = 4
 """Blocks that the rows are cut into; a thread has two of them at a time."""
 
-SYMMETRIC_FROM = 0.5
-"""Share of the rows that must be anchors for one tile to serve both its sides."""
+SYMMETRIC_FROM = 0.7
+"""Share of the rows above which, as anchors, tiles serving both their sides take less time."""
 
 ONE_SIDED_UP_TO = 2048
 """Rows up to which it never does: seeing whole rows of a tile saves an anchor more."""

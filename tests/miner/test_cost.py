@@ -4,7 +4,6 @@ import pytest
 
 from miner import MinerConfig
 from miner.cost import SECONDS_PER, WORTH_S, Chosen, choose_engine, seconds, work
-from miner.exact import SYMMETRIC_FROM
 
 IVF = MinerConfig(faiss_index="IVF4096,Flat", nprobe=16)
 ENGINES: tuple[Chosen, ...] = ("exact", "routed", "faiss")
@@ -51,18 +50,17 @@ def test_approximate_grows_slower_than_exact() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_more_rows_and_more_anchors_cost_more(engine: Chosen) -> None:
-    # Not from just below SYMMETRIC_FROM to just above it, where another pass is made.
     all_anchors = [seconds(engine, n, n) for n in SIZES]
-    more_anchors = [seconds(engine, 10**6, a) for a in SIZES if a <= SYMMETRIC_FROM * 10**6]
-    more_rows = [seconds(engine, n, 1000) for n in SIZES if n * SYMMETRIC_FROM >= 1000]
+    more_anchors = [seconds(engine, 10**6, a) for a in SIZES if a <= 10**6]
+    more_rows = [seconds(engine, n, 1000) for n in SIZES if n >= 1000]
     for forecasts in (all_anchors, more_anchors, more_rows):
         assert all(less < more for less, more in zip(forecasts, forecasts[1:], strict=False))
 
 
 def test_a_pass_that_serves_both_sides_multiplies_each_two_rows_once() -> None:
-    both, one = work("exact", 10_000, 5001), work("exact", 10_000, 5000)
-    assert both == {"symmetric product": 50_000_000, "exact anchor": 5001}
-    assert one == {"one-sided product": 50_000_000, "exact anchor": 5000}
+    both, one = work("exact", 10_000, 7001), work("exact", 10_000, 7000)
+    assert both == {"symmetric product": 50_000_000, "exact anchor": 7001}
+    assert one == {"one-sided product": 70_000_000, "exact anchor": 7000}
 
 
 def test_forecasts_are_work_times_the_constants_and_use_all_of_them() -> None:

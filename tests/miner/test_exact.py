@@ -127,8 +127,8 @@ def test_tiles_serve_both_sides_of_all_but_small_galleries_and_few_anchors(
 ) -> None:
     monkeypatch.setattr(miner.exact, "ONE_SIDED_UP_TO", 2048)
     assert not is_symmetric(2048, 2048)
-    assert is_symmetric(2049, 2049) and is_symmetric(2501, 5000)
-    assert not is_symmetric(2500, 5000)
+    assert is_symmetric(2049, 2049) and is_symmetric(3501, 5000)
+    assert not is_symmetric(3500, 5000)
 
 
 def test_a_row_far_from_all_others_costs_only_where_it_is_met(
