@@ -33,9 +33,9 @@ from miner.sharing import Sharing
 from miner.spread import SpreadSearch
 from trainer.faces import FacesAt
 
-SIZES: Mapping[str, int] = {"separated": 120_000, "untrained": 60_000}
+SIZES: Mapping[str, int] = {"separated": 120_000, "untrained": 120_000}
 """By gallery: sharing out costs the same however much there is to search, so it pays late."""
-REPEATS = 2
+REPEATS = 3
 _NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=0)
 
 

@@ -43,7 +43,7 @@ TILE_ROWS, TILE_COLUMNS = 256, 1024
 """Rows along the sides of a tile, 1 MiB of products; never changes results."""
 
 BLOCKS_PER_THREAD = 4
-"""Blocks that the rows are cut into; a thread has two of them at a time."""
+"""Blocks that rows are cut into so that threads end together; a thread has two at a time."""
 
 SYMMETRIC_FROM = 0.7
 """Share of the rows above which, as anchors, tiles serving both their sides take less time."""
@@ -89,6 +89,7 @@ class ExactSearch:
         self._progress = progress
         self._symmetric = False
         self._total = Count()
+        self._turns: list[Turn] = []
 
     def search(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
         """Answer queries about some anchors (see `miner.search.Search`)."""
@@ -137,15 +138,15 @@ class ExactSearch:
         searches = open_searches(queries, len(anchors))
         slot = np.full(len(self._rows.x), -1, np.int64)
         slot[anchors] = np.arange(len(anchors))
-        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse)
+        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse, self._turns)
         if others is None:
             # Anchors may be any rows in any order; a thread takes as many at a time.
             parts = _cut(anchors, max(1, min(CHUNK_ROWS, len(anchors) // self._workers.threads)))
             self._run([functools.partial(scan.ask, part, gallery) for part in parts])
         else:
-            # Blocks much smaller than a chunk cost more than they save.
-            most = max(1, min(BLOCKS_PER_THREAD, gallery.size // CHUNK_ROWS))
-            num_blocks = 2 * most * self._workers.threads
+            # One thread waits for nobody; blocks far below a chunk cost more than waiting.
+            fits = 1 if self._workers.threads == 1 else gallery.size // CHUNK_ROWS
+            num_blocks = 2 * max(1, min(BLOCKS_PER_THREAD, fits)) * self._workers.threads
             for pairs in rounds(others, gallery, num_blocks):
                 self._run([functools.partial(scan.meet, *pair) for pair in pairs])
         return [
@@ -203,13 +204,14 @@ class _Scan:
         slot: Int64Array,
         exact: Product,
         coarse: Product | None,
+        turns: list[Turn],
     ) -> None:
         self._rows = rows
         self._searches = searches
         self._slot = slot
         self._exact = exact
         self._coarse = coarse
-        self._turns: list[Turn] = []
+        self._turns = turns
         num_searches = np.diff(searches.begin, axis=1).sum(axis=0)
         self._most_searches = int(num_searches.max(initial=1))
 
@@ -239,7 +241,8 @@ class _Scan:
         try:
             turn = self._turns.pop()
         except IndexError:  # all are in use
-            turn = Turn(TILE_ROWS, TILE_COLUMNS, self._most_searches)
+            turn = Turn(TILE_ROWS, TILE_COLUMNS)
+        turn.make_room(self._most_searches)
         yield turn
         self._turns.append(turn)
 

@@ -44,6 +44,8 @@ Int32Array = NDArray[np.int32]
 LEAST_BLOCK_ROWS = 2048
 """Smaller blocks would cost more in asking than in answering."""
 
+_SIZES = 4
+"""Sizes of tasks told apart; identities make blocks, and so tasks, differ a little anyway."""
 _TASKS_PER_MINER = 12  # the last one to end is late by half a task at most: 4 %
 
 
@@ -224,10 +226,12 @@ def deal_out(
 
 
 def plan_tasks(spans: Sequence[Span], num_anchors: Sequence[int]) -> list[Task]:
-    """Return the pairs of blocks that have anything to search, the largest first.
+    """Return the pairs of blocks that have anything to search, larger ones first.
 
     Those of one block against itself come near the end: half the work where all rows are anchors,
-    they let the miners end together.
+    they let the miners end together. Of about the same size, tasks that follow each other share no
+    block (equal left + right modulo the number of blocks: one block has one partner): what is
+    learned of a block in one task would come too late for another one already given out.
     """
     sizes = [span.end - span.begin for span in spans]
     tasks = []
@@ -238,7 +242,14 @@ def plan_tasks(spans: Sequence[Span], num_anchors: Sequence[int]) -> list[Task]:
                 comparisons += num_anchors[right] * sizes[left]
             if comparisons:
                 tasks.append(Task(left, right, comparisons))
-    return sorted(tasks, key=lambda task: -task.comparisons)
+    most = max((task.comparisons for task in tasks), default=0)
+    return sorted(
+        tasks,
+        key=lambda task: (
+            -round(_SIZES * task.comparisons / most),
+            (task.left + task.right) % len(spans),
+        ),
+    )
 
 
 def limit_of(query: Query, best: Best, which: Int64Array) -> Float32Array | None:

@@ -1,6 +1,7 @@
 """What a thread of the exact engine holds while it goes through tiles.
 
-Jobs of one search lend it to each other: memory for a tile, and which product paid lately.
+Jobs of an engine lend it to each other, search after search: memory for a tile, and which product
+paid lately.
 """
 
 from __future__ import annotations
@@ -54,10 +55,23 @@ class Turn:
     Args:
         rows: R of its tiles, at most.
         columns: C of its tiles, at most.
-        most_searches: of one row.
     """
 
-    def __init__(self, rows: int, columns: int, most_searches: int) -> None:
+    room: Room
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._shape = rows, columns
+        self._most_searches = 0
+        self.count = Count()
+        self._untried = 0
+        self._next_untried = 1
+
+    def make_room(self, most_searches: int) -> None:
+        """Have memory for so many searches of one row, 1 or more."""
+        if most_searches <= self._most_searches:
+            return
+        self._most_searches = most_searches
+        rows, columns = self._shape
         left, right = (
             Limits(
                 low=np.empty((most_searches, size), np.int32),
@@ -73,9 +87,6 @@ class Turn:
             values=np.empty(columns, np.int32),
             known=np.empty(columns, np.float32),
         )
-        self.count = Count()
-        self._untried = 0
-        self._next_untried = 1
 
     def end(self) -> Count:
         """Return what was done in one job; the next one begins to count anew."""

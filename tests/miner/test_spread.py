@@ -21,6 +21,7 @@ from miner.spread import (
     Lists,
     Span,
     SpreadSearch,
+    Task,
     choose_num_blocks,
     cut_blocks,
     merge,
@@ -136,6 +137,22 @@ def test_every_pair_of_blocks_with_anchors_is_one_task_the_largest_first() -> No
     pairs = {(task.left, task.right): task.comparisons for task in tasks}
     assert pairs == {(0, 0): 100, (0, 1): 100, (0, 2): 400, (1, 2): 200, (2, 2): 400}
     assert [task.comparisons for task in tasks] == [400, 400, 200, 100, 100]
+
+
+@pytest.mark.parametrize("num_blocks", [5, 6, 7, 8])
+def test_tasks_given_out_together_share_no_block(num_blocks: int) -> None:
+    # Blocks differ a little, as identities make them.
+    edges = np.cumsum([0, *(1000 + 7 * block % 10 for block in range(num_blocks))]).tolist()
+    spans = [Span(begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+    tasks = plan_tasks(spans, [span.end - span.begin for span in spans])
+    apart = [task for task in tasks if task.left != task.right]
+    assert tasks[: len(apart)] == apart
+    meetings = [left for left, right in zip(apart, apart[1:], strict=False) if met(left, right)]
+    assert len(meetings) < num_blocks  # from one round to the next at most
+
+
+def met(first: Task, second: Task) -> bool:
+    return not set(first.blocks).isdisjoint(second.blocks)
 
 
 @pytest.mark.parametrize("num_miners", [1, 2, 5, 64])
