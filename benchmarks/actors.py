@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,9 @@ from miner.sharing import Sharing
 from miner.spread import SpreadSearch
 from trainer.faces import FacesAt
 
-SIZES: Mapping[str, int] = {"separated": 120_000, "untrained": 120_000}
-"""By gallery: sharing out costs the same however much there is to search, so it pays late."""
+MEASURED = ("separated", "untrained")
+NUM_FACES = 120_000
+"""Sharing out costs the same however much there is to search, so it pays late."""
 REPEATS = 3
 _NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=0)
 
@@ -60,12 +61,13 @@ class Row:
         return self.one_s / self.here_s
 
 
-def rows(sizes: Mapping[str, int] = SIZES, repeats: int = REPEATS) -> list[Row]:
-    """Measure each gallery at its size; Ray is started for it."""
+def rows(
+    galleries: Sequence[str] = MEASURED, num_faces: int = NUM_FACES, repeats: int = REPEATS
+) -> list[Row]:
+    """Measure each gallery; Ray is started for it."""
     with embedded_ray():
         return [
-            _measure(name, check_rows(*GALLERIES[name](size)), repeats)
-            for name, size in sizes.items()
+            _measure(name, check_rows(*GALLERIES[name](num_faces)), repeats) for name in galleries
         ]
 
 
@@ -117,12 +119,13 @@ def _check_same(found: list[Found], expected: list[Found]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.actors")
-    parser.add_argument("--faces", type=int, help="rows of each gallery, all of them anchors")
+    parser.add_argument(
+        "--faces", type=int, default=NUM_FACES, help="rows of each gallery, all of them anchors"
+    )
     parser.add_argument("--repeats", type=int, default=REPEATS, help="turns of each way")
-    parser.add_argument("--gallery", choices=SIZES, help="only this one")
+    parser.add_argument("--gallery", choices=MEASURED, help="only this one")
     args = parser.parse_args()
-    names = [args.gallery] if args.gallery else list(SIZES)
-    sizes = {name: args.faces or SIZES[name] for name in names}
+    names = [args.gallery] if args.gallery else MEASURED
     torch.set_num_threads(1)
     show(
         "exact search by Ray actors of one thread, D = 128, all faces anchors, 4 positives, "
@@ -138,7 +141,7 @@ def main() -> None:
                 f"{row.speedup:.2f}",
                 f"{row.overhead:.2f}",
             )
-            for row in rows(sizes, args.repeats)
+            for row in rows(names, args.faces, args.repeats)
         ],
     )
 
