@@ -34,8 +34,10 @@ from miner.spread import SpreadSearch
 from trainer.faces import FacesAt
 
 MEASURED = ("separated", "untrained")
+"""Galleries: as a trained network gives, and an untrained one."""
+
 NUM_FACES = 120_000
-"""Sharing out costs the same however much there is to search, so it pays late."""
+"""Rows: sharing out costs the same however much there is to search, so fewer show less of it."""
 REPEATS = 3
 _NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=0)
 

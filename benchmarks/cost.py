@@ -49,7 +49,7 @@ PASSES: Mapping[Chosen, Sequence[tuple[int, int]]] = {
     ),
     "faiss": ((60_000, 2_000), (60_000, 10_000), (200_000, 5_000)),
 }
-"""Rows and anchors that are measured; more than half of the rows as anchors is a symmetric pass."""
+"""Rows and anchors that are measured; which passes are symmetric, `is_symmetric` says."""
 
 _NPROBE = 16
 _STEP = 1000

@@ -44,8 +44,9 @@ Int32Array = NDArray[np.int32]
 LEAST_BLOCK_ROWS = 2048
 """Smaller blocks would cost more in asking than in answering."""
 
-_SIZES = 4
-"""Sizes of tasks told apart; identities make blocks, and so tasks, differ a little anyway."""
+_NUM_SIZES = 4
+"""Sizes of tasks told apart, few: identities make blocks, and so tasks, differ a little anyway."""
+
 _TASKS_PER_MINER = 12  # the last one to end is late by half a task at most: 4 %
 
 
@@ -229,9 +230,10 @@ def plan_tasks(spans: Sequence[Span], num_anchors: Sequence[int]) -> list[Task]:
     """Return the pairs of blocks that have anything to search, larger ones first.
 
     Those of one block against itself come near the end: half the work where all rows are anchors,
-    they let the miners end together. Of about the same size, tasks that follow each other share no
-    block (equal left + right modulo the number of blocks: one block has one partner): what is
-    learned of a block in one task would come too late for another one already given out.
+    they let the miners end together. Tasks of about the same size go by left + right modulo the
+    number of blocks: for one remainder each block has one partner, so that tasks that follow each
+    other mostly share none. What is learned of a block in one task would come too late for another
+    one already given out.
     """
     sizes = [span.end - span.begin for span in spans]
     tasks = []
@@ -246,7 +248,7 @@ def plan_tasks(spans: Sequence[Span], num_anchors: Sequence[int]) -> list[Task]:
     return sorted(
         tasks,
         key=lambda task: (
-            -round(_SIZES * task.comparisons / most),
+            -round(_NUM_SIZES * task.comparisons / most),
             (task.left + task.right) % len(spans),
         ),
     )

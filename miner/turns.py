@@ -6,7 +6,7 @@ paid lately.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,38 +55,30 @@ class Turn:
     Args:
         rows: R of its tiles, at most.
         columns: C of its tiles, at most.
+        most_searches: of one row.
     """
 
-    room: Room
-
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, most_searches: int) -> None:
         self._shape = rows, columns
-        self._most_searches = 0
+        self._most_searches = most_searches
+        self.room = Room(
+            tile=torch.empty(rows * columns, dtype=torch.float32),
+            left=_limits(most_searches, rows),
+            right=_limits(most_searches, columns),
+            values=np.empty(columns, np.int32),
+            known=np.empty(columns, np.float32),
+        )
         self.count = Count()
         self._untried = 0
         self._next_untried = 1
 
-    def make_room(self, most_searches: int) -> None:
-        """Have memory for so many searches of one row, 1 or more."""
-        if most_searches <= self._most_searches:
+    def fit(self, most_searches: int) -> None:
+        """Have room for so many searches of one row, and no more: what it learned stays."""
+        if most_searches == self._most_searches:
             return
         self._most_searches = most_searches
-        rows, columns = self._shape
-        left, right = (
-            Limits(
-                low=np.empty((most_searches, size), np.int32),
-                high=np.empty((most_searches, size), np.int32),
-                reach=np.empty(size, np.int32),
-            )
-            for size in (rows, columns)
-        )
-        self.room = Room(
-            tile=torch.empty(rows * columns, dtype=torch.float32),
-            left=left,
-            right=right,
-            values=np.empty(columns, np.int32),
-            known=np.empty(columns, np.float32),
-        )
+        left, right = (_limits(most_searches, size) for size in self._shape)
+        self.room = replace(self.room, left=left, right=right)
 
     def end(self) -> Count:
         """Return what was done in one job; the next one begins to count anew."""
@@ -108,3 +100,11 @@ class Turn:
         """Note that it was not: it is tried again after twice as many columns as before."""
         self._untried = self._next_untried
         self._next_untried = min(2 * self._next_untried, MOST_UNTRIED)
+
+
+def _limits(most_searches: int, size: int) -> Limits:
+    return Limits(
+        low=np.empty((most_searches, size), np.int32),
+        high=np.empty((most_searches, size), np.int32),
+        reach=np.empty(size, np.int32),
+    )

@@ -131,7 +131,7 @@ def test_an_identity_larger_than_a_block_stays_whole() -> None:
     assert cut_blocks(first, 9) == [Span(0, 2), Span(2, 54)]
 
 
-def test_every_pair_of_blocks_with_anchors_is_one_task_the_largest_first() -> None:
+def test_every_pair_of_blocks_with_anchors_is_one_task_larger_ones_first() -> None:
     spans = [Span(0, 10), Span(10, 20), Span(20, 40)]
     tasks = plan_tasks(spans, [10, 0, 20])
     pairs = {(task.left, task.right): task.comparisons for task in tasks}
@@ -139,16 +139,16 @@ def test_every_pair_of_blocks_with_anchors_is_one_task_the_largest_first() -> No
     assert [task.comparisons for task in tasks] == [400, 400, 200, 100, 100]
 
 
-@pytest.mark.parametrize("num_blocks", [5, 6, 7, 8])
-def test_tasks_given_out_together_share_no_block(num_blocks: int) -> None:
+@pytest.mark.parametrize("num_blocks", [5, 6, 7, 8, 24])
+def test_tasks_that_follow_each_other_share_no_block(num_blocks: int) -> None:
     # Blocks differ a little, as identities make them.
-    edges = np.cumsum([0, *(1000 + 7 * block % 10 for block in range(num_blocks))]).tolist()
+    edges = np.cumsum([0, *(1000 + (7 * block) % 10 for block in range(num_blocks))]).tolist()
     spans = [Span(begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
     tasks = plan_tasks(spans, [span.end - span.begin for span in spans])
     apart = [task for task in tasks if task.left != task.right]
     assert tasks[: len(apart)] == apart
     meetings = [left for left, right in zip(apart, apart[1:], strict=False) if met(left, right)]
-    assert len(meetings) < num_blocks  # from one round to the next at most
+    assert len(meetings) <= 2  # where one remainder ends and the next begins
 
 
 def met(first: Task, second: Task) -> bool:
