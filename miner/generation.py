@@ -30,6 +30,7 @@ from miner.choice import Choice, Chooser
 from miner.hands import HERE, Hands
 from miner.memory import explaining_memory
 from miner.one_miner import check_turn
+from miner.pace import Pace
 from miner.pack import pack
 from miner.recipe import Recipe, RefreshPlan
 from miner.rotation import IDENTITIES_FILE
@@ -186,6 +187,7 @@ def mine_into(
         seed=recipe.seed,
         row_ids=face_indices,
         open_engine=hands.open_engine if recipe.config.engine == "exact" else None,
+        progress=Pace("search", "products").reach,
     )
     watch.lap("mine")
     anchors = mined.table["anchor"].to_numpy()

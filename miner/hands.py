@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from datasets.faces import FaceStore
+from miner.pace import Pace
 from miner.recipe import Recipe
 from trainer.augment import augment, generation_seed
 from trainer.embed import embed
@@ -43,9 +44,17 @@ def embed_faces(
         (N, D) float32 unit rows.
     """
     device = recipe.config.device
+    pace = Pace("embed", "faces", len(face_indices))
     # A GPU library may otherwise choose another algorithm each time, and other roundings with it.
     with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-        return embed(model.to(device), store, face_indices, device=device, change=changes(recipe))
+        return embed(
+            model.to(device),
+            store,
+            face_indices,
+            device=device,
+            change=changes(recipe),
+            on_progress=lambda done: pace.reach(done, len(face_indices)),
+        )
 
 
 def changes(

@@ -19,17 +19,22 @@ class Pace:
     Args:
         stage: its name.
         unit: what is counted, in the plural.
-        total: how many there are.
+        total: how many there are; 0: `reach` will say.
         clock: seconds since any moment.
     """
 
     def __init__(
-        self, stage: str, unit: str, total: int, clock: Callable[[], float] = time.monotonic
+        self, stage: str, unit: str, total: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stage, self._unit, self._total = stage, unit, total
         self._clock = clock
         self._began = self._said = clock()
         self._done = 0
+
+    def reach(self, done: int, total: int) -> None:
+        """Take note of all that is done by now, and of how much there is."""
+        self._total = total
+        self.add(done - self._done)
 
     def add(self, count: int) -> None:
         """Take note of what was done since."""

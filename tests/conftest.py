@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ _GIB = 1 << 30
 # Triton reads it when it is first imported, and other libraries import Triton.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# A shell that starts a job in the background lets it ignore Ctrl-C, and all that it starts with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests never assert on time.
 settings.register_profile("untimed", deadline=None)

@@ -7,6 +7,7 @@ facequarry mine --embeddings E.npy --labels L.npy --out mined
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -111,6 +112,7 @@ def run(flags: Sequence[str]) -> int:
         config, miner=replace(config.miner, threads=asked.miner.threads)
     ):
         raise ValueError("--replay mines as the manifest says; leave out --miner.* and --augmented")
+    logging.getLogger("miner.pace").setLevel(logging.INFO)  # progress of stages that take long
     with _hands(where, asked, args.actors) as hands:
         if number is None:
             return _mine(where, asked, args.step, hands)

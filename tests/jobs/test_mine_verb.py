@@ -220,6 +220,17 @@ def test_rows_over_the_limit_of_uses_are_shown(
     assert "rows over max uses as negative" in capsys.readouterr().out
 
 
+def test_stages_that_take_long_say_how_far_they_are(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("miner.pace._SAY_EVERY_S", 0)
+    assert main(["mine", "--run", str(run.root)]) == 0
+    for stage, unit in (("embed", "faces"), ("search", "products")):
+        said = [message for message in caplog.messages if message.startswith(stage)]
+        assert said and said[-1].startswith(f"{stage} 100.0 % | ")
+        assert f" {unit}/s | eta " in said[-1]
+
+
 def test_flags_over_a_run_hold_for_one_generation(run: RunDir) -> None:
     before = run.config.read_bytes()
     flags = ("--miner.negatives", "hardest", "--miner.positive-cap", "1e-6", "--augmented", "False")
