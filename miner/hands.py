@@ -44,7 +44,7 @@ def embed_faces(
         (N, D) float32 unit rows.
     """
     device = recipe.config.device
-    pace = Pace("embed", "faces", len(face_indices))
+    pace = Pace("embed", "faces")
     # A GPU library may otherwise choose another algorithm each time, and other roundings with it.
     with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
         return embed(
