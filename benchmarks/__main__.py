@@ -27,7 +27,7 @@ BENCHMARKS = (
     "detectors",
 )
 
-_TIMEOUT_S = 1800  # the longest takes seven minutes
+_TIMEOUT_S = 1800  # the longest takes about six minutes
 
 
 def main() -> None:
