@@ -23,15 +23,15 @@ import torch
 from benchmarks.common import embedded_ray, show, take_turns
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import CONFIG
-from miner.distance import band
-from miner.exact import ExactSearch
-from miner.layout import Found, Int64Array, Query, Rows, make_query
-from miner.pairs import choose_anchors, pair_up
-from miner.rows import check_rows
-from miner.search import Workers
-from miner.sharing import Sharing
-from miner.spread import SpreadSearch
-from trainer.faces import FacesAt
+from facequarry.miner.distance import band
+from facequarry.miner.exact import ExactSearch
+from facequarry.miner.layout import Found, Int64Array, Query, Rows, make_query
+from facequarry.miner.pairs import choose_anchors, pair_up
+from facequarry.miner.rows import check_rows
+from facequarry.miner.search import Workers
+from facequarry.miner.sharing import Sharing
+from facequarry.miner.spread import SpreadSearch
+from facequarry.trainer.faces import FacesAt
 
 MEASURED = ("separated", "untrained")
 """Galleries: as a trained network gives, and an untrained one."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import show, take_turns
 from benchmarks.galleries import GALLERIES, Gallery
-from miner import Mined, MinerConfig, mine
+from facequarry.miner import Mined, MinerConfig, mine
 
 NUM_FACES, NUM_ANCHORS = 60_000, 5_000
 """Small enough for `make bench`."""

@@ -22,11 +22,19 @@ from typing import Any
 import tyro
 
 from benchmarks.common import show
-from datasets.events import last_attempt_by_step, read_events
-from datasets.run_dir import METRICS, RunDir
-from jobs.config import RunConfig, load_run_config
-from jobs.runs_on_disk import absolute, check_run, read_run
-from trainer.figure import BLUE, GREEN, GREY, ORANGE, new_axes, new_figure, publish_figure
+from facequarry.datasets.events import last_attempt_by_step, read_events
+from facequarry.datasets.run_dir import METRICS, RunDir
+from facequarry.jobs.config import RunConfig, load_run_config
+from facequarry.jobs.runs_on_disk import absolute, check_run, read_run
+from facequarry.trainer.figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    new_axes,
+    new_figure,
+    publish_figure,
+)
 
 ARMS: dict[str, tuple[str, ...]] = {
     "mined": ("--trainer.no-add-in-batch", "--miner.positives-per-anchor", "1"),
@@ -104,7 +112,7 @@ def check_reusable(config: RunConfig) -> None:
 
 
 def _facequarry(*flags: str) -> None:
-    command = [sys.executable, "-m", "jobs", *flags]
+    command = [sys.executable, "-m", "facequarry.jobs", *flags]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=_COMMAND_TIMEOUT_S)
 
 

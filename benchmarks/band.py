@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 from benchmarks.common import show
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.triplets import Generation, load_generation
-from jobs.plans import faces_of
-from jobs.runs_on_disk import read_run
-from trainer.augment import augment, generation_seed
-from trainer.checkpoint import load_model
-from trainer.config import Augmentation
-from trainer.embed import to_input
-from trainer.losses import triplet_loss
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Generation, load_generation
+from facequarry.jobs.plans import faces_of
+from facequarry.jobs.runs_on_disk import read_run
+from facequarry.trainer.augment import augment, generation_seed
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.config import Augmentation
+from facequarry.trainer.embed import to_input
+from facequarry.trainer.losses import triplet_loss
 
 BATCH, BATCHES = 64, 6
 MIRRORED = Augmentation(flip=True, jitter_px=0)

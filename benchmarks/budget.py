@@ -19,9 +19,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.common import show
-from miner import MinerConfig, mine
-from miner.alike import centres, order_alike, probe_faces
-from miner.rotation import next_part
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.alike import centres, order_alike, probe_faces
+from facequarry.miner.rotation import next_part
 
 GROUPS, IDENTITIES, FACES, DIM = 60, 1200, 8, 64
 CONFIG = MinerConfig(positives="random", positives_per_anchor=2, engine="exact")

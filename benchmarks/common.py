@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from datasets.config import DetectorName, IngestConfig
-from datasets.ingest import ingest
-from datasets.synthetic import photo_bytes
+from facequarry.datasets.config import DetectorName, IngestConfig
+from facequarry.datasets.ingest import ingest
+from facequarry.datasets.synthetic import photo_bytes
 
 CPUS = 2
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -22,9 +22,9 @@ from benchmarks.approximate import BASE, inverted_lists
 from benchmarks.common import show
 from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.mining import compile_kernels
-from miner import MinerConfig, mine
-from miner.cost import SECONDS_PER, WORTH_S, Chosen, seconds, work
-from miner.exact import INT8_FROM
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.cost import SECONDS_PER, WORTH_S, Chosen, seconds, work
+from facequarry.miner.exact import INT8_FROM
 
 KINDS = ("separated", "untrained")
 REPEATS = 2

@@ -21,9 +21,9 @@ from pathlib import Path
 import cv2
 
 from benchmarks.common import REAL_DATA, show, write_photos
-from datasets.config import MODEL_FILES, DetectorName, IngestConfig
-from datasets.decode import RgbImage, decode_photo
-from datasets.detect import Detector, make_detector
+from facequarry.datasets.config import MODEL_FILES, DetectorName, IngestConfig
+from facequarry.datasets.decode import RgbImage, decode_photo
+from facequarry.datasets.detect import Detector, make_detector
 
 NUM_PHOTOS: dict[DetectorName, int] = {"dlib-hog": 1000, "yunet": 1000, "dlib-mmod": 50}
 _MAX_PIXELS = 64_000_000

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import miner
+import facequarry.miner
 from benchmarks.common import seconds, show
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import (
@@ -42,7 +42,7 @@ from benchmarks.mining import (
     mine_in_float32,
     show_rows,
 )
-from miner import Mined, mine
+from facequarry.miner import Mined, mine
 
 LARGE = (
     *(Case(gallery=kind, num_rows=60_000, dimension=512, repeats=1) for kind in KINDS),
@@ -158,7 +158,7 @@ def read_lines(kept: Path) -> dict[str, Line]:
 @functools.cache
 def digest_sources() -> str:
     """Return what tells the code that was measured from any other."""
-    folders = Path(miner.__file__).parent, Path(__file__).parent
+    folders = Path(facequarry.miner.__file__).parent, Path(__file__).parent
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 

@@ -32,7 +32,7 @@ from pytorch_metric_learning.miners import TripletMarginMiner
 from benchmarks.common import show, take_turns
 from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.memory import peak_bytes
-from miner import MinerConfig, mine
+from facequarry.miner import MinerConfig, mine
 
 NUM_FACES, REPEATS = 2000, 5
 CALLS: Mapping[str, int] = {"ours": 20, "theirs": 1}

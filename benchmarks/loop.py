@@ -26,25 +26,25 @@ from typing import Any
 import torch
 
 from benchmarks.common import publish_faces, show, write_photos
-from datasets.events import EventLog, read_events
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.triplets import Lease
-from miner.config import MinerConfig
-from miner.generation import make_generation
-from miner.recipe import RefreshPlan
-from miner.serve import QueueSettings, TripletQueue
-from trainer.backbones import build_backbone
-from trainer.batches import RandomTriplets, RowReader, assemble
-from trainer.checkpoint import load_weights
-from trainer.config import TrainerConfig
-from trainer.embed import to_input
-from trainer.faces import FacesAt, RunFaces
-from trainer.loop import train
-from trainer.losses import triplet_loss
-from trainer.optimizer import build_optimizer
-from trainer.step_log import StepLog
-from trainer.world import World
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import Lease
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.generation import make_generation
+from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.serve import QueueSettings, TripletQueue
+from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.batches import RandomTriplets, RowReader, assemble
+from facequarry.trainer.checkpoint import load_weights
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.embed import to_input
+from facequarry.trainer.faces import FacesAt, RunFaces
+from facequarry.trainer.loop import train
+from facequarry.trainer.losses import triplet_loss
+from facequarry.trainer.optimizer import build_optimizer
+from facequarry.trainer.step_log import StepLog
+from facequarry.trainer.world import World
 
 NUM_PHOTOS, CROP_PX = 2_048, 64
 WARM_STEPS, STEPS, REPEATS = 10, 60, 3

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.common import CPUS, embedded_ray, show, write_photos
-from datasets.config import IngestConfig
-from datasets.ingest import ingest
-from datasets.shard import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.ingest import ingest
+from facequarry.datasets.shard import ShardMaker, ShardSummary, ShardTask
 
 NUM_PHOTOS = (1000, 9525)
 CONFIG = IngestConfig(detector="none", actors=CPUS)

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.common import show
-from datasets.config import IngestConfig
-from datasets.detect import make_detector
-from datasets.folder import FolderSource
-from datasets.known import Known, find_news
-from datasets.layout import vggface2_layout, write_layout
-from datasets.photos import Photo, photos_of
-from datasets.plan import plan_ingest
-from datasets.shard import ShardSummary, ShardTask, face_options, write_shard
-from datasets.snapshots import publish_snapshot
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.detect import make_detector
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.known import Known, find_news
+from facequarry.datasets.layout import vggface2_layout, write_layout
+from facequarry.datasets.photos import Photo, photos_of
+from facequarry.datasets.plan import plan_ingest
+from facequarry.datasets.shard import ShardSummary, ShardTask, face_options, write_shard
+from facequarry.datasets.snapshots import publish_snapshot
 
 T = TypeVar("T")
 

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.common import decode_bare, publish_faces, show, take_turns, write_photos
-from datasets.schema import FACE_SCHEMA, ROW_GROUP_ROWS
-from datasets.shard import SHARDS
+from facequarry.datasets.schema import FACE_SCHEMA, ROW_GROUP_ROWS
+from facequarry.datasets.shard import SHARDS
 
 NUM_FACES, NUM_READS = 1024, 100
 REPEATS = 7

@@ -16,14 +16,14 @@ import pyarrow as pa
 import torch
 
 from benchmarks.common import show
-from datasets.run_dir import RunDir
-from jobs.mining_pictures import suspect_pictures
-from jobs.plans import faces_of
-from jobs.runs_on_disk import read_run
-from miner import MinerConfig, mine
-from miner.suspect_sheet import suspect_sheet
-from trainer.checkpoint import load_model
-from trainer.embed import embed
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.mining_pictures import suspect_pictures
+from facequarry.jobs.plans import faces_of
+from facequarry.jobs.runs_on_disk import read_run
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.suspect_sheet import suspect_sheet
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.embed import embed
 
 _TAIL = 300
 """Pairs or anchors at the end of a histogram that are printed."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards import cards, sections
-from dashboards.read import RunFacts, list_runs, read_run, signature
+from facequarry.dashboards import cards, sections
+from facequarry.dashboards.read import RunFacts, list_runs, read_run, signature
 
 _LIVE_EVERY_S = 2.0
 # Streamlit mounts a changed plotly figure anew, which blinks: figures follow at a calmer pace.

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import html
 
-from dashboards.browse import Face, Triplet
-from dashboards.look import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, clear
-from dashboards.read import RunFacts, State
+from facequarry.dashboards.browse import Face, Triplet
+from facequarry.dashboards.look import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, clear
+from facequarry.dashboards.read import RunFacts, State
 
 _IN_BAND = clear(GREEN, 0.5)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboards.look import (
+from facequarry.dashboards.look import (
     BLUE,
     GREEN,
     GREY,
@@ -25,8 +25,8 @@ from dashboards.look import (
     new_figure,
     stairs,
 )
-from dashboards.read import Steps
-from dashboards.refreshes import Refresh
+from facequarry.dashboards.read import Steps
+from facequarry.dashboards.refreshes import Refresh
 
 TIMELINE_COLORS = {
     "consumed": clear(GREEN, 0.35),

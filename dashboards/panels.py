@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboards.look import (
+from facequarry.dashboards.look import (
     BLUE,
     GREEN,
     GREY,
@@ -24,7 +24,7 @@ from dashboards.look import (
     stairs,
     thin,
 )
-from dashboards.read import Steps
+from facequarry.dashboards.read import Steps
 
 
 def loss(steps: Steps, takeovers: Sequence[int], last_step: int | None) -> go.Figure:

@@ -19,13 +19,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dashboards.clock import RunClock
-from dashboards.refreshes import Refresh, read_refreshes
-from datasets.events import last_attempt_by_step, read_events
-from datasets.publish import read_manifest
-from datasets.run_dir import METRICS, RunDir
-from datasets.snapshots import read_snapshot
-from datasets.triplets import read_generation_manifest
+from facequarry.dashboards.clock import RunClock
+from facequarry.dashboards.refreshes import Refresh, read_refreshes
+from facequarry.datasets.events import last_attempt_by_step, read_events
+from facequarry.datasets.publish import read_manifest
+from facequarry.datasets.run_dir import METRICS, RunDir
+from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.triplets import read_generation_manifest
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dashboards.clock import RunClock
-from datasets.events import last_attempt_by_step, standing
+from facequarry.dashboards.clock import RunClock
+from facequarry.datasets.events import last_attempt_by_step, standing
 
 Events = Sequence[Mapping[str, Any]]
 Outcome = Literal["published", "failed", "running", "cut off"]

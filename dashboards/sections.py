@@ -14,11 +14,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboards import cards, mining_panels, panels, tables
-from dashboards.browse import ORDERS, Generation, Page, read_generation, read_page
-from dashboards.headline import tiles
-from dashboards.read import RunFacts
-from datasets.snapshots import read_identities
+from facequarry.dashboards import cards, mining_panels, panels, tables
+from facequarry.dashboards.browse import ORDERS, Generation, Page, read_generation, read_page
+from facequarry.dashboards.headline import tiles
+from facequarry.dashboards.read import RunFacts
+from facequarry.datasets.snapshots import read_identities
 
 _NEWEST = "newest"
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from datasets.canvas import Canvas, FloatArray, disc, mirrored, rounded, scaled
-from datasets.people import Colour, Extras, Glasses, Identity
+from facequarry.datasets.canvas import Canvas, FloatArray, disc, mirrored, rounded, scaled
+from facequarry.datasets.people import Colour, Extras, Glasses, Identity
 
 _FRAME = (30.0, 26.0, 30.0)
 

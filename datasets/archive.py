@@ -31,8 +31,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from indexed_gzip import IndexedGzipFile, ZranError
 
-from datasets.folder import BELOW, NO_IMAGES, OUTSIDE
-from datasets.photos import (
+from facequarry.datasets.folder import BELOW, NO_IMAGES, OUTSIDE
+from facequarry.datasets.photos import (
     LISTING_SCHEMA,
     Listing,
     ListingBuilder,
@@ -42,8 +42,8 @@ from datasets.photos import (
     is_photo_name,
     name_of,
 )
-from datasets.publish import sha256_file, staged_file
-from datasets.schema import Reason, Rejected, SourceChanged
+from facequarry.datasets.publish import sha256_file, staged_file
+from facequarry.datasets.schema import Reason, Rejected, SourceChanged
 
 # Restart points: closer ones cost each actor memory (some 36 KB a point), wider ones cost time
 # before a photo (half the distance, unpacked at about 300 MB/s).

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.people import Colour, Identity, Shot, as_colour
+from facequarry.datasets.people import Colour, Identity, Shot, as_colour
 
 FloatArray = NDArray[np.floating]
 Relief = float | FloatArray

@@ -18,8 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datasets.photos import name_of
-from datasets.text import quoted, read_text
+from facequarry.datasets.photos import name_of
+from facequarry.datasets.text import quoted, read_text
 
 IN_LEAVE_OUT_LIST = "of an identity in the leave-out list"
 NOT_IN_KEEP_LIST = "of an identity that is not in the keep list"

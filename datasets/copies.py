@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.canvas import ByteImage
-from datasets.scene import Box
+from facequarry.datasets.canvas import ByteImage
+from facequarry.datasets.scene import Box
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.alignment import align_face
-from datasets.decode import RgbImage
-from datasets.detect import Detection
-from datasets.schema import JPEG_QUALITY
+from facequarry.datasets.alignment import align_face
+from facequarry.datasets.decode import RgbImage
+from facequarry.datasets.detect import Detection
+from facequarry.datasets.schema import JPEG_QUALITY
 
 # Larger squares are shrunk before they are padded.
 _LARGEST_SIDE_PX = 4096

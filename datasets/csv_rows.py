@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 from pyarrow import csv as arrow_csv
 
-from datasets.text import quoted
+from facequarry.datasets.text import quoted
 
 OUTER = ' \t"'
 """What surrounds a field in some spellings and is no part of it."""

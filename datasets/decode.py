@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.schema import Reason, Rejected
+from facequarry.datasets.schema import Reason, Rejected
 
 RgbImage = NDArray[np.uint8]
 """(H, W, 3) uint8, channels red, green, blue."""

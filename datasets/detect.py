@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.config import IngestConfig
-from datasets.decode import RgbImage
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.decode import RgbImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +79,15 @@ def make_detector(config: IngestConfig) -> Detector:
     """
     match config.detector:
         case "dlib-hog":
-            from datasets.dlib_detectors import DlibHog
+            from facequarry.datasets.dlib_detectors import DlibHog
 
             return DlibHog(config.upsample, config.resolved_min_score)
         case "dlib-mmod":
-            from datasets.dlib_detectors import DlibMmod
+            from facequarry.datasets.dlib_detectors import DlibMmod
 
             return DlibMmod(_model_of(config), config.upsample, config.resolved_min_score)
         case "yunet":
-            from datasets.yunet import YuNet
+            from facequarry.datasets.yunet import YuNet
 
             return YuNet(_model_of(config), config.upsample, config.resolved_min_score)
         case "none":

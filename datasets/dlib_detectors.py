@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.config import MODEL_FILES
-from datasets.decode import RgbImage
-from datasets.detect import Detection
-from datasets.model_file import read_model, wrong_model
+from facequarry.datasets.config import MODEL_FILES
+from facequarry.datasets.decode import RgbImage
+from facequarry.datasets.detect import Detection
+from facequarry.datasets.model_file import read_model, wrong_model
 
 # Doubling a photo quadruples time and memory: small faces in large photos are left out.
 _MAX_HOG_DOUBLED_PIXELS = 16_000_000

@@ -21,13 +21,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from datasets.crop import decode_jpeg
-from datasets.decode import RgbImage
-from datasets.lock import WriterLock
-from datasets.publish import sha256_file, staged_file, sweep_staging
-from datasets.schema import FACE_SCHEMA, CorruptShard
-from datasets.shard import SHARDS, ShardSummary
-from datasets.snapshots import Snapshot, read_identities, read_snapshot
+from facequarry.datasets.crop import decode_jpeg
+from facequarry.datasets.decode import RgbImage
+from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.publish import sha256_file, staged_file, sweep_staging
+from facequarry.datasets.schema import FACE_SCHEMA, CorruptShard
+from facequarry.datasets.shard import SHARDS, ShardSummary
+from facequarry.datasets.snapshots import Snapshot, read_identities, read_snapshot
 
 logger = logging.getLogger(__name__)
 

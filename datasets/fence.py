@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from datasets.lock import LockHeld, WriterLock
+from facequarry.datasets.lock import LockHeld, WriterLock
 
 STALE_AFTER_S = 60.0
 BEAT_EVERY_S = 10.0

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.photos import (
+from facequarry.datasets.photos import (
     Listing,
     ListingBuilder,
     OnListing,
@@ -21,7 +21,7 @@ from datasets.photos import (
     name_of,
     path_of,
 )
-from datasets.schema import Reason, Rejected
+from facequarry.datasets.schema import Reason, Rejected
 
 OUTSIDE = "photos outside any identity's folder"
 BELOW = "photos or folders below an identity's folder"

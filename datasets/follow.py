@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datasets.config import FollowConfig
-from datasets.ingest import Ingest, IngestReport, NoFaces, OnProgress
-from datasets.known import Watched
+from facequarry.datasets.config import FollowConfig
+from facequarry.datasets.ingest import Ingest, IngestReport, NoFaces, OnProgress
+from facequarry.datasets.known import Watched
 
 logger = logging.getLogger(__name__)
 

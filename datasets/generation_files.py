@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.publish import MANIFEST, SCHEMA_VERSION, dump_json, sha256_file
-from datasets.triplets import SUSPECTS_FILE, TRIPLETS
+from facequarry.datasets.publish import MANIFEST, SCHEMA_VERSION, dump_json, sha256_file
+from facequarry.datasets.triplets import SUSPECTS_FILE, TRIPLETS
 
 PART_ROWS = 1 << 20
 TIMING = "timing"

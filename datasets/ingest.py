@@ -17,26 +17,26 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from datasets.config import IngestConfig
-from datasets.detect import make_detector
-from datasets.events import EventLog, read_events
-from datasets.known import Known, News, Watched, find_news
-from datasets.photos import Listing, OnListing, Photo
-from datasets.pictures import write_faces_page, write_rejects_page
-from datasets.plan import IngestPlan, check_options, plan_ingest, sweep_unnamed_shards
-from datasets.pool import ShardPool
-from datasets.root import ARCHIVES, EVENTS, PICTURES, NoFaces, saying_where, writing_into
-from datasets.schema import Rejected
-from datasets.shard import ShardMaker, ShardSummary, face_options
-from datasets.snapshots import (
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.detect import make_detector
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.known import Known, News, Watched, find_news
+from facequarry.datasets.photos import Listing, OnListing, Photo
+from facequarry.datasets.pictures import write_faces_page, write_rejects_page
+from facequarry.datasets.plan import IngestPlan, check_options, plan_ingest, sweep_unnamed_shards
+from facequarry.datasets.pool import ShardPool
+from facequarry.datasets.root import ARCHIVES, EVENTS, PICTURES, NoFaces, saying_where, writing_into
+from facequarry.datasets.schema import Rejected
+from facequarry.datasets.shard import ShardMaker, ShardSummary, face_options
+from facequarry.datasets.snapshots import (
     Snapshot,
     count_rejects,
     publish_snapshot,
     read_snapshot,
     snapshot_numbers,
 )
-from datasets.sources import Wanted, check_photos, open_source
-from datasets.tally import IngestProgress, IngestReport, Tally
+from facequarry.datasets.sources import Wanted, check_photos, open_source
+from facequarry.datasets.tally import IngestProgress, IngestReport, Tally
 
 __all__ = ["Ingest", "IngestProgress", "IngestReport", "NoFaces", "ingest"]
 

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from datasets.photos import Photo, photos_of
-from datasets.schema import FACE_SCHEMA, REJECT_SCHEMA, CorruptShard
-from datasets.shard import REJECTS, SHARDS, ShardSummary
+from facequarry.datasets.photos import Photo, photos_of
+from facequarry.datasets.schema import FACE_SCHEMA, REJECT_SCHEMA, CorruptShard
+from facequarry.datasets.shard import REJECTS, SHARDS, ShardSummary
 
 BoolArray = NDArray[np.bool_]
 

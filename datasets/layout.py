@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from datasets.photos import LISTING_SCHEMA
-from datasets.publish import staged_folder
+from facequarry.datasets.photos import LISTING_SCHEMA
+from facequarry.datasets.publish import staged_folder
 
 _IDENTITIES, _PHOTOS = 8_631, 3_141_890
 _MIN_PHOTOS, _MAX_PHOTOS = 80, 843  # of one identity

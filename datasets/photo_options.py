@@ -12,7 +12,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
-from datasets.people import Beard, Blur, Extras, Glasses, Hat, Occluder, Shot, as_colour
+from facequarry.datasets.people import Beard, Blur, Extras, Glasses, Hat, Occluder, Shot, as_colour
 
 T = TypeVar("T")
 

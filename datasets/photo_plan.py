@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasets.people import rng_of
-from datasets.photo_options import PhotoOptions
+from facequarry.datasets.people import rng_of
+from facequarry.datasets.photo_options import PhotoOptions
 
 # Ends of a photo's key; `datasets.scene` has 1 and 2.
 _ERROR, _PLAN = 3, 4

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from datasets.photo_plan import PhotoPlan, source_of
-from datasets.scene import Box, Scene
+from facequarry.datasets.photo_plan import PhotoPlan, source_of
+from facequarry.datasets.scene import Box, Scene
 
 LOOSE_BB = "loose_bb.csv"
 """The named person's head in every photo, as VGGFace2 writes it."""

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datasets.crop import decode_jpeg
-from datasets.decode import RgbImage, decode_photo
-from datasets.photos import Photo, Source, photos_of
-from datasets.publish import staged_file
-from datasets.schema import ROW_GROUP_ROWS, Reason, Rejected
-from datasets.shard import SHARDS
-from datasets.snapshots import Snapshot
+from facequarry.datasets.crop import decode_jpeg
+from facequarry.datasets.decode import RgbImage, decode_photo
+from facequarry.datasets.photos import Photo, Source, photos_of
+from facequarry.datasets.publish import staged_file
+from facequarry.datasets.schema import ROW_GROUP_ROWS, Reason, Rejected
+from facequarry.datasets.shard import SHARDS
+from facequarry.datasets.snapshots import Snapshot
 
 _COLUMNS = 12
 _ROWS = 8

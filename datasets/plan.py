@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from datasets.photos import photos_of
-from datasets.publish import sha256_file
-from datasets.schema import FaceOptions
-from datasets.shard import (
+from facequarry.datasets.photos import photos_of
+from facequarry.datasets.publish import sha256_file
+from facequarry.datasets.schema import FaceOptions
+from facequarry.datasets.shard import (
     REJECTS,
     SHARDS,
     ShardSummary,
@@ -27,7 +27,7 @@ from datasets.shard import (
     read_summary,
     task_digest,
 )
-from datasets.snapshots import Snapshot
+from facequarry.datasets.snapshots import Snapshot
 
 _SHARD_NAME = re.compile("[0-9a-f]{16}")
 

@@ -14,10 +14,10 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from datasets.config import IngestConfig
-from datasets.photos import Source
-from datasets.schema import SourceChanged
-from datasets.shard import ShardMaker, ShardSummary, ShardTask, in_hand_path
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.photos import Source
+from facequarry.datasets.schema import SourceChanged
+from facequarry.datasets.shard import ShardMaker, ShardSummary, ShardTask, in_hand_path
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.accessories import (
+from facequarry.datasets.accessories import (
     draw_beard,
     draw_glasses,
     draw_hat,
@@ -15,7 +15,7 @@ from datasets.accessories import (
     draw_occluder,
     under_hat,
 )
-from datasets.canvas import (
+from facequarry.datasets.canvas import (
     ByteImage,
     Canvas,
     FloatArray,
@@ -29,7 +29,7 @@ from datasets.canvas import (
     shade,
     shade_smooth,
 )
-from datasets.people import Identity, Shot, as_colour
+from facequarry.datasets.people import Identity, Shot, as_colour
 
 _DARK = (38.0, 30.0, 34.0)
 _BOX_MARGIN = 0.12  # of a head's width and height, on each side: VGGFace2's boxes are loose

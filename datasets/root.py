@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.lock import WriterLock
-from datasets.publish import sweep_staging
-from datasets.shard import REJECTS, SHARDS
-from datasets.snapshots import SNAPSHOTS
+from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.publish import sweep_staging
+from facequarry.datasets.shard import REJECTS, SHARDS
+from facequarry.datasets.snapshots import SNAPSHOTS
 
 WRITER_LOCK = ".writer.lock"
 ARCHIVES = "archives"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.publish import numbered
+from facequarry.datasets.publish import numbered
 
 METRICS = "metrics.json"
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datasets.canvas import ByteImage
-from datasets.people import Identity, Shot, identity_of, random_shot, rng_of
-from datasets.photo_options import PhotoOptions, dressed
-from datasets.render import head_box, render_group
+from facequarry.datasets.canvas import ByteImage
+from facequarry.datasets.people import Identity, Shot, identity_of, random_shot, rng_of
+from facequarry.datasets.photo_options import PhotoOptions, dressed
+from facequarry.datasets.render import head_box, render_group
 
 # Strangers are numbered beyond the identities that a set can have.
 _FIRST_STRANGER, _LAST_STRANGER = 1_000_000, 2**31

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from datasets.publish import dump_json
+from facequarry.datasets.publish import dump_json
 
 JPEG_QUALITY = 95
 

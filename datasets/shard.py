@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.config import IngestConfig
-from datasets.crop import cut_face, encode_jpeg
-from datasets.decode import decode_photo
-from datasets.detect import Detector, choose, make_detector
-from datasets.photos import Photo, Source, photos_of
-from datasets.publish import (
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.crop import cut_face, encode_jpeg
+from facequarry.datasets.decode import decode_photo
+from facequarry.datasets.detect import Detector, choose, make_detector
+from facequarry.datasets.photos import Photo, Source, photos_of
+from facequarry.datasets.publish import (
     SCHEMA_VERSION,
     AlreadyPublished,
     read_manifest,
@@ -32,7 +32,7 @@ from datasets.publish import (
     staged_file,
     write_json,
 )
-from datasets.schema import (
+from facequarry.datasets.schema import (
     FACE_SCHEMA,
     REJECT_SCHEMA,
     ROW_GROUP_ROWS,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datasets.publish import (
+from facequarry.datasets.publish import (
     MANIFEST,
     SCHEMA_VERSION,
     dump_json,
@@ -26,8 +26,8 @@ from datasets.publish import (
     sha256_file,
     staged_folder,
 )
-from datasets.schema import IDENTITY_SCHEMA
-from datasets.shard import SHARDS, ShardSummary
+from facequarry.datasets.schema import IDENTITY_SCHEMA
+from facequarry.datasets.shard import SHARDS, ShardSummary
 
 SNAPSHOTS = "snapshots"
 IDENTITIES = "identities.parquet"

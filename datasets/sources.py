@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from datasets.archive import TarSource
-from datasets.choice import IN_LEAVE_OUT_LIST, NobodyLeft, choose_identities, read_names
-from datasets.config import IngestConfig
-from datasets.folder import OUTSIDE, FolderSource
-from datasets.photos import Listing, Source, counted
-from datasets.vggface2 import (
+from facequarry.datasets.archive import TarSource
+from facequarry.datasets.choice import IN_LEAVE_OUT_LIST, NobodyLeft, choose_identities, read_names
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.folder import OUTSIDE, FolderSource
+from facequarry.datasets.photos import Listing, Source, counted
+from facequarry.datasets.vggface2 import (
     MissingPhotos,
     missing_photos,
     read_boxes,

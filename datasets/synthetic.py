@@ -1,9 +1,9 @@
 """Seeded synthetic face photos in the VGGFace2 layout, for the demo and the tests.
 
-    from datasets.synthetic import write_photos
+    from facequarry.datasets.synthetic import write_photos
     write_photos(Path("photos"), num_identities=48, photos_per_identity=14)
 
-    python -m datasets.synthetic --out photos --identities 60 --photos 12 --hats 0.2
+    python -m facequarry.datasets.synthetic --out photos --identities 60 --photos 12 --hats 0.2
 
 Every photo is drawn from (seed, identity number, photo number) and the options alone: asking for
 more identities or photos changes none of the earlier ones, but for label errors and copies across
@@ -20,14 +20,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.copies import Variation, random_variation, to_jpeg
-from datasets.people import rng_of
-from datasets.photo_options import PhotoOptions
-from datasets.photo_plan import PhotoPlan, plan_photo, refuse_single
-from datasets.photo_truth import PhotoTruth, truth_of, write_tables
-from datasets.publish import staged_folder
-from datasets.scene import Scene, make_scene
-from datasets.schema import Reason
+from facequarry.datasets.copies import Variation, random_variation, to_jpeg
+from facequarry.datasets.people import rng_of
+from facequarry.datasets.photo_options import PhotoOptions
+from facequarry.datasets.photo_plan import PhotoPlan, plan_photo, refuse_single
+from facequarry.datasets.photo_truth import PhotoTruth, truth_of, write_tables
+from facequarry.datasets.publish import staged_folder
+from facequarry.datasets.scene import Scene, make_scene
+from facequarry.datasets.schema import Reason
 
 # What the digits of VGGFace2's names can count.
 _MAX_IDENTITIES, _MAX_PHOTOS = 999_999, 9_999
@@ -178,6 +178,6 @@ def _landscape(rng: np.random.Generator) -> bytes:
 
 
 if __name__ == "__main__":
-    from datasets.synthetic_command import main
+    from facequarry.datasets.synthetic_command import main
 
     raise SystemExit(main())

@@ -1,6 +1,6 @@
-"""The command behind `python -m datasets.synthetic`: write a set of synthetic photos.
+"""The command behind `python -m facequarry.datasets.synthetic`: write a set of synthetic photos.
 
-    python -m datasets.synthetic --out photos --identities 60 --photos 12 \
+    python -m facequarry.datasets.synthetic --out photos --identities 60 --photos 12 \
         --bystanders 0.3 --label-errors 0.02
 
 Exit codes: 0 done, 1 failed, 2 bad input; either is said in one sentence.
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from datasets.photo_options import PhotoOptions
-from datasets.photo_truth import LOOSE_BB, TRUTH
-from datasets.synthetic import write_photos
+from facequarry.datasets.photo_options import PhotoOptions
+from facequarry.datasets.photo_truth import LOOSE_BB, TRUTH
+from facequarry.datasets.synthetic import write_photos
 
-_PROG = "python -m datasets.synthetic"
+_PROG = "python -m facequarry.datasets.synthetic"
 SHARES = {
     "glasses": "photos with thick, square or dark glasses",
     "hats": "photos with a beanie, a cap or a brimmed hat",

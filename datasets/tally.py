@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.events import EventLog
-from datasets.plan import IngestPlan
-from datasets.shard import ShardSummary
-from datasets.snapshots import count_rejects
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.plan import IngestPlan
+from facequarry.datasets.shard import ShardSummary
+from facequarry.datasets.snapshots import count_rejects
 
 logger = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.publish import (
+from facequarry.datasets.publish import (
     MANIFEST,
     NewerSchema,
     read_manifest,
     sha256_file,
 )
-from datasets.run_dir import RunDir
+from facequarry.datasets.run_dir import RunDir
 
 TRIPLETS = pa.schema(
     [

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from datasets.csv_rows import OUTER, CsvRows, split_header
-from datasets.text import quoted, read_text
+from facequarry.datasets.csv_rows import OUTER, CsvRows, split_header
+from facequarry.datasets.text import quoted, read_text
 
 BOXES_SCHEMA = pa.schema(
     [

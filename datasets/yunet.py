@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.config import MODEL_FILES
-from datasets.decode import RgbImage
-from datasets.detect import Detection
-from datasets.model_file import read_model, wrong_model
+from facequarry.datasets.config import MODEL_FILES
+from facequarry.datasets.decode import RgbImage
+from facequarry.datasets.detect import Detection
+from facequarry.datasets.model_file import read_model, wrong_model
 
 # At 320 px a face may fill the photo or be a thirteenth of its side. At 640 px, four times slower,
 # a quarter of the faces that fill a photo score below 0.8.

@@ -1,7 +1,7 @@
-"""`python -m jobs` is the same command as `facequarry`."""
+"""`python -m facequarry.jobs` is the same command as `facequarry`."""
 
 import sys
 
-from jobs.cli import main
+from facequarry.jobs.cli import main
 
 sys.exit(main())

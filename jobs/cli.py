@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from jobs.signals import take_sigterm_for_ctrl_c
+from facequarry.jobs.signals import take_sigterm_for_ctrl_c
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,16 +36,25 @@ logger = logging.getLogger(__name__)
 
 # Verb: (module, one line of help). Modules are imported when their verb is used: `--help` is quick.
 VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("jobs.verbs.demo", "the whole loop on rendered faces, into a fresh runs/demo-<time>/"),
-    "ingest": ("jobs.verbs.ingest", "photos to faces in Parquet"),
-    "run": ("jobs.verbs.run", "a whole run: ingest, train with mining beside it, evaluate"),
-    "train": ("jobs.verbs.train", "go on with a run's training, mining beside it"),
-    "mine": ("jobs.verbs.mine", "mine one generation from a run's newest checkpoint"),
-    "evaluate": ("jobs.verbs.evaluate", "verify held-out identities with a run's checkpoint"),
-    "status": ("jobs.verbs.status", "what the runs are doing"),
-    "submit": ("jobs.verbs.submit", "submit `run` to a Ray cluster as a job"),
-    "dashboard": ("jobs.verbs.dashboard", "watch runs in a browser"),
-    "doctor": ("jobs.verbs.doctor", "what is installed and what can run here"),
+    "demo": (
+        "facequarry.jobs.verbs.demo",
+        "the whole loop on rendered faces, into a fresh runs/demo-<time>/",
+    ),
+    "ingest": ("facequarry.jobs.verbs.ingest", "photos to faces in Parquet"),
+    "run": (
+        "facequarry.jobs.verbs.run",
+        "a whole run: ingest, train with mining beside it, evaluate",
+    ),
+    "train": ("facequarry.jobs.verbs.train", "go on with a run's training, mining beside it"),
+    "mine": ("facequarry.jobs.verbs.mine", "mine one generation from a run's newest checkpoint"),
+    "evaluate": (
+        "facequarry.jobs.verbs.evaluate",
+        "verify held-out identities with a run's checkpoint",
+    ),
+    "status": ("facequarry.jobs.verbs.status", "what the runs are doing"),
+    "submit": ("facequarry.jobs.verbs.submit", "submit `run` to a Ray cluster as a job"),
+    "dashboard": ("facequarry.jobs.verbs.dashboard", "watch runs in a browser"),
+    "doctor": ("facequarry.jobs.verbs.doctor", "what is installed and what can run here"),
 }
 
 
@@ -62,9 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, *flags = args
     if verb not in VERBS:
         return _refuse(f"unknown verb {verb!r}; one of: {', '.join(VERBS)}")
-    wrong = wrong_datasets()
-    if wrong:
-        return _refuse(wrong)
     take_sigterm_for_ctrl_c()
     try:
         run: Callable[[Sequence[str]], int] = import_module(VERBS[verb][0]).run
@@ -114,20 +120,6 @@ def is_expected_failure(error: Exception) -> bool:
     # By name, so that this module imports nothing heavy before a verb is chosen.
     named = ("ActorsDied", "RunFailed", "LockHeld", "LockLost", "MiningFailed", "JobFailed")
     return isinstance(error, OSError) or type(error).__name__ in named
-
-
-def wrong_datasets() -> str | None:
-    """Return a sentence if the well-known package `datasets` is imported in place of ours."""
-    import datasets
-
-    ours = ROOT / "datasets"
-    found = Path(datasets.__file__ or "").resolve().parent
-    if found == ours:
-        return None
-    return (
-        f"the package `datasets` comes from {found}, not from FaceQuarry; run in FaceQuarry's own "
-        "virtualenv, where nothing else of that name is installed"
-    )
 
 
 def _usage() -> str:

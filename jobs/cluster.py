@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import ray
 
-from jobs.config import ClusterConfig, RunConfig
-from jobs.signals import take_sigterm_for_ctrl_c
+from facequarry.jobs.config import ClusterConfig, RunConfig
+from facequarry.jobs.signals import take_sigterm_for_ctrl_c
 
 _GIB = 1 << 30
 _ANSWER_TIMEOUT_S = 30.0

@@ -21,11 +21,11 @@ from typing import Any, Literal, TypeVar
 import docstring_parser
 import tyro
 
-from datasets.config import IngestConfig
-from datasets.split import Split
-from miner.config import MinerConfig
-from miner.refresh_config import RefreshConfig
-from trainer.config import TrainerConfig
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.split import Split
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.trainer.config import TrainerConfig
 
 T = TypeVar("T")
 _MOST_NAME_BYTES = 255

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.cli import PACKAGES
-from trainer.ray_train import describe, raised_in_actor
+from facequarry.jobs.cli import PACKAGES
+from facequarry.trainer.ray_train import describe, raised_in_actor
 
 
 class RunFailed(RuntimeError):

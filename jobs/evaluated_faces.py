@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.snapshots import read_snapshot
-from datasets.split import Part, Split
-from jobs.config import RunConfig
-from jobs.origin import Origin, origin_of, people_of
-from jobs.plans import faces_of
-from trainer.evaluate import check_made_alike
-from trainer.pairs import IntArray
-from trainer.pairs_faces import rejected_photos
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.split import Part, Split
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.origin import Origin, origin_of, people_of
+from facequarry.jobs.plans import faces_of
+from facequarry.trainer.evaluate import check_made_alike
+from facequarry.trainer.pairs import IntArray
+from facequarry.trainer.pairs_faces import rejected_photos
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

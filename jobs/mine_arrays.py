@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.generation_files import TIMING, write_tables
-from datasets.progress import Progress
-from datasets.publish import MANIFEST, SCHEMA_VERSION, dump_json, staged_folder
-from miner.approximate import check_index
-from miner.arrays import files_of, read_embeddings, sha256_of
-from miner.config import MinerConfig
-from miner.labels import Labels, read_labels
-from miner.memory import explaining_memory
-from miner.mining import Mined, mine
-from miner.pictures import mining_page
+from facequarry.datasets.generation_files import TIMING, write_tables
+from facequarry.datasets.progress import Progress
+from facequarry.datasets.publish import MANIFEST, SCHEMA_VERSION, dump_json, staged_folder
+from facequarry.miner.approximate import check_index
+from facequarry.miner.arrays import files_of, read_embeddings, sha256_of
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.labels import Labels, read_labels
+from facequarry.miner.memory import explaining_memory
+from facequarry.miner.mining import Mined, mine
+from facequarry.miner.pictures import mining_page
 
 PICTURE = "mining.png"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import ray
 
-from datasets.events import EventLog
-from jobs.endings import ending_of
-from miner.refresh import MiningFailed
-from trainer.ray_train import raised_in_actor
+from facequarry.datasets.events import EventLog
+from facequarry.jobs.endings import ending_of
+from facequarry.miner.refresh import MiningFailed
+from facequarry.trainer.ray_train import raised_in_actor
 
 _ACTOR_TIMEOUT_S = 120.0
 

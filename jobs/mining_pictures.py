@@ -14,20 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.faces import FaceStore
-from datasets.publish import sha256_file
-from datasets.run_dir import RunDir
-from datasets.triplets import (
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.publish import sha256_file
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import (
     SUSPECTS_FILE,
     CorruptGeneration,
     read_generation_manifest,
     read_table,
 )
-from miner.observe import Identity
-from miner.pictures import mining_page
-from miner.suspect_sheet import SuspectPicture, suspect_sheet, worst_suspects
-from trainer.faces import RunFaces
-from trainer.triplet_page import TripletPicture, triplet_page
+from facequarry.miner.observe import Identity
+from facequarry.miner.pictures import mining_page
+from facequarry.miner.suspect_sheet import SuspectPicture, suspect_sheet, worst_suspects
+from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.triplet_page import TripletPicture, triplet_page
 
 _PAGE_TRIPLETS = 10
 

@@ -10,13 +10,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.snapshots import read_identities
-from datasets.split import Split
-from datasets.triplets import mined_snapshot
-from jobs.config import RunConfig
-from jobs.runs_on_disk import pinned_snapshot, read_run
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import read_identities
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import mined_snapshot
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.runs_on_disk import pinned_snapshot, read_run
 
 logger = logging.getLogger(__name__)
 

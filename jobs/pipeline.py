@@ -20,16 +20,16 @@ from typing import Any
 
 import ray
 
-from datasets.ingest import Ingest
-from datasets.lock import WriterLock, is_held
-from datasets.publish import sweep_staging
-from datasets.run_dir import RunDir
-from datasets.snapshots import Snapshot
-from jobs.cluster import check_fits, check_machine, ray_cluster
-from jobs.config import RunConfig
-from jobs.endings import RunFailed, ending_of
-from jobs.miner_end import MinerEnd
-from jobs.plans import (
+from facequarry.datasets.ingest import Ingest
+from facequarry.datasets.lock import WriterLock, is_held
+from facequarry.datasets.publish import sweep_staging
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import Snapshot
+from facequarry.jobs.cluster import check_fits, check_machine, ray_cluster
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.endings import RunFailed, ending_of
+from facequarry.jobs.miner_end import MinerEnd
+from facequarry.jobs.plans import (
     check_split,
     faces_of,
     most_rows,
@@ -37,17 +37,17 @@ from jobs.plans import (
     refresh_hands,
     refresh_plan,
 )
-from jobs.report import RunReport, make_report
-from jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
-from jobs.watch import Watch, ingest_progress
-from miner.actors import MinerActor, QueueActor, QueueClient
-from miner.approximate import check_index
-from miner.rewind import rewind
-from trainer.evaluate import evaluate
-from trainer.faces import FacesAt, RunFaces
-from trainer.initial_weights import check_initial_crops, check_initial_weights
-from trainer.job import TrainJob
-from trainer.ray_train import WorkersLost, WorkFailed, fit
+from facequarry.jobs.report import RunReport, make_report
+from facequarry.jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
+from facequarry.jobs.watch import Watch, ingest_progress
+from facequarry.miner.actors import MinerActor, QueueActor, QueueClient
+from facequarry.miner.approximate import check_index
+from facequarry.miner.rewind import rewind
+from facequarry.trainer.evaluate import evaluate
+from facequarry.trainer.faces import FacesAt, RunFaces
+from facequarry.trainer.initial_weights import check_initial_crops, check_initial_weights
+from facequarry.trainer.job import TrainJob
+from facequarry.trainer.ray_train import WorkersLost, WorkFailed, fit
 
 _MINER_STOP_TIMEOUT_S = 5.0
 # `facequarry status` shares the lock for an instant to see whether someone has it.

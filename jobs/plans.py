@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.snapshots import read_snapshot
-from jobs.config import ClusterConfig, RunConfig
-from jobs.origin import check_origin
-from jobs.runs_on_disk import pinned_snapshot
-from miner.budget import Budget
-from miner.hands import HERE, Hands
-from miner.recipe import RefreshPlan
-from miner.serve import QueueSettings
-from trainer.batches import RandomTriplets
-from trainer.faces import FacesAt
-from trainer.online import identity_batches
-from trainer.pairs import verification_pairs
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import read_snapshot
+from facequarry.jobs.config import ClusterConfig, RunConfig
+from facequarry.jobs.origin import check_origin
+from facequarry.jobs.runs_on_disk import pinned_snapshot
+from facequarry.miner.budget import Budget
+from facequarry.miner.hands import HERE, Hands
+from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.serve import QueueSettings
+from facequarry.trainer.batches import RandomTriplets
+from facequarry.trainer.faces import FacesAt
+from facequarry.trainer.online import identity_batches
+from facequarry.trainer.pairs import verification_pairs
 
 LEAST_BATCHES = 4
 """Batches of pairs that a budgeted refresh embeds at least: the queue passes over a generation of
@@ -111,7 +111,7 @@ def refresh_hands(config: ClusterConfig, faces: FacesAt) -> Hands:
     """Say who embeds and searches in a refresh: the miner itself, or actors."""
     if config.num_miner_processes == 1:
         return HERE
-    from miner.sharing import Sharing  # heavy: Ray and numba
+    from facequarry.miner.sharing import Sharing  # heavy: Ray and numba
 
     return Sharing(
         at=faces,

@@ -9,26 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.events import last_attempt_by_step, read_events, standing
-from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration
-from jobs.bound import bound_of
-from jobs.config import RunConfig
-from jobs.mining_pictures import draw_generation
-from jobs.runs_on_disk import snapshots_of
-from miner.journal import known_generations
-from miner.staleness import longest_refresh_steps, num_failed_refreshes, num_steps_past_limit
-from trainer.consumed import Consumed, by_generation
-from trainer.evaluation import Evaluation
-from trainer.faces import RunFaces
-from trainer.plots import (
+from facequarry.datasets.events import last_attempt_by_step, read_events, standing
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import CorruptGeneration
+from facequarry.jobs.bound import bound_of
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.mining_pictures import draw_generation
+from facequarry.jobs.runs_on_disk import snapshots_of
+from facequarry.miner.journal import known_generations
+from facequarry.miner.staleness import (
+    longest_refresh_steps,
+    num_failed_refreshes,
+    num_steps_past_limit,
+)
+from facequarry.trainer.consumed import Consumed, by_generation
+from facequarry.trainer.evaluation import Evaluation
+from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.plots import (
     d2_histograms_before_after,
     loss_curve,
     roc,
     shares,
     staleness,
 )
-from trainer.verification import least_far
+from facequarry.trainer.verification import least_far
 
 WHEN_CONSUMED = {"now hard": "now_hard", "still semi-hard": "in_band", "now easy": "now_easy"}
 """What a consumed triplet was to the network that trained on it: words, and names in the events."""

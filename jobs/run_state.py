@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from datasets.events import read_events
-from datasets.lock import is_held
-from datasets.publish import read_manifest
-from datasets.run_dir import METRICS, RunDir
-from jobs.bound import bound_of
-from jobs.runs_on_disk import last_attempt, read_run, snapshots_of
-from miner.journal import known_generations
-from miner.staleness import num_failed_refreshes
+from facequarry.datasets.events import read_events
+from facequarry.datasets.lock import is_held
+from facequarry.datasets.publish import read_manifest
+from facequarry.datasets.run_dir import METRICS, RunDir
+from facequarry.jobs.bound import bound_of
+from facequarry.jobs.runs_on_disk import last_attempt, read_run, snapshots_of
+from facequarry.miner.journal import known_generations
+from facequarry.miner.staleness import num_failed_refreshes
 
 Event = Mapping[str, Any]
 State = Literal[

@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from datasets.events import EventLog, read_events
-from datasets.publish import SCHEMA_VERSION, read_manifest, sweep_staging, write_json
-from datasets.run_dir import RunDir
-from datasets.snapshots import Snapshot, newest_snapshot_number, read_snapshot, shards_digest
-from datasets.triplets import mined_snapshot
-from jobs.config import RunConfig, load_run_config, to_tree
-from miner.journal import CorruptJournal, check_journal
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.publish import SCHEMA_VERSION, read_manifest, sweep_staging, write_json
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import (
+    Snapshot,
+    newest_snapshot_number,
+    read_snapshot,
+    shards_digest,
+)
+from facequarry.datasets.triplets import mined_snapshot
+from facequarry.jobs.config import RunConfig, load_run_config, to_tree
+from facequarry.miner.journal import CorruptJournal, check_journal
 
 # What may change between attempts without changing which rows a step gets or what they mean:
 # faces may move, but `faces.json` says which snapshot they have to hold.

@@ -20,9 +20,9 @@ from typing import TextIO
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from datasets.publish import write_json
-from jobs.config import RunConfig, to_tree
-from jobs.runs_on_disk import absolute
+from facequarry.datasets.publish import write_json
+from facequarry.jobs.config import RunConfig, to_tree
+from facequarry.jobs.runs_on_disk import absolute
 
 CONFIG_FILE = "run.json"
 _NOT_READY = "No available agent"
@@ -51,7 +51,7 @@ def submit_run(
     """
     config = absolute(config)
     config = replace(config, cluster=replace(config.cluster, address="auto"))
-    words = [python, "-m", "jobs", "run", "--config", CONFIG_FILE, *flags]
+    words = [python, "-m", "facequarry.jobs", "run", "--config", CONFIG_FILE, *flags]
     job = f"{config.name}-{uuid.uuid4().hex[:8]}"
     deadline = time.monotonic() + timeout_s
     client = connect(address, timeout_s=timeout_s)

@@ -3,18 +3,18 @@
 The package sits between the trainer's checkpoints and its queue. Start reading in `mining.py`.
 `MinerConfig` comes without torch, numba, FAISS or Ray; the rest is imported at first use.
 
-    python -c "import miner; print(miner.MinerConfig())"
+    python -c "import facequarry; print(facequarry.MinerConfig())"
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from miner.config import MinerConfig
+from facequarry.miner.config import MinerConfig
 
 if TYPE_CHECKING:
-    from miner.mining import Mined, mine
-    from miner.stats import MiningStats
+    from facequarry.miner.mining import Mined, mine
+    from facequarry.miner.stats import MiningStats
 
 __all__ = ["Mined", "MinerConfig", "MiningStats", "mine"]
 
@@ -22,11 +22,11 @@ __all__ = ["Mined", "MinerConfig", "MiningStats", "mine"]
 def __getattr__(name: str) -> object:
     # Run files are parsed and dashboards opened where torch and numba would only cost seconds.
     if name == "MiningStats":
-        from miner.stats import MiningStats
+        from facequarry.miner.stats import MiningStats
 
         return MiningStats
     if name in ("Mined", "mine"):
-        from miner import mining
+        from facequarry.miner import mining
 
         return getattr(mining, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,19 +13,19 @@ from typing import Any
 import ray
 import torch
 
-from datasets.events import EventLog
-from datasets.fence import FencedLock, LockLost
-from datasets.lock import LockHeld, WriterLock
-from datasets.run_dir import RunDir
-from datasets.triplets import Lease
-from miner.client import NoAnswer, PatientSource
-from miner.generation import make_generation
-from miner.hands import HERE, Hands
-from miner.one_miner import mining
-from miner.recipe import RefreshPlan
-from miner.refresh import MiningFailed, Refresher
-from miner.serve import QueueSettings, TripletQueue, Wait
-from trainer.faces import FacesAt, RunFaces
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.fence import FencedLock, LockLost
+from facequarry.datasets.lock import LockHeld, WriterLock
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Lease
+from facequarry.miner.client import NoAnswer, PatientSource
+from facequarry.miner.generation import make_generation
+from facequarry.miner.hands import HERE, Hands
+from facequarry.miner.one_miner import mining
+from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.refresh import MiningFailed, Refresher
+from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.trainer.faces import FacesAt, RunFaces
 
 _POLL_S = 0.1
 _MOST_DOUBLINGS = 8  # to 26 s

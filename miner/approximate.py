@@ -17,13 +17,13 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.config import MinerConfig
-from miner.distance import index_error
-from miner.faiss_index import build_index, import_faiss, looks_at_all, to_gpus
-from miner.faiss_index import check_index as check_index
-from miner.kernels.distance import d2_of_candidates
-from miner.kernels.lists import scan_candidates
-from miner.layout import (
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.distance import index_error
+from facequarry.miner.faiss_index import build_index, import_faiss, looks_at_all, to_gpus
+from facequarry.miner.faiss_index import check_index as check_index
+from facequarry.miner.kernels.distance import d2_of_candidates
+from facequarry.miner.kernels.lists import scan_candidates
+from facequarry.miner.layout import (
     NEAREST,
     Best,
     Found,
@@ -36,7 +36,7 @@ from miner.layout import (
     open_searches,
     take_searches,
 )
-from miner.search import Workers
+from facequarry.miner.search import Workers
 
 # Candidates held at a time: with K large, fewer anchors are searched together.
 _MAX_CANDIDATES = 1 << 22

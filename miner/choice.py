@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from datasets.events import EventTail, read_events
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.triplets import CorruptGeneration, read_generation_manifest
-from miner.alike import Ints, centres, faces_to_probe, order_alike, probe_faces
-from miner.budget import Budget, Forecast, forecast, most_faces, rates_of
-from miner.recipe import RefreshPlan, resolve_device, rows_of
-from miner.rotation import Rotation, next_part, read_rotation
-from trainer.embed import embed
+from facequarry.datasets.events import EventTail, read_events
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.miner.alike import Ints, centres, faces_to_probe, order_alike, probe_faces
+from facequarry.miner.budget import Budget, Forecast, forecast, most_faces, rates_of
+from facequarry.miner.recipe import RefreshPlan, resolve_device, rows_of
+from facequarry.miner.rotation import Rotation, next_part, read_rotation
+from facequarry.trainer.embed import embed
 
 _RECENT_BYTES = 1 << 20  # of the trainer's events: over a thousand steps
 

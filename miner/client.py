@@ -9,8 +9,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from datasets.triplets import Lease
-from miner.serve import Wait
+from facequarry.datasets.triplets import Lease
+from facequarry.miner.serve import Wait
 
 _POLL_S = 0.1
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from miner.config import MinerConfig
-from miner.exact import is_symmetric
-from miner.gpu import uses_gpu
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.exact import is_symmetric
+from facequarry.miner.gpu import uses_gpu
 
 SECONDS_PER: Mapping[str, float] = MappingProxyType(
     {

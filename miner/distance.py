@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from miner.layout import Float32Array
+from facequarry.miner.layout import Float32Array
 
 NORM_TOLERANCE = 1e-3
 

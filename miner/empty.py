@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from miner.stats import where_pairs_went
+from facequarry.miner.stats import where_pairs_went
 
 
 class EmptyGeneration(ValueError):

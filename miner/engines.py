@@ -6,15 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from miner.approximate import IndexSearch
-from miner.config import MinerConfig
-from miner.cost import choose_engine
-from miner.exact import ExactSearch
-from miner.gpu import open_gpu, uses_gpu
-from miner.layout import Rows
-from miner.resolve import Resolving
-from miner.routing import RoutedSearch
-from miner.search import Search, Workers
+from facequarry.miner.approximate import IndexSearch
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.cost import choose_engine
+from facequarry.miner.exact import ExactSearch
+from facequarry.miner.gpu import open_gpu, uses_gpu
+from facequarry.miner.layout import Rows
+from facequarry.miner.resolve import Resolving
+from facequarry.miner.routing import RoutedSearch
+from facequarry.miner.search import Search, Workers
 
 OpenEngine = Callable[[Rows, MinerConfig, Workers], AbstractContextManager[Search]]
 """Opens an engine over a gallery."""

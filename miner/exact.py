@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from miner.kernels.scan import Encounter, scan_tile
-from miner.kernels.tiles import Side, set_limits
-from miner.layout import (
+from facequarry.miner.kernels.scan import Encounter, scan_tile
+from facequarry.miner.kernels.tiles import Side, set_limits
+from facequarry.miner.layout import (
     Found,
     Int64Array,
     Query,
@@ -34,10 +34,10 @@ from miner.layout import (
     bests_of,
     open_searches,
 )
-from miner.multiply import int8_pays
-from miner.products import Product, float32_product, int8_product, take_centre
-from miner.search import Workers
-from miner.turns import Count, Turn
+from facequarry.miner.multiply import int8_pays
+from facequarry.miner.products import Product, float32_product, int8_product, take_centre
+from facequarry.miner.search import Workers
+from facequarry.miner.turns import Count, Turn
 
 TILE_ROWS, TILE_COLUMNS = 256, 1024
 """Rows along the sides of a tile, 1 MiB of products; never changes results."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from miner.config import FaissGpus, MinerConfig
-from miner.layout import Float32Array, Rows
-from miner.memory import OutOfMemory
-from miner.pairs import TRAINING, hash_state
+from facequarry.miner.config import FaissGpus, MinerConfig
+from facequarry.miner.layout import Float32Array, Rows
+from facequarry.miner.memory import OutOfMemory
+from facequarry.miner.pairs import TRAINING, hash_state
 
 
 def import_faiss() -> ModuleType:

@@ -18,26 +18,26 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from datasets.events import EventLog
-from datasets.faces import FaceStore
-from datasets.fence import FencedLock
-from datasets.generation_files import write_generation
-from datasets.publish import staged_folder
-from datasets.run_dir import RunDir
-from datasets.triplets import mined_snapshot
-from miner.budget import Forecast
-from miner.choice import Choice, Chooser
-from miner.hands import HERE, Hands
-from miner.memory import explaining_memory
-from miner.one_miner import check_turn
-from miner.pace import Pace
-from miner.pack import pack
-from miner.recipe import Recipe, RefreshPlan
-from miner.rotation import IDENTITIES_FILE
-from miner.stats import why_no_rows
-from miner.stopwatch import Stopwatch
-from trainer.checkpoint import load_model
-from trainer.faces import RunFaces
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.fence import FencedLock
+from facequarry.datasets.generation_files import write_generation
+from facequarry.datasets.publish import staged_folder
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import mined_snapshot
+from facequarry.miner.budget import Forecast
+from facequarry.miner.choice import Choice, Chooser
+from facequarry.miner.hands import HERE, Hands
+from facequarry.miner.memory import explaining_memory
+from facequarry.miner.one_miner import check_turn
+from facequarry.miner.pace import Pace
+from facequarry.miner.pack import pack
+from facequarry.miner.recipe import Recipe, RefreshPlan
+from facequarry.miner.rotation import IDENTITIES_FILE
+from facequarry.miner.stats import why_no_rows
+from facequarry.miner.stopwatch import Stopwatch
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.faces import RunFaces
 
 STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
 """What the seconds of a refresh are split into; `mine` is split further in the manifest."""
@@ -172,7 +172,7 @@ def mine_into(
         ImportError: the engine is not installed.
         OutOfMemory: the sentence says what to set.
     """
-    from miner import mine  # heavy: numba compiles on first use
+    from facequarry.miner import mine  # heavy: numba compiles on first use
 
     face_indices = recipe.faces(store)
     identities = store.identity_index[face_indices]
@@ -213,7 +213,7 @@ def made_with(recipe: Recipe) -> dict[str, object]:
     """Return what may round or write otherwise elsewhere: libraries, processor and threads."""
     faiss = None
     if recipe.config.engine == "faiss":
-        from miner.faiss_index import import_faiss
+        from facequarry.miner.faiss_index import import_faiss
 
         faiss = import_faiss().__version__
     cuda = recipe.config.device == "cuda"

@@ -20,14 +20,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from miner import gpu_torch
-from miner.config import MinerConfig
-from miner.gpu_bound import LEVELS, distance_error
-from miner.gpu_candidates import Candidates, Cells, window
-from miner.gpu_gallery import Band, Block, Gallery
-from miner.gpu_lists import Lists, Names
-from miner.layout import Found, Int64Array, Query, Report, Rows
-from miner.memory import OutOfMemory
+from facequarry.miner import gpu_torch
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.gpu_bound import LEVELS, distance_error
+from facequarry.miner.gpu_candidates import Candidates, Cells, window
+from facequarry.miner.gpu_gallery import Band, Block, Gallery
+from facequarry.miner.gpu_lists import Lists, Names
+from facequarry.miner.layout import Found, Int64Array, Query, Report, Rows
+from facequarry.miner.memory import OutOfMemory
 
 
 class Steps(NamedTuple):
@@ -313,7 +313,7 @@ def _rounds(cells: Sequence[Cells], most: int) -> Iterator[list[Cells]]:
 
 def triton_steps() -> Steps:
     """Return the kernels; importing them takes Triton."""
-    from miner import gpu_kernels as kernels
+    from facequarry.miner import gpu_kernels as kernels
 
     return Steps(kernels.ANCHOR_BLOCK, kernels.depth_of, kernels.scan, kernels.measure)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from miner.gpu_lists import Lists
+from facequarry.miner.gpu_lists import Lists
 
 # Values gathered at a time.
 _ELEMENTS = 1 << 24

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from miner.gpu_bound import Factors, split
-from miner.layout import Rows
+from facequarry.miner.gpu_bound import Factors, split
+from facequarry.miner.layout import Rows
 
 
 class Block:

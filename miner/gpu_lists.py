@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from miner.layout import FARTHEST, HASH, NEAREST, Found, Int64Array, Query, no_best
+from facequarry.miner.layout import FARTHEST, HASH, NEAREST, Found, Int64Array, Query, no_best
 
 _NOTHING = torch.iinfo(torch.int64).max
 _SIGN = torch.iinfo(torch.int64).min

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from miner.distance import float32_precision
+from facequarry.miner.distance import float32_precision
 
 # Products that exist at a time.
 _ELEMENTS = 1 << 24

@@ -15,14 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from datasets.faces import FaceStore
-from miner.pace import Pace
-from miner.recipe import Recipe
-from trainer.augment import augment, generation_seed
-from trainer.embed import embed
+from facequarry.datasets.faces import FaceStore
+from facequarry.miner.pace import Pace
+from facequarry.miner.recipe import Recipe
+from facequarry.trainer.augment import augment, generation_seed
+from facequarry.trainer.embed import embed
 
 if TYPE_CHECKING:  # heavy: numba
-    from miner.engines import OpenEngine
+    from facequarry.miner.engines import OpenEngine
 
 Embed = Callable[[Recipe, nn.Module, FaceStore, npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 

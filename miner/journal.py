@@ -10,11 +10,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from datasets.events import iterate_lines
-from datasets.publish import flush
-from datasets.run_dir import RunDir
-from miner.queue import QueueMismatch, QueueState, Switch, add_grant, add_switch
-from miner.records import CHECK, CorruptJournal, chained, damaged, read_chain, ways_out
+from facequarry.datasets.events import iterate_lines
+from facequarry.datasets.publish import flush
+from facequarry.datasets.run_dir import RunDir
+from facequarry.miner.queue import QueueMismatch, QueueState, Switch, add_grant, add_switch
+from facequarry.miner.records import CHECK, CorruptJournal, chained, damaged, read_chain, ways_out
 
 __all__ = [
     "CorruptJournal",

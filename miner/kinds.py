@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from miner.config import MinerConfig
-from miner.distance import band, lowest
-from miner.kernels.counts import count_within
-from miner.layout import Float32Array, Int64Array, Rows
-from miner.pairs import Pairs, cut_anchors, pair_up
-from miner.products import Product, float32_product, take_centre
-from miner.search import Workers
-from miner.tables import concatenate
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.distance import band, lowest
+from facequarry.miner.kernels.counts import count_within
+from facequarry.miner.layout import Float32Array, Int64Array, Rows
+from facequarry.miner.pairs import Pairs, cut_anchors, pair_up
+from facequarry.miner.products import Product, float32_product, take_centre
+from facequarry.miner.search import Workers
+from facequarry.miner.tables import concatenate
 
 TILE_ROWS, TILE_COLUMNS = 64, 2048
 """Rows along the sides of a tile; never changes results."""

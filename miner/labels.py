@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from miner.arrays import choose_column, load_npy, open_parquet
+from facequarry.miner.arrays import choose_column, load_npy, open_parquet
 
 Labels = NDArray[Any]
 """(N,) integers of any width, or strings."""

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miner.kernels.routes import keep_largest, mean_rows
-from miner.layout import Float32Array, Int64Array, Rows
-from miner.multiply import LARGEST_CODE, whole_products
-from miner.search import Workers
+from facequarry.miner.kernels.routes import keep_largest, mean_rows
+from facequarry.miner.layout import Float32Array, Int64Array, Rows
+from facequarry.miner.multiply import LARGEST_CODE, whole_products
+from facequarry.miner.search import Workers
 
 PROBES = 32
 """Cells that an identity is compared with, where there are as many."""

@@ -20,20 +20,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from miner.config import MinerConfig
-from miner.engines import OpenEngine, opener
-from miner.kinds import count_kinds
-from miner.layout import Int64Array
-from miner.memory import explaining_memory
-from miner.observe import observe
-from miner.pairs import choose_anchors, cut_anchors, pair_up
-from miner.recall import measure_recall
-from miner.rows import check_rows
-from miner.search import Workers
-from miner.select import Selector
-from miner.stats import MiningStats
-from miner.stopwatch import Stopwatch
-from miner.tables import suspect_table, triplet_table
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.engines import OpenEngine, opener
+from facequarry.miner.kinds import count_kinds
+from facequarry.miner.layout import Int64Array
+from facequarry.miner.memory import explaining_memory
+from facequarry.miner.observe import observe
+from facequarry.miner.pairs import choose_anchors, cut_anchors, pair_up
+from facequarry.miner.recall import measure_recall
+from facequarry.miner.rows import check_rows
+from facequarry.miner.search import Workers
+from facequarry.miner.select import Selector
+from facequarry.miner.stats import MiningStats
+from facequarry.miner.stopwatch import Stopwatch
+from facequarry.miner.tables import suspect_table, triplet_table
 
 DEFAULT_CONFIG = MinerConfig()
 

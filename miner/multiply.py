@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miner.distance import float32_precision
+from facequarry.miner.distance import float32_precision
 
 Multiply = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], NDArray[Any]]
 """Returns (R, C) the products of two operands (R, D) and (C, D), given room for them: flat, R * C

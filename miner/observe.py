@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from miner.layout import Int64Array
+from facequarry.miner.layout import Int64Array
 
 MOST_LISTED = 20
 """Hubs, and confused pairs of identities, that are listed."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from datasets.fence import FencedLock, LockLost
-from datasets.generation_files import TIMING
-from datasets.publish import sweep_staging
-from datasets.run_dir import RunDir
-from datasets.triplets import read_generation_manifest
+from facequarry.datasets.fence import FencedLock, LockLost
+from facequarry.datasets.generation_files import TIMING
+from facequarry.datasets.publish import sweep_staging
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import read_generation_manifest
 
 
 @contextlib.contextmanager

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.config import MinerConfig
-from miner.kernels.distance import d2_of_pairs, fold_each
-from miner.kernels.lists import choose_by_hash
-from miner.layout import Float32Array, Int64Array, Rows
-from miner.search import Workers
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.kernels.distance import d2_of_pairs, fold_each
+from facequarry.miner.kernels.lists import choose_by_hash
+from facequarry.miner.layout import Float32Array, Int64Array, Rows
+from facequarry.miner.search import Workers
 
 MOST_SEARCHES = 6_000_000
 """Searches that are answered in one pass over the gallery, about 0.6 GB; never changes results."""

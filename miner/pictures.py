@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from miner.observe import Identity
-from miner.stats import useful_gflops
-from trainer.figure import (
+from facequarry.miner.observe import Identity
+from facequarry.miner.stats import useful_gflops
+from facequarry.trainer.figure import (
     BLUE,
     GREEN,
     GREY,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from miner.layout import Rows
-from miner.spread import Span
+from facequarry.miner.layout import Rows
+from facequarry.miner.spread import Span
 
 
 def cut_rows(rows: Rows, span: Span) -> Rows:

@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from miner.memory import is_out_of_memory
-from miner.schedule import TASKS_IN_HAND, Schedule, WorkersDied
+from facequarry.miner.memory import is_out_of_memory
+from facequarry.miner.schedule import TASKS_IN_HAND, Schedule, WorkersDied
 
 T = TypeVar("T")
 

@@ -22,18 +22,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miner.distance import UNDERFLOW, code_share, float32_precision, product_share
-from miner.kernels.distance import norms2_from, quantise
-from miner.kernels.tiles import Scale
-from miner.layout import Float32Array, Int64Array, Rows
-from miner.multiply import (
+from facequarry.miner.distance import UNDERFLOW, code_share, float32_precision, product_share
+from facequarry.miner.kernels.distance import norms2_from, quantise
+from facequarry.miner.kernels.tiles import Scale
+from facequarry.miner.layout import Float32Array, Int64Array, Rows
+from facequarry.miner.multiply import (
     LARGEST_CODE,
     Multiply,
     blas_products,
     float32_products,
     int8_products,
 )
-from miner.search import Workers
+from facequarry.miner.search import Workers
 
 CHOSEN_FROM = 512
 """Rows from which it is worth trying which library multiplies them faster."""

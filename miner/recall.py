@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from miner.config import MinerConfig
-from miner.exact import ExactSearch
-from miner.layout import Rows
-from miner.pairs import RECALL, choose_anchors, pair_up
-from miner.resolve import Resolving
-from miner.search import Search, Workers
-from miner.select import Selector
-from miner.stats import Recall
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.exact import ExactSearch
+from facequarry.miner.layout import Rows
+from facequarry.miner.pairs import RECALL, choose_anchors, pair_up
+from facequarry.miner.resolve import Resolving
+from facequarry.miner.search import Search, Workers
+from facequarry.miner.select import Selector
+from facequarry.miner.stats import Recall
 
 RECALL_ANCHORS = 256
 """Anchors of the sample."""

@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from datasets.faces import FaceStore
-from datasets.snapshots import snapshot_digest
-from datasets.split import Split
-from miner.budget import Budget
-from miner.config import Device, MinerConfig
-from miner.cost import choose_engine
-from miner.refresh_config import Snapshots
-from miner.rotation import Ints, Rotation, read_rotation
-from miner.stats import MiningStats
-from trainer.config import Augmentation
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.snapshots import snapshot_digest
+from facequarry.datasets.split import Split
+from facequarry.miner.budget import Budget
+from facequarry.miner.config import Device, MinerConfig
+from facequarry.miner.cost import choose_engine
+from facequarry.miner.refresh_config import Snapshots
+from facequarry.miner.rotation import Ints, Rotation, read_rotation
+from facequarry.miner.stats import MiningStats
+from facequarry.trainer.config import Augmentation
 
 _RESOLVED = ("engine", "anchors", "device")
 

@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from datasets.events import EventLog, EventTail
-from datasets.fence import LockLost
-from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration, read_generation_manifest
-from miner.journal import next_generation_number
-from miner.unchanged import Unchanged
+from facequarry.datasets.events import EventLog, EventTail
+from facequarry.datasets.fence import LockLost
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.miner.journal import next_generation_number
+from facequarry.miner.unchanged import Unchanged
 
 logger = logging.getLogger(__name__)
 

@@ -15,22 +15,22 @@ from typing import Any
 
 from torch import nn
 
-from datasets.faces import FaceStore
-from datasets.fence import FencedLock
-from datasets.generation_files import TIMING, damaged_files, first_difference
-from datasets.lock import WriterLock
-from datasets.publish import staged_file, staged_folder, sweep_staging
-from datasets.run_dir import RunDir
-from datasets.snapshots import snapshot_digest
-from datasets.triplets import check_generation, read_generation_manifest
-from miner.generation import made_with, mine_into
-from miner.hands import HERE, Hands
-from miner.journal import checkpoint_before, known_generations, switch_to
-from miner.one_miner import mining
-from miner.recipe import Recipe, resolve_device
-from miner.stopwatch import Stopwatch
-from trainer.checkpoint import load_model, read_checkpoint_manifest
-from trainer.faces import FacesAt
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.fence import FencedLock
+from facequarry.datasets.generation_files import TIMING, damaged_files, first_difference
+from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.publish import staged_file, staged_folder, sweep_staging
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import snapshot_digest
+from facequarry.datasets.triplets import check_generation, read_generation_manifest
+from facequarry.miner.generation import made_with, mine_into
+from facequarry.miner.hands import HERE, Hands
+from facequarry.miner.journal import checkpoint_before, known_generations, switch_to
+from facequarry.miner.one_miner import mining
+from facequarry.miner.recipe import Recipe, resolve_device
+from facequarry.miner.stopwatch import Stopwatch
+from facequarry.trainer.checkpoint import load_model, read_checkpoint_manifest
+from facequarry.trainer.faces import FacesAt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from miner.layout import Best, Found, Int64Array, Query, Report, take_searches
-from miner.search import Search
+from facequarry.miner.layout import Best, Found, Int64Array, Query, Report, take_searches
+from facequarry.miner.search import Search
 
 
 class Resolving:

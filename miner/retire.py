@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from datasets.publish import remove_published
-from miner.queue import QueueState
-from trainer.retention import LIVE_GENERATIONS
+from facequarry.datasets.publish import remove_published
+from facequarry.miner.queue import QueueState
+from facequarry.trainer.retention import LIVE_GENERATIONS
 
 
 def deletable_generations(

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.events import EventLog, read_events
-from datasets.lock import WriterLock
-from datasets.publish import flush, staged_file
-from datasets.run_dir import RunDir
-from datasets.triplets import read_generation_manifest
-from miner.one_miner import mining
-from miner.records import CorruptJournal, lines_of, read_records
-from trainer.checkpoint import verify_checkpoint
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.publish import flush, staged_file
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.miner.one_miner import mining
+from facequarry.miner.records import CorruptJournal, lines_of, read_records
+from facequarry.trainer.checkpoint import verify_checkpoint
 
 _LOCK_TIMEOUT_S = 90.0  # the actors of a killed driver live on for seconds, or far more
 _LOGS = ("trainer", "queue", "miner")

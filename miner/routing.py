@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from miner.config import MinerConfig
-from miner.distance import index_error
-from miner.kernels.routes import d2_roughly, list_rows, scan_listed
-from miner.layout import (
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.distance import index_error
+from facequarry.miner.kernels.routes import d2_roughly, list_rows, scan_listed
+from facequarry.miner.layout import (
     Best,
     Float32Array,
     Found,
@@ -27,9 +27,9 @@ from miner.layout import (
     bests_of,
     open_searches,
 )
-from miner.lookalikes import Int32Array, LookAlikes
-from miner.pairs import SAMPLED, hash_state
-from miner.search import Workers
+from facequarry.miner.lookalikes import Int32Array, LookAlikes
+from facequarry.miner.pairs import SAMPLED, hash_state
+from facequarry.miner.search import Workers
 
 SAMPLE = 256
 """Rows of the gallery that unresolved searches look at besides."""

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from miner.distance import NORM_TOLERANCE
-from miner.layout import Int64Array, Rows
+from facequarry.miner.distance import NORM_TOLERANCE
+from facequarry.miner.layout import Int64Array, Rows
 
 # Rows converted to float64 at a time: checking stays in the cache.
 _CHUNK = 1 << 11

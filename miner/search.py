@@ -16,8 +16,17 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from miner.kernels.lists import scan_hashes
-from miner.layout import HASH, Found, Int64Array, Query, Report, Rows, bests_of, open_searches
+from facequarry.miner.kernels.lists import scan_hashes
+from facequarry.miner.layout import (
+    HASH,
+    Found,
+    Int64Array,
+    Query,
+    Report,
+    Rows,
+    bests_of,
+    open_searches,
+)
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.config import MinerConfig, Rung
-from miner.distance import band, edge, lowest
-from miner.layout import (
+from facequarry.miner.config import MinerConfig, Rung
+from facequarry.miner.distance import band, edge, lowest
+from facequarry.miner.layout import (
     FARTHEST,
     HASH,
     NEAREST,
@@ -25,10 +25,10 @@ from miner.layout import (
     Rows,
     make_query,
 )
-from miner.pairs import NEGATIVE, Pairs, hash_state
-from miner.search import Search, Workers, search_hashes
-from miner.stats import Counts, histogram
-from miner.tables import (
+from facequarry.miner.pairs import NEGATIVE, Pairs, hash_state
+from facequarry.miner.search import Search, Workers, search_hashes
+from facequarry.miner.stats import Counts, histogram
+from facequarry.miner.tables import (
     KINDS,
     REASONS,
     Suspects,

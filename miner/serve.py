@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datasets.events import EventLog, read_events
-from datasets.publish import MANIFEST
-from datasets.run_dir import RunDir
-from datasets.triplets import (
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.publish import MANIFEST
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import (
     GenerationChanged,
     Lease,
     check_generation,
     generation_digest,
     read_generation_manifest,
 )
-from miner.empty import EmptyGeneration, why_empty
-from miner.journal import Journal, checkpoint_before
-from miner.queue import Switch, add_grant, lease_at
-from miner.retire import deletable_generations, remove_generation
+from facequarry.miner.empty import EmptyGeneration, why_empty
+from facequarry.miner.journal import Journal, checkpoint_before
+from facequarry.miner.queue import Switch, add_grant, lease_at
+from facequarry.miner.retire import deletable_generations, remove_generation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

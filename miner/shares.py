@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from miner.layout import Rows
-from miner.pieces import cut_rows
-from miner.spread import Span, Task
-from miner.task_miner import Held
+from facequarry.miner.layout import Rows
+from facequarry.miner.pieces import cut_rows
+from facequarry.miner.spread import Span, Task
+from facequarry.miner.task_miner import Held
 
 
 class Shares:

@@ -16,19 +16,19 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from datasets.faces import FaceStore
-from miner.config import MinerConfig
-from miner.hands import Hands, embed_faces
-from miner.layout import Rows
-from miner.pace import Pace
-from miner.pieces import join_rows
-from miner.pool import ActorPool, actor_pool, put, resources
-from miner.recipe import Recipe
-from miner.rows import writable
-from miner.schedule import TASKS_IN_HAND
-from miner.search import Workers
-from miner.shares import Shares
-from miner.spread import (
+from facequarry.datasets.faces import FaceStore
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.hands import Hands, embed_faces
+from facequarry.miner.layout import Rows
+from facequarry.miner.pace import Pace
+from facequarry.miner.pieces import join_rows
+from facequarry.miner.pool import ActorPool, actor_pool, put, resources
+from facequarry.miner.recipe import Recipe
+from facequarry.miner.rows import writable
+from facequarry.miner.schedule import TASKS_IN_HAND
+from facequarry.miner.search import Workers
+from facequarry.miner.shares import Shares
+from facequarry.miner.spread import (
     Answer,
     Limits,
     Part,
@@ -38,8 +38,8 @@ from miner.spread import (
     choose_num_blocks,
     cut_blocks,
 )
-from miner.task_miner import Held, TaskMiner
-from trainer.faces import FacesAt
+from facequarry.miner.task_miner import Held, TaskMiner
+from facequarry.trainer.faces import FacesAt
 
 EMBED_BLOCK = 1024
 """Faces that one embedder takes at a time. Whole batches of `trainer.embed`, so that every face

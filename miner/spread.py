@@ -21,8 +21,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.kernels.lists import merge_lists
-from miner.layout import (
+from facequarry.miner.kernels.lists import merge_lists
+from facequarry.miner.layout import (
     FARTHEST,
     NEAREST,
     Best,
@@ -37,7 +37,7 @@ from miner.layout import (
     open_searches,
     take_searches,
 )
-from miner.pace import Pace
+from facequarry.miner.pace import Pace
 
 Int32Array = NDArray[np.int32]
 

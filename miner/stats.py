@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.layout import Int64Array, Report, Rows
-from miner.observe import Observed
-from miner.stopwatch import in_seconds
+from facequarry.miner.layout import Int64Array, Report, Rows
+from facequarry.miner.observe import Observed
+from facequarry.miner.stopwatch import in_seconds
 
 HISTOGRAM_BINS = 80
 HISTOGRAM_STEP = 4 / HISTOGRAM_BINS

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from trainer.figure import GREY, INK, ORANGE, PURPLE, new_figure, plain, publish_figure
+from facequarry.trainer.figure import GREY, INK, ORANGE, PURPLE, new_figure, plain, publish_figure
 
 MOST_SHOWN = 40
 """Pairs on a sheet."""

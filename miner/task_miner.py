@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from miner.exact import ExactSearch
-from miner.layout import Int64Array, Query, Rows
-from miner.pieces import cut_rows, join_rows
-from miner.search import Workers
-from miner.spread import Answer, Limits, Part, Span, Task, limited, pack_lists
+from facequarry.miner.exact import ExactSearch
+from facequarry.miner.layout import Int64Array, Query, Rows
+from facequarry.miner.pieces import cut_rows, join_rows
+from facequarry.miner.search import Workers
+from facequarry.miner.spread import Answer, Limits, Part, Span, Task, limited, pack_lists
 
 
 @dataclass(frozen=True, slots=True)

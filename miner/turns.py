@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miner.kernels.tiles import Limits
-from miner.layout import Float32Array
+from facequarry.miner.kernels.tiles import Limits
+from facequarry.miner.layout import Float32Array
 
 MOST_UNTRIED = 16
 """Columns of tiles after which the coarse product is tried again at the latest."""

@@ -28,9 +28,9 @@ def imported(path: Path) -> Iterator[str]:
     """Yield the top-level package of every import, those inside functions included."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name.removeprefix("facequarry.").split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
+            yield node.module.removeprefix("facequarry.").split(".")[0]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

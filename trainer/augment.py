@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.config import Augmentation
+from facequarry.trainer.config import Augmentation
 
 UintArray = npt.NDArray[np.uint64]
 

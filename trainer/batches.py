@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.triplets import Generation, Lease, load_generation
-from trainer.augment import generation_seed
-from trainer.faces import RunFaces
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Generation, Lease, load_generation
+from facequarry.trainer.augment import generation_seed
+from facequarry.trainer.faces import RunFaces
 
 IntArray = npt.NDArray[np.int64]
 

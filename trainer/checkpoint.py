@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from datasets.publish import (
+from facequarry.datasets.publish import (
     MANIFEST,
     SCHEMA_VERSION,
     dump_json,
@@ -25,8 +25,8 @@ from datasets.publish import (
     sha256_file,
     staged_folder,
 )
-from datasets.run_dir import RunDir
-from trainer.backbones import build_backbone
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.backbones import build_backbone
 
 WEIGHTS_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"

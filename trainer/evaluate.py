@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from trainer.checkpoint import load_model
-from trainer.embed import embed
-from trainer.evaluation import Evaluation, PairsSource, publish_evaluation
-from trainer.folds import identity_folds
-from trainer.pairs import BoolArray, IntArray, pair_d2, verification_pairs
-from trainer.pairs_faces import FacePairs
-from trainer.verification import Retrieval, retrieval, verify
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.embed import embed
+from facequarry.trainer.evaluation import Evaluation, PairsSource, publish_evaluation
+from facequarry.trainer.folds import identity_folds
+from facequarry.trainer.pairs import BoolArray, IntArray, pair_d2, verification_pairs
+from facequarry.trainer.pairs_faces import FacePairs
+from facequarry.trainer.verification import Retrieval, retrieval, verify
 
 # Different pairs are plenty and TAR at a small FAR needs many: 10 / FAR of them.
 _DIFFERENT_PER_SAME = 20

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer.batches import Batch
-from trainer.world import World
+from facequarry.trainer.batches import Batch
+from facequarry.trainer.world import World
 
 _NAMED_FACES = 5
 _ADVICE = (

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from datasets.publish import MANIFEST
-from trainer.backbones import build_backbone
-from trainer.checkpoint import (
+from facequarry.datasets.publish import MANIFEST
+from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.checkpoint import (
     WEIGHTS_FILE,
     CheckpointMismatch,
     fit_weights,
     read_checkpoint_manifest,
     verify_checkpoint,
 )
-from trainer.config import TrainerConfig
+from facequarry.trainer.config import TrainerConfig
 
 # Counts batches, changes no embedding, and older weight files lack it.
 _COUNTER = "num_batches_tracked"

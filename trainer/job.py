@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from datasets.faces import FaceStore
-from datasets.lock import WriterLock
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.triplets import TripletSource
-from trainer.batches import RandomTriplets
-from trainer.config import TrainerConfig
-from trainer.faces import FacesAt, RunFaces
-from trainer.loop import train
-from trainer.online import IdentityBatches, identity_batches
-from trainer.step_log import StepLog
-from trainer.world import World
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import TripletSource
+from facequarry.trainer.batches import RandomTriplets
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.faces import FacesAt, RunFaces
+from facequarry.trainer.loop import train
+from facequarry.trainer.online import IdentityBatches, identity_batches
+from facequarry.trainer.step_log import StepLog
+from facequarry.trainer.world import World
 
 _LOCK_TIMEOUT_S = 90.0  # the workers of a killed driver live on for seconds, or far more
 

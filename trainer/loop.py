@@ -10,25 +10,25 @@ import time
 import torch
 from torch import nn
 
-from datasets.run_dir import RunDir
-from datasets.triplets import TripletSource
-from trainer.augment import augment
-from trainer.backbones import build_backbone
-from trainer.batch_norm import training_mode
-from trainer.batches import Batch, RandomTriplets, RowReader, assemble, assemble_faces
-from trainer.checkpoint import publish_checkpoint
-from trainer.config import TrainerConfig
-from trainer.embed import to_input
-from trainer.faces import RunFaces
-from trainer.finite import check_finite, gradient_norm, is_finite_step, non_finite_step
-from trainer.losses import triplet_loss
-from trainer.online import IdentityBatches, semi_hard_in_batch
-from trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
-from trainer.prefetch import Prefetch
-from trainer.retention import prune_checkpoints
-from trainer.start import begin_or_resume
-from trainer.step_log import StepLog, over_ranks
-from trainer.world import World
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import TripletSource
+from facequarry.trainer.augment import augment
+from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.batch_norm import training_mode
+from facequarry.trainer.batches import Batch, RandomTriplets, RowReader, assemble, assemble_faces
+from facequarry.trainer.checkpoint import publish_checkpoint
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.embed import to_input
+from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.finite import check_finite, gradient_norm, is_finite_step, non_finite_step
+from facequarry.trainer.losses import triplet_loss
+from facequarry.trainer.online import IdentityBatches, semi_hard_in_batch
+from facequarry.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
+from facequarry.trainer.prefetch import Prefetch
+from facequarry.trainer.retention import prune_checkpoints
+from facequarry.trainer.start import begin_or_resume
+from facequarry.trainer.step_log import StepLog, over_ranks
+from facequarry.trainer.world import World
 
 
 def train(

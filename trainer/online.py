@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.config import TrainerConfig
+from facequarry.trainer.config import TrainerConfig
 
 IntArray = npt.NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from trainer.config import TrainerConfig
+from facequarry.trainer.config import TrainerConfig
 
 
 def build_optimizer(config: TrainerConfig, model: nn.Module) -> torch.optim.Optimizer:

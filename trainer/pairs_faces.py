@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from datasets.faces import FaceStore
-from datasets.known import Known
-from datasets.snapshots import Snapshot
-from datasets.split import Part
-from trainer.pairs import BoolArray, IntArray
-from trainer.pairs_file import NamedPairs, PhotoName
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.known import Known
+from facequarry.datasets.snapshots import Snapshot
+from facequarry.datasets.split import Part
+from facequarry.trainer.pairs import BoolArray, IntArray
+from facequarry.trainer.pairs_file import NamedPairs, PhotoName
 
 TRAINED = "with people trained on"
 _SHOWN_NAMES = 3

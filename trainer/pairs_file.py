@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.photos import name_of
-from trainer.pairs import BoolArray, IntArray
+from facequarry.datasets.photos import name_of
+from facequarry.trainer.pairs import BoolArray, IntArray
 
 
 class PhotoName(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from trainer.figure import (
+from facequarry.trainer.figure import (
     BLUE,
     GREEN,
     GREY,

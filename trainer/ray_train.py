@@ -28,8 +28,8 @@ from ray.train import (
 )
 from torch.distributed import DistError
 
-from trainer.job import TrainJob
-from trainer.world import World
+from facequarry.trainer.job import TrainJob
+from facequarry.trainer.world import World
 
 # Placement is tried for a minute at a time; after this many tries the cluster will not fit us.
 _PLACEMENT_TRIES = 3

@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets.run_dir import RunDir
-from trainer.batch_norm import calibrate
-from trainer.batches import RandomTriplets
-from trainer.checkpoint import (
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.batch_norm import calibrate
+from facequarry.trainer.batches import RandomTriplets
+from facequarry.trainer.checkpoint import (
     abandon_unverified,
     load_trainer_state,
     load_weights,
     verified_or_abandoned,
 )
-from trainer.config import TrainerConfig
-from trainer.embed import to_input
-from trainer.faces import RunFaces
-from trainer.initial_weights import check_initial_crops, load_initial_weights
-from trainer.world import World
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.embed import to_input
+from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.initial_weights import check_initial_crops, load_initial_weights
+from facequarry.trainer.world import World
 
 _CALIBRATION_TRIPLETS = 128
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from datasets.events import EventLog
-from datasets.run_dir import RunDir
-from trainer.batches import Batch
-from trainer.losses import TripletLoss
-from trainer.world import World
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.batches import Batch
+from facequarry.trainer.losses import TripletLoss
+from facequarry.trainer.world import World
 
 _AVERAGED = (
     "loss_d2",

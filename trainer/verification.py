@@ -19,7 +19,7 @@ import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from trainer.pairs import BoolArray, FloatArray
+from facequarry.trainer.pairs import BoolArray, FloatArray
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 """The false accept rates that are reported, by the name under which they are."""

@@ -36,12 +36,12 @@ from numpy.typing import NDArray
 
 from benchmarks.common import show
 from benchmarks.galleries import GALLERIES, Gallery
-from miner.config import MinerConfig
-from miner.distance import band
-from miner.kernels.distance import d2_of_pairs
-from miner.pairs import Pairs, choose_anchors, pair_up
-from miner.rows import check_rows
-from miner.search import Workers
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.distance import band
+from facequarry.miner.kernels.distance import d2_of_pairs
+from facequarry.miner.pairs import Pairs, choose_anchors, pair_up
+from facequarry.miner.rows import check_rows
+from facequarry.miner.search import Workers
 
 NUM_FACES, TURNS = 20_000, 3
 STATES = ("confusable", "untrained")

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.galleries import untrained
 from benchmarks.memory import peak_bytes
-from miner import MinerConfig, mine
+from facequarry.miner import MinerConfig, mine
 
 _WARM_UP_ROWS = 64
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.config import parse
+from facequarry.jobs.config import parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Dashboard:
 def run(flags: Sequence[str]) -> int:
     """Serve until interrupted."""
     args = parse(Dashboard, flags, prog="facequarry dashboard")
-    from dashboards.serve import serve
+    from facequarry.dashboards.serve import serve
 
     return serve(
         args.runs,

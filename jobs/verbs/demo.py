@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.config import load_run_config, parse
+from facequarry.jobs.config import load_run_config, parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +38,10 @@ class Demo:
 def run(flags: Sequence[str]) -> int:
     """Run the demo and print the closing table and the paths of its pictures."""
     args = parse(Demo, flags, prog="facequarry demo")
-    from datasets.progress import Progress
-    from datasets.synthetic import write_bad_photos, write_photos
-    from jobs.pipeline import run_pipeline
-    from jobs.report_table import print_report
+    from facequarry.datasets.progress import Progress
+    from facequarry.datasets.synthetic import write_bad_photos, write_photos
+    from facequarry.jobs.pipeline import run_pipeline
+    from facequarry.jobs.report_table import print_report
 
     began = time.monotonic()
     root = (args.runs / f"demo-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
@@ -60,7 +60,7 @@ def run(flags: Sequence[str]) -> int:
         progress.update(written)
     write_bad_photos(photos, seed=args.seed)  # so that there is something to reject
 
-    config = load_run_config(Path(str(files("jobs.runs") / "demo.toml")), [])
+    config = load_run_config(Path(str(files("facequarry.jobs.runs") / "demo.toml")), [])
     config = replace(
         config,
         name=root.name,

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.table import Table
 
-from jobs.config import parse
+from facequarry.jobs.config import parse
 
 _NEEDED = {
     "ray": "ray",
@@ -103,8 +103,8 @@ def _device() -> Finding:
 def _detectors() -> list[Finding]:
     from typing import get_args
 
-    from datasets.config import MODEL_FILES, DetectorName, IngestConfig
-    from datasets.detect import make_detector
+    from facequarry.datasets.config import MODEL_FILES, DetectorName, IngestConfig
+    from facequarry.datasets.detect import make_detector
 
     findings = []
     for name in get_args(DetectorName):

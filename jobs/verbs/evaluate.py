@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from jobs.config import parse
+from facequarry.jobs.config import parse
 
 if TYPE_CHECKING:  # an evaluation imports torch, and --help must not
-    from datasets.run_dir import RunDir
-    from jobs.config import RunConfig
-    from jobs.evaluated_faces import EvaluatedFaces
-    from trainer.evaluation import Evaluation
+    from facequarry.datasets.run_dir import RunDir
+    from facequarry.jobs.config import RunConfig
+    from facequarry.jobs.evaluated_faces import EvaluatedFaces
+    from facequarry.trainer.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +52,11 @@ class Evaluate:
 def run(flags: Sequence[str]) -> int:
     """Evaluate and print the figures and the paths of the pictures."""
     args = parse(Evaluate, flags, prog="facequarry evaluate")
-    from datasets.run_dir import RunDir
-    from jobs.evaluated_faces import EvaluatedFaces
-    from jobs.evaluation_table import evaluation_table
-    from jobs.origin import unknown_origin
-    from jobs.runs_on_disk import read_run
+    from facequarry.datasets.run_dir import RunDir
+    from facequarry.jobs.evaluated_faces import EvaluatedFaces
+    from facequarry.jobs.evaluation_table import evaluation_table
+    from facequarry.jobs.origin import unknown_origin
+    from facequarry.jobs.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
@@ -80,8 +80,8 @@ def run(flags: Sequence[str]) -> int:
 def _evaluate_drawn(
     args: Evaluate, config: RunConfig, where: RunDir, step: int, faces: EvaluatedFaces
 ) -> Evaluation:
-    from datasets.progress import Progress
-    from trainer.evaluate import evaluate
+    from facequarry.datasets.progress import Progress
+    from facequarry.trainer.evaluate import evaluate
 
     part = args.part or ("held_out" if faces.name else config.evaluation.part)
     face_indices = faces.of_part(part)
@@ -109,12 +109,12 @@ def _evaluate_pairs(
     step: int,
     faces: EvaluatedFaces,
 ) -> Evaluation:
-    from datasets.progress import Progress
-    from datasets.publish import sha256_file
-    from trainer.evaluate import evaluate_pairs
-    from trainer.evaluation import PairsSource
-    from trainer.pairs_faces import find_faces, leave_out
-    from trainer.pairs_file import read_pairs_file
+    from facequarry.datasets.progress import Progress
+    from facequarry.datasets.publish import sha256_file
+    from facequarry.trainer.evaluate import evaluate_pairs
+    from facequarry.trainer.evaluation import PairsSource
+    from facequarry.trainer.pairs_faces import find_faces, leave_out
+    from facequarry.trainer.pairs_file import read_pairs_file
 
     named = read_pairs_file(file)
     kept, left_out = leave_out(
@@ -152,8 +152,8 @@ def _label(args: Evaluate, where: RunDir, step: int, faces: EvaluatedFaces) -> t
     Pairs files, or folders of faces, of one name are told apart: the first one to be evaluated has
     the plain name, others the beginning of their digest behind it.
     """
-    from datasets.publish import read_manifest, sha256_file
-    from datasets.run_dir import METRICS
+    from facequarry.datasets.publish import read_manifest, sha256_file
+    from facequarry.datasets.run_dir import METRICS
 
     words, inputs = [], []
     if args.pairs:

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from datasets.config import FollowConfig, IngestConfig
-from jobs.config import ClusterConfig, parse
+from facequarry.datasets.config import FollowConfig, IngestConfig
+from facequarry.jobs.config import ClusterConfig, parse
 
 if TYPE_CHECKING:
-    from datasets.ingest import Ingest as Work
-    from datasets.tally import IngestReport
+    from facequarry.datasets.ingest import Ingest as Work
+    from facequarry.datasets.tally import IngestReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ def run(flags: Sequence[str]) -> int:
     args = parse(Ingest, flags, prog="facequarry ingest")
     if args.follow and args.source.is_file():
         raise ValueError(f"--follow watches a folder, and {args.source} is a file")
-    from datasets.ingest import Ingest as Work
+    from facequarry.datasets.ingest import Ingest as Work
 
     # Whatever can be refused is refused before a cluster is started.
     with Work(args.source, args.out, args.config) as work:
@@ -54,8 +54,8 @@ def run(flags: Sequence[str]) -> int:
 
 
 def _once(args: Ingest, work: Work) -> IngestReport:
-    from jobs.cluster import ray_cluster
-    from jobs.watch import ingest_progress, listing_progress
+    from facequarry.jobs.cluster import ray_cluster
+    from facequarry.jobs.watch import ingest_progress, listing_progress
 
     with listing_progress() as show_listing:
         listing = work.look(show_listing)
@@ -68,9 +68,9 @@ def _once(args: Ingest, work: Work) -> IngestReport:
 
 def _follow(args: Ingest, work: Work) -> None:
     """Take new photos until an interrupt ends it, and say at every snapshot what there is."""
-    from datasets.follow import follow
-    from jobs.cluster import ray_cluster
-    from jobs.watch import ingest_progress
+    from facequarry.datasets.follow import follow
+    from facequarry.jobs.cluster import ray_cluster
+    from facequarry.jobs.watch import ingest_progress
 
     say = partial(Console(stderr=True, highlight=False, soft_wrap=True).print, markup=False)
     say(
@@ -97,7 +97,7 @@ def _follow(args: Ingest, work: Work) -> None:
 
 def print_report(report: IngestReport, root: Path) -> None:
     """Print what an ingest did as a table."""
-    from datasets.progress import duration
+    from facequarry.datasets.progress import duration
 
     title = Text(f"Faces in {root}")  # as text: in markup a name's brackets would be lost
     table = Table(title=title, show_header=False, title_justify="left")

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from datasets.run_dir import RunDir
-from jobs.config import RunConfig, parse
-from miner.config import MinerConfig
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.config import RunConfig, parse
+from facequarry.miner.config import MinerConfig
 
 if TYPE_CHECKING:
-    from miner.hands import Hands
-    from miner.replay import Replay
+    from facequarry.miner.hands import Hands
+    from facequarry.miner.replay import Replay
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +103,7 @@ def run(flags: Sequence[str]) -> int:
     if args.actors < 1:
         raise ValueError(f"--actors is {args.actors}, it must be 1 or more")
     number = None if args.replay is None else _number(args.replay)
-    from jobs.runs_on_disk import read_run
+    from facequarry.jobs.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
@@ -112,7 +112,9 @@ def run(flags: Sequence[str]) -> int:
         config, miner=replace(config.miner, threads=asked.miner.threads)
     ):
         raise ValueError("--replay mines as the manifest says; leave out --miner.* and --augmented")
-    logging.getLogger("miner.pace").setLevel(logging.INFO)  # progress of stages that take long
+    logging.getLogger("facequarry.miner.pace").setLevel(
+        logging.INFO
+    )  # progress of stages that take long
     with _hands(where, asked, args.actors) as hands:
         if number is None:
             return _mine(where, asked, args.step, hands)
@@ -133,8 +135,8 @@ def _with_flags(config: RunConfig, args: Mine) -> RunConfig:
 
 
 def _mine_arrays(args: Mine) -> int:
-    from jobs.mine_arrays import PICTURE, Arrays, mine_arrays
-    from jobs.mining_table import as_table, mining_rows
+    from facequarry.jobs.mine_arrays import PICTURE, Arrays, mine_arrays
+    from facequarry.jobs.mining_table import as_table, mining_rows
 
     assert args.out is not None
     manifest = mine_arrays(
@@ -166,7 +168,7 @@ def _mine_arrays(args: Mine) -> int:
 @contextlib.contextmanager
 def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
     """Yield who embeds and searches: this process, or actors that share the CPUs equally."""
-    from jobs.plans import faces_of, refresh_hands
+    from facequarry.jobs.plans import faces_of, refresh_hands
 
     cluster = replace(config.cluster, miner_actors=actors, embed_actors=actors)
     if actors == 1:
@@ -174,7 +176,7 @@ def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
         return
     import ray
 
-    from jobs.cluster import ray_cluster
+    from facequarry.jobs.cluster import ray_cluster
 
     with ray_cluster(config.cluster):
         cpus = ray.cluster_resources()["CPU"] / actors
@@ -183,18 +185,18 @@ def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
 
 
 def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> int:
-    from datasets.events import EventLog
-    from datasets.lock import LockHeld
-    from datasets.triplets import read_generation_manifest
-    from jobs.mining_pictures import draw_generation, name_of
-    from jobs.mining_table import generation_table
-    from jobs.plans import faces_of, refresh_plan
-    from jobs.runs_on_disk import last_attempt
-    from miner.approximate import check_index
-    from miner.generation import make_generation
-    from miner.journal import next_generation_number
-    from miner.one_miner import mining
-    from trainer.faces import RunFaces
+    from facequarry.datasets.events import EventLog
+    from facequarry.datasets.lock import LockHeld
+    from facequarry.datasets.triplets import read_generation_manifest
+    from facequarry.jobs.mining_pictures import draw_generation, name_of
+    from facequarry.jobs.mining_table import generation_table
+    from facequarry.jobs.plans import faces_of, refresh_plan
+    from facequarry.jobs.runs_on_disk import last_attempt
+    from facequarry.miner.approximate import check_index
+    from facequarry.miner.generation import make_generation
+    from facequarry.miner.journal import next_generation_number
+    from facequarry.miner.one_miner import mining
+    from facequarry.trainer.faces import RunFaces
 
     console = Console()
     steps = where.checkpoint_steps()
@@ -231,7 +233,7 @@ def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> i
 
 def _at_work(where: RunDir) -> str:
     """Say who mines the run, and when to try again."""
-    from datasets.lock import is_held, read_holder
+    from facequarry.datasets.lock import is_held, read_holder
 
     holder = read_holder(where.miner_lock) or {}
     process = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
@@ -242,8 +244,8 @@ def _at_work(where: RunDir) -> str:
 
 def _replay(where: RunDir, config: RunConfig, number: int, hands: Hands) -> int:
     """Return 0 where the generation came out the same, else 1."""
-    from jobs.plans import faces_of
-    from miner.replay import replay_generation
+    from facequarry.jobs.plans import faces_of
+    from facequarry.miner.replay import replay_generation
 
     replay = replay_generation(
         where, faces_of(config, where), number, threads=config.miner.threads, hands=hands

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.config import BadFlags, RunConfig, load_run_config
+from facequarry.jobs.config import BadFlags, RunConfig, load_run_config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +31,9 @@ def run(flags: Sequence[str]) -> int:
     """Run what the file and flags describe and print the closing table."""
     command = parse_run(flags)
     # Imported late: torch and ray take seconds that `--help` and a wrong flag need not wait for.
-    from jobs.pipeline import run_pipeline
-    from jobs.report_table import print_report
-    from jobs.runs_on_disk import absolute, changed_settings
+    from facequarry.jobs.pipeline import run_pipeline
+    from facequarry.jobs.report_table import print_report
+    from facequarry.jobs.runs_on_disk import absolute, changed_settings
 
     console = Console(highlight=False, soft_wrap=True)
     if command.resume:

@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from datasets.lock import is_held
-from datasets.progress import duration
-from datasets.root import WRITER_LOCK
-from datasets.run_dir import RunDir
-from jobs.config import parse
-from jobs.run_state import RunState, read_state
+from facequarry.datasets.lock import is_held
+from facequarry.datasets.progress import duration
+from facequarry.datasets.root import WRITER_LOCK
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.config import parse
+from facequarry.jobs.run_state import RunState, read_state
 
 _LOG_WIDTH = 140
 _COLUMNS = (

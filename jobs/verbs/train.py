@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from datasets.run_dir import RunDir
-from jobs.config import parse
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.config import parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class Train:
 def run(flags: Sequence[str]) -> int:
     """Train to the last step and print the closing table."""
     args = parse(Train, flags, prog="facequarry train")
-    from jobs.runs_on_disk import read_run
+    from facequarry.jobs.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
@@ -51,7 +51,7 @@ def run(flags: Sequence[str]) -> int:
         runs=where.root.parent,
         trainer=replace(config.trainer, steps=steps),
     )
-    from jobs.pipeline import train_on
+    from facequarry.jobs.pipeline import train_on
 
     console = Console()
     console.print(trained_table(train_on(config, resume_from=args.resume_from)))
@@ -65,10 +65,10 @@ def run(flags: Sequence[str]) -> int:
 
 def trained_table(where: RunDir) -> Table:
     """Return what the last attempt of a run did, from its events."""
-    from datasets.events import last_attempt_by_step, read_events
-    from datasets.progress import duration
-    from jobs.report import OF_TRAINING_TIME, wait_share
-    from jobs.runs_on_disk import last_attempt
+    from facequarry.datasets.events import last_attempt_by_step, read_events
+    from facequarry.datasets.progress import duration
+    from facequarry.jobs.report import OF_TRAINING_TIME, wait_share
+    from facequarry.jobs.runs_on_disk import last_attempt
 
     attempt = last_attempt(where)
     trainer = [e for e in read_events(where.events, "trainer") if e["attempt"] == attempt]

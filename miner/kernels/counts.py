@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.kernels.compiled import kernel
-from miner.kernels.distance import d2_of
-from miner.kernels.tiles import (
+from facequarry.miner.kernels.compiled import kernel
+from facequarry.miner.kernels.distance import d2_of
+from facequarry.miner.kernels.tiles import (
     Int32Array,
     Scale,
     measure,
     width_without_residuals,
     within_bits,
 )
-from miner.layout import Float32Array, Int64Array, Rows
+from facequarry.miner.layout import Float32Array, Int64Array, Rows
 
 
 @kernel

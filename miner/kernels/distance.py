@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.kernels.compiled import kernel, reassociating_kernel
-from miner.layout import Float32Array, Int64Array
+from facequarry.miner.kernels.compiled import kernel, reassociating_kernel
+from facequarry.miner.layout import Float32Array, Int64Array
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

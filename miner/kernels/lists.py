@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.kernels.compiled import inlined, kernel
-from miner.kernels.distance import d2_of, fold
-from miner.layout import FARTHEST, HASH, NEAREST, Float32Array, Int64Array, Rows, Searches
+from facequarry.miner.kernels.compiled import inlined, kernel
+from facequarry.miner.kernels.distance import d2_of, fold
+from facequarry.miner.layout import (
+    FARTHEST,
+    HASH,
+    NEAREST,
+    Float32Array,
+    Int64Array,
+    Rows,
+    Searches,
+)
 
 
 @inlined

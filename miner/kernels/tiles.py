@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.kernels.compiled import inlined, kernel
-from miner.kernels.lists import admitted
-from miner.layout import Int64Array, Searches
+from facequarry.miner.kernels.compiled import inlined, kernel
+from facequarry.miner.kernels.lists import admitted
+from facequarry.miner.layout import Int64Array, Searches
 
 Int32Array = NDArray[np.int32]
 

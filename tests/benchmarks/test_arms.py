@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arms import check_reusable, figures_of, spread
-from datasets.publish import write_json
-from datasets.run_dir import METRICS, RunDir
-from jobs.config import EvaluationConfig, RunConfig, to_tree
-from trainer.config import TrainerConfig
+from facequarry.datasets.publish import write_json
+from facequarry.datasets.run_dir import METRICS, RunDir
+from facequarry.jobs.config import EvaluationConfig, RunConfig, to_tree
+from facequarry.trainer.config import TrainerConfig
 
 
 def test_a_figure_that_too_few_pairs_have_is_not_0(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.galleries import GALLERIES
-from miner import MinerConfig, mine
+from facequarry.miner import MinerConfig, mine
 
 CONFIG = MinerConfig(engine="exact", anchors=300, positives="random", positives_per_anchor=4)
 

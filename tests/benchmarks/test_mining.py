@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import CONFIG, Case, check_same, measure, mine_in_float32
-from miner import exact, mine
-from miner.products import int8_product
+from facequarry.miner import exact, mine
+from facequarry.miner.products import int8_product
 
 
 @pytest.mark.parametrize("gallery", ["separated", "untrained"])

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.galleries import GALLERIES
 from benchmarks.peers.__main__ import Way, judge, ours_settings, pairs_of, ways
 from benchmarks.peers.ours import main
-from miner import MinerConfig, mine
+from facequarry.miner import MinerConfig, mine
 
 
 @pytest.mark.parametrize("positives", [1, None])

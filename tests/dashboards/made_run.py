@@ -9,16 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.crop import encode_jpeg
-from datasets.events import EventLog
-from datasets.photos import LISTING_SCHEMA
-from datasets.publish import write_json
-from datasets.run_dir import METRICS, RunDir
-from datasets.shard import ShardTask, write_shard
-from datasets.snapshots import publish_snapshot
-from miner import MinerConfig, mine
-from miner.observe import observe
-from miner.stats import MiningStats
+from facequarry.datasets.crop import encode_jpeg
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.photos import LISTING_SCHEMA
+from facequarry.datasets.publish import write_json
+from facequarry.datasets.run_dir import METRICS, RunDir
+from facequarry.datasets.shard import ShardTask, write_shard
+from facequarry.datasets.snapshots import publish_snapshot
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.observe import observe
+from facequarry.miner.stats import MiningStats
 from tests.datasets.generations import publish_generation
 
 IDENTITIES, PHOTOS, SHARDS = 10, 8, 2
@@ -189,8 +189,8 @@ def identity_of(face_index: int) -> str:
 
 def metrics(step: int, auc: float) -> dict[str, object]:
     """Return what an evaluation publishes."""
-    from trainer.evaluation import Evaluation, metrics_of
-    from trainer.verification import Retrieval, verify
+    from facequarry.trainer.evaluation import Evaluation, metrics_of
+    from facequarry.trainer.verification import Retrieval, verify
 
     random = np.random.default_rng(step)
     is_same = np.arange(400) < 100

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dashboards.serve import end, start
-from datasets.events import EventLog
-from datasets.run_dir import RunDir
+from facequarry.dashboards.serve import end, start
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.run_dir import RunDir
 from tests.dashboards.made_run import Clock, log_step, make_run
 from tests.dashboards.test_serve import free_port, wait_until_healthy
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from datasets.events import EventLog
-from datasets.run_dir import RunDir
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.run_dir import RunDir
 from tests.dashboards.made_run import Clock, begin_run, log_step, refresh
 
 TIMEOUT_S = 60.0
@@ -17,7 +17,7 @@ TIMEOUT_S = 60.0
 def _draw(runs: str, run: str | None) -> None:
     from pathlib import Path
 
-    from dashboards.app import page
+    from facequarry.dashboards.app import page
 
     page(Path(runs), run)
 

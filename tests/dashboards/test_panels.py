@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dashboards import mining_panels, panels, tables
-from dashboards.browse import Generation, read_generation
-from dashboards.headline import tiles
-from dashboards.look import MOST_POINTS, RED, running_mean, thin
-from dashboards.read import read_run
-from datasets.run_dir import RunDir
+from facequarry.dashboards import mining_panels, panels, tables
+from facequarry.dashboards.browse import Generation, read_generation
+from facequarry.dashboards.headline import tiles
+from facequarry.dashboards.look import MOST_POINTS, RED, running_mean, thin
+from facequarry.dashboards.read import read_run
+from facequarry.datasets.run_dir import RunDir
 from tests.dashboards.made_run import EVERY, FACES, STEPS, begin_run
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboards.read import list_runs, read_run, signature
-from datasets.events import EventLog
-from datasets.run_dir import RunDir
+from facequarry.dashboards.read import list_runs, read_run, signature
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.run_dir import RunDir
 from tests.dashboards.made_run import (
     BEGAN,
     EVERY,

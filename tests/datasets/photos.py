@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from datasets.config import IngestConfig
-from datasets.decode import RgbImage
-from datasets.detect import make_detector
-from datasets.folder import FolderSource
-from datasets.known import Known, find_news
-from datasets.photos import LISTING_SCHEMA, Photo, photos_of
-from datasets.plan import plan_ingest
-from datasets.schema import Rejected
-from datasets.shard import ShardMaker, ShardSummary, face_options
-from datasets.snapshots import publish_snapshot, read_snapshot, snapshot_numbers
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.decode import RgbImage
+from facequarry.datasets.detect import make_detector
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.known import Known, find_news
+from facequarry.datasets.photos import LISTING_SCHEMA, Photo, photos_of
+from facequarry.datasets.plan import plan_ingest
+from facequarry.datasets.schema import Rejected
+from facequarry.datasets.shard import ShardMaker, ShardSummary, face_options
+from facequarry.datasets.snapshots import publish_snapshot, read_snapshot, snapshot_numbers
 
 WHOLE = IngestConfig(detector="none", crop_px=32, photos_per_shard=4, actors=1)
 

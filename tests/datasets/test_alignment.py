@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from datasets.alignment import align_face, similarity, template
-from datasets.decode import RgbImage
+from facequarry.datasets.alignment import align_face, similarity, template
+from facequarry.datasets.decode import RgbImage
 from tests.datasets.photos import draw
 
 Matrix = NDArray[np.float64]

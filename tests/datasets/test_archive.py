@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from datasets import archive
-from datasets.archive import LINKS, REPLACED, SPECIAL, TWICE, UNSAFE, TarSource
-from datasets.config import IngestConfig
-from datasets.detect import make_detector
-from datasets.folder import BELOW, NO_IMAGES, OUTSIDE, FolderSource
-from datasets.photos import Listing, Photo, photos_of
-from datasets.plan import plan_ingest
-from datasets.schema import Reason, Rejected, SourceChanged
-from datasets.shard import ShardMaker, face_options
-from datasets.snapshots import publish_snapshot
+from facequarry.datasets import archive
+from facequarry.datasets.archive import LINKS, REPLACED, SPECIAL, TWICE, UNSAFE, TarSource
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.detect import make_detector
+from facequarry.datasets.folder import BELOW, NO_IMAGES, OUTSIDE, FolderSource
+from facequarry.datasets.photos import Listing, Photo, photos_of
+from facequarry.datasets.plan import plan_ingest
+from facequarry.datasets.schema import Reason, Rejected, SourceChanged
+from facequarry.datasets.shard import ShardMaker, face_options
+from facequarry.datasets.snapshots import publish_snapshot
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.choice import (
+from facequarry.datasets.choice import (
     IN_LEAVE_OUT_LIST,
     NOT_IN_KEEP_LIST,
     Choice,
@@ -18,7 +18,7 @@ from datasets.choice import (
     name_key,
     read_names,
 )
-from datasets.vggface2 import IDENTITY_META_SCHEMA, read_identity_meta
+from facequarry.datasets.vggface2 import IDENTITY_META_SCHEMA, read_identity_meta
 
 LISTS = {
     "plain": ("n000002\nn000003\n", ["n000002", "n000003"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import (
+from facequarry.datasets.events import (
     FIELDS,
     EventLog,
     EventTail,

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from datasets.config import MODEL_FILES, IngestConfig
-from datasets.crop import cut_face, decode_jpeg
-from datasets.decode import decode_photo
-from datasets.detect import Detection, make_detector
-from datasets.folder import FolderSource
-from datasets.photos import Photo
-from datasets.shard import ShardMaker, face_options, plan_tasks
+from facequarry.datasets.config import MODEL_FILES, IngestConfig
+from facequarry.datasets.crop import cut_face, decode_jpeg
+from facequarry.datasets.decode import decode_photo
+from facequarry.datasets.detect import Detection, make_detector
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.photos import Photo
+from facequarry.datasets.shard import ShardMaker, face_options, plan_tasks
 from tests.datasets.photos import WHOLE, photos_in, table_of, write_tree
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.config import FollowConfig
-from datasets.faces import FaceStore
-from datasets.follow import Settling, follow
-from datasets.ingest import Ingest
-from datasets.photos import LISTING_SCHEMA
-from datasets.snapshots import snapshot_numbers
+from facequarry.datasets.config import FollowConfig
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.follow import Settling, follow
+from facequarry.datasets.ingest import Ingest
+from facequarry.datasets.photos import LISTING_SCHEMA
+from facequarry.datasets.snapshots import snapshot_numbers
 from tests.datasets.photos import WHOLE, write_photo, write_tree
 
 FOLLOW = FollowConfig(settle_s=10.0, every_s=5.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datasets.config import IngestConfig
+from facequarry.datasets.config import IngestConfig
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.config import MODEL_FILES, DetectorName, IngestConfig
-from datasets.detect import make_detector
+from facequarry.datasets.config import MODEL_FILES, DetectorName, IngestConfig
+from facequarry.datasets.detect import make_detector
 
 _MMOD = "mmod_human_face_detector.dat"
 _YUNET = "face_detection_yunet_2023mar.onnx"

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.folder import FolderSource
-from datasets.known import Known
-from datasets.pictures import contact_sheet, write_faces_page, write_rejects_page
-from datasets.snapshots import read_snapshot
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.known import Known
+from facequarry.datasets.pictures import contact_sheet, write_faces_page, write_rejects_page
+from facequarry.datasets.snapshots import read_snapshot
 from tests.datasets.photos import draw, listed, publish_plainly, write_bad_photos, write_tree
 
 

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datasets.config import IngestConfig
-from datasets.crop import decode_jpeg
-from datasets.detect import make_detector
-from datasets.folder import FolderSource
-from datasets.publish import NewerSchema, sha256_file, write_json
-from datasets.schema import FACE_SCHEMA, REJECT_SCHEMA, FaceOptions
-from datasets.shard import ShardMaker, ShardTask, face_options, plan_tasks, read_summary
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.crop import decode_jpeg
+from facequarry.datasets.detect import make_detector
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.publish import NewerSchema, sha256_file, write_json
+from facequarry.datasets.schema import FACE_SCHEMA, REJECT_SCHEMA, FaceOptions
+from facequarry.datasets.shard import ShardMaker, ShardTask, face_options, plan_tasks, read_summary
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,

@@ -7,14 +7,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from datasets.config import IngestConfig
-from datasets.detect import make_detector
-from datasets.folder import FolderSource
-from datasets.plan import check_options, plan_ingest, sweep_unnamed_shards
-from datasets.publish import MANIFEST, NewerSchema
-from datasets.schema import IDENTITY_SCHEMA
-from datasets.shard import ShardMaker, face_options
-from datasets.snapshots import publish_snapshot, read_identities, read_snapshot, snapshot_folder
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.detect import make_detector
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.plan import check_options, plan_ingest, sweep_unnamed_shards
+from facequarry.datasets.publish import MANIFEST, NewerSchema
+from facequarry.datasets.schema import IDENTITY_SCHEMA
+from facequarry.datasets.shard import ShardMaker, face_options
+from facequarry.datasets.snapshots import (
+    publish_snapshot,
+    read_identities,
+    read_snapshot,
+    snapshot_folder,
+)
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,

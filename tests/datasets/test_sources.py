@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from datasets.archive import TarSource
-from datasets.config import IngestConfig
-from datasets.folder import FolderSource
-from datasets.photos import Listing
-from datasets.sources import Wanted, check_photos, open_source
+from facequarry.datasets.archive import TarSource
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.photos import Listing
+from facequarry.datasets.sources import Wanted, check_photos, open_source
 from tests.datasets.photos import write_tree
 
 

@@ -12,15 +12,15 @@ import dlib
 import numpy as np
 import pytest
 
-from datasets.config import IngestConfig
-from datasets.decode import decode_photo
-from datasets.detect import Detection, largest, make_detector
-from datasets.folder import FolderSource
-from datasets.people import identity_of, random_shot, rng_of
-from datasets.photo_options import PhotoOptions
-from datasets.photo_truth import LOOSE_BB, TRUTH, PhotoTruth
-from datasets.schema import Reason, Rejected
-from datasets.synthetic import (
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.decode import decode_photo
+from facequarry.datasets.detect import Detection, largest, make_detector
+from facequarry.datasets.folder import FolderSource
+from facequarry.datasets.people import identity_of, random_shot, rng_of
+from facequarry.datasets.photo_options import PhotoOptions
+from facequarry.datasets.photo_truth import LOOSE_BB, TRUTH, PhotoTruth
+from facequarry.datasets.schema import Reason, Rejected
+from facequarry.datasets.synthetic import (
     make_photo,
     photo_bytes,
     photo_truth,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.photo_options import PhotoOptions
-from datasets.synthetic_command import SHARES, main
+from facequarry.datasets.photo_options import PhotoOptions
+from facequarry.datasets.synthetic_command import SHARES, main
 
 
 def test_it_writes_the_photos_and_says_what(
@@ -64,7 +64,10 @@ def test_flags_that_do_not_parse_are_one_sentence_and_exit_code_2(
     with pytest.raises(SystemExit) as stop:
         main(flags)
     assert stop.value.code == 2
-    assert capsys.readouterr().err == f"python -m datasets.synthetic: {sentence}; see --help\n"
+    assert (
+        capsys.readouterr().err
+        == f"python -m facequarry.datasets.synthetic: {sentence}; see --help\n"
+    )
 
 
 def test_a_folder_that_holds_something_is_bad_input(

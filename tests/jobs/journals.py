@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datasets.run_dir import RunDir
-from jobs.runs_on_disk import read_run
-from miner.journal import Journal
-from miner.queue import Switch
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.runs_on_disk import read_run
+from facequarry.miner.journal import Journal
+from facequarry.miner.queue import Switch
 
 
 def grant(run: RunDir, through_step: int) -> None:

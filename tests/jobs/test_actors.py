@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from datasets.run_dir import RunDir
-from jobs.cli import main
-from jobs.cluster import DoesNotFit, check_fits, check_machine
-from jobs.config import BadFlags, ClusterConfig, RunConfig, load_run_config
-from jobs.pipeline import start_miner
-from jobs.plans import refresh_hands
-from jobs.runs_on_disk import open_run
-from miner.config import Device, MinerConfig
-from miner.hands import HERE, embed_faces
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.cli import main
+from facequarry.jobs.cluster import DoesNotFit, check_fits, check_machine
+from facequarry.jobs.config import BadFlags, ClusterConfig, RunConfig, load_run_config
+from facequarry.jobs.pipeline import start_miner
+from facequarry.jobs.plans import refresh_hands
+from facequarry.jobs.runs_on_disk import open_run
+from facequarry.miner.config import Device, MinerConfig
+from facequarry.miner.hands import HERE, embed_faces
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.miner.small_run import PLAN
 from tests.trainer.stores import IDENTITIES, publish, train_small
-from trainer.config import TrainerConfig
-from trainer.faces import FacesAt, RunFaces
 
 AT = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=1)
 TRAINER = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
@@ -136,7 +136,7 @@ def test_no_actors_are_refused_by_hand_too(
 def test_a_generation_is_replayed_by_actors_with_one_flag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("miner.sharing.choose_num_blocks", lambda *_: 5)
+    monkeypatch.setattr("facequarry.miner.sharing.choose_num_blocks", lambda *_: 5)
     at = publish(tmp_path, IDENTITIES)
     config = RunConfig(name="run", runs=tmp_path, faces=at.root, split=PLAN.split, trainer=TRAINER)
     run, _ = open_run(config, at.open().manifest, resume=False)

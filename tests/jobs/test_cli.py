@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.cli import VERBS, is_bad_input, main
-from miner.config import MinerConfig
+from facequarry.jobs.cli import VERBS, is_bad_input, main
+from facequarry.miner.config import MinerConfig
 from tests.datasets.photos import write_tree
 
 
@@ -111,7 +111,7 @@ def test_submit_needs_the_verb_it_submits(capsys: pytest.CaptureFixture[str]) ->
 def test_a_job_that_is_not_followed_says_how_to_look_at_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.submit.submit_run", lambda config, **_: f"{config.name}-1")
+    monkeypatch.setattr("facequarry.jobs.submit.submit_run", lambda config, **_: f"{config.name}-1")
     assert main(["submit", "--no-follow", "run", "--name", "x", "--runs", "/far/runs"]) == 0
     printed = capsys.readouterr().out
     assert "ray job logs --address http://127.0.0.1:8265 --follow x-1\n" in printed
@@ -166,7 +166,7 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str])
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
-    command = [sys.executable, "-m", "jobs", "ingest", "--help"]
+    command = [sys.executable, "-m", "facequarry.jobs", "ingest", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
@@ -186,7 +186,7 @@ def test_interrupts_end_with_130_and_a_sentence(
     def interrupt(flags: list[str]) -> int:
         raise ended
 
-    monkeypatch.setattr("jobs.verbs.doctor.run", interrupt)
+    monkeypatch.setattr("facequarry.jobs.verbs.doctor.run", interrupt)
     assert main(["doctor"]) == code
     assert "interrupted; run it again" in capsys.readouterr().err
 
@@ -210,6 +210,6 @@ def test_other_exits_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def leave(flags: list[str]) -> int:
         raise SystemExit(3)
 
-    monkeypatch.setattr("jobs.verbs.doctor.run", leave)
+    monkeypatch.setattr("facequarry.jobs.verbs.doctor.run", leave)
     with pytest.raises(SystemExit):
         main(["doctor"])

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import BadFlags, RunConfig, load_run_config, parse, to_flags, to_tree
-from miner.config import MinerConfig
+from facequarry.jobs.config import BadFlags, RunConfig, load_run_config, parse, to_flags, to_tree
+from facequarry.miner.config import MinerConfig
 
-RUN_FILES = sorted(Path(str(files("jobs.runs"))).glob("*.toml"))
+RUN_FILES = sorted(Path(str(files("facequarry.jobs.runs"))).glob("*.toml"))
 
 
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda file: file.name)
@@ -99,7 +99,7 @@ def test_a_wrong_flag_is_one_sentence(flags: list[str], words: str) -> None:
 
 
 def test_a_wrong_flag_is_one_sentence_where_output_is_ascii() -> None:
-    command = [sys.executable, "-m", "jobs", "run", "--trainer.steps", "soon"]
+    command = [sys.executable, "-m", "facequarry.jobs", "run", "--trainer.steps", "soon"]
     done = subprocess.run(
         command,
         capture_output=True,

@@ -15,13 +15,13 @@ from ray.train.v2._internal.exceptions import (
 )
 from torch.distributed import DistBackendError
 
-from jobs.cli import is_expected_failure
-from jobs.endings import BadRun, RunFailed, ending_of
-from miner.empty import EmptyGeneration
-from miner.journal import CorruptJournal
-from miner.refresh import MiningFailed
-from trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint
-from trainer.ray_train import WorkersLost, WorkFailed, is_lost, lost_reason
+from facequarry.jobs.cli import is_expected_failure
+from facequarry.jobs.endings import BadRun, RunFailed, ending_of
+from facequarry.miner.empty import EmptyGeneration
+from facequarry.miner.journal import CorruptJournal
+from facequarry.miner.refresh import MiningFailed
+from facequarry.trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint
+from facequarry.trainer.ray_train import WorkersLost, WorkFailed, is_lost, lost_reason
 
 GONE = ActorDiedError()
 PEER = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from datasets.publish import sha256_file
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from jobs.cli import main
-from jobs.config import RunConfig
-from jobs.plans import faces_of
-from jobs.runs_on_disk import open_run
+from facequarry.datasets.publish import sha256_file
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.jobs.cli import main
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.plans import faces_of
+from facequarry.jobs.runs_on_disk import open_run
+from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import WHOLE, publish_plainly
 from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people
 from tests.trainer.stores import still, train_small
-from trainer.config import TrainerConfig
 
 PEOPLE = [f"Person_{letter}" for letter in "ABCDEFGHIJKLMNOPQRST"]
 STRANGERS = [f"Stranger_{letter}" for letter in "ABCDEFGH"]

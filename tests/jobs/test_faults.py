@@ -19,25 +19,25 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import last_attempt_by_step, read_events
-from datasets.publish import write_json
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.triplets import Lease
-from jobs.cli import is_bad_input, main
-from jobs.config import ClusterConfig, RunConfig, to_tree
-from jobs.endings import BadRun, RunFailed
-from jobs.pipeline import cluster_and_faces, driving, train_with_mining
-from jobs.runs_on_disk import absolute, check_run
-from miner.actors import QueueActor
-from miner.config import MinerConfig
-from miner.journal import Journal
-from miner.queue import lease_at
-from miner.refresh_config import RefreshConfig
-from miner.serve import Wait
+from facequarry.datasets.events import last_attempt_by_step, read_events
+from facequarry.datasets.publish import write_json
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import Lease
+from facequarry.jobs.cli import is_bad_input, main
+from facequarry.jobs.config import ClusterConfig, RunConfig, to_tree
+from facequarry.jobs.endings import BadRun, RunFailed
+from facequarry.jobs.pipeline import cluster_and_faces, driving, train_with_mining
+from facequarry.jobs.runs_on_disk import absolute, check_run
+from facequarry.miner.actors import QueueActor
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.journal import Journal
+from facequarry.miner.queue import lease_at
+from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.miner.serve import Wait
+from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.jobs.processes import actor_killed_when, ray_actors, wait_until
-from trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.ray
 
@@ -147,10 +147,10 @@ def hold_training_at(run: RunDir, step: int) -> Callable[[], None]:
 
 HELD_COMMAND = """
 import sys
-import jobs.pipeline
-from jobs.cli import main
+import facequarry.jobs.pipeline
+from facequarry.jobs.cli import main
 from tests.jobs.test_faults import HeldQueueActor
-jobs.pipeline.QueueActor = HeldQueueActor
+facequarry.jobs.pipeline.QueueActor = HeldQueueActor
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -158,7 +158,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
     config: RunConfig, undisturbed: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.pipeline.QueueActor", HeldQueueActor)
+    monkeypatch.setattr("facequarry.jobs.pipeline.QueueActor", HeldQueueActor)
     config = replace(config, name="worker")
     run = RunDir(config.runs / config.name)
     let_go = hold_training_at(run, 2 * EVERY)
@@ -176,7 +176,7 @@ def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
 def test_one_killed_rank_of_two_brings_both_back(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.pipeline.QueueActor", HeldQueueActor)
+    monkeypatch.setattr("facequarry.jobs.pipeline.QueueActor", HeldQueueActor)
     config = replace(
         config,
         name="ranks",
@@ -228,7 +228,7 @@ class QueueThatDiesOnce(QueueActor):
 def test_a_queue_killed_between_a_grant_and_its_answer_answers_the_same(
     config: RunConfig, undisturbed: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.pipeline.QueueActor", QueueThatDiesOnce)
+    monkeypatch.setattr("facequarry.jobs.pipeline.QueueActor", QueueThatDiesOnce)
     run = train(replace(config, name="queue"))
     check_nothing_lost_nothing_doubled(run, undisturbed)
     at_death = (run.root / "died").read_bytes()

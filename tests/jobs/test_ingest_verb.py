@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets.ingest import Ingest
-from datasets.photos import Listing, OnListing
-from datasets.snapshots import snapshot_numbers
-from jobs.cli import BAD_INPUT, DONE, INTERRUPTED, main
+from facequarry.datasets.ingest import Ingest
+from facequarry.datasets.photos import Listing, OnListing
+from facequarry.datasets.snapshots import snapshot_numbers
+from facequarry.jobs.cli import BAD_INPUT, DONE, INTERRUPTED, main
 from tests.datasets.photos import pack, write_bad_photos, write_tree
 
 PLAIN = ["--detector", "none", "--crop-px", "32", "--actors", "1"]

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 
-import jobs.mine_arrays
-from datasets.generation_files import damaged_files
-from datasets.publish import sha256_file
-from jobs.cli import main
-from jobs.mine_arrays import Arrays, mine_arrays
-from miner import MinerConfig, mine
+import facequarry.jobs.mine_arrays
+from facequarry.datasets.generation_files import damaged_files
+from facequarry.datasets.publish import sha256_file
+from facequarry.jobs.cli import main
+from facequarry.jobs.mine_arrays import Arrays, mine_arrays
+from facequarry.miner import MinerConfig, mine
 from tests.miner.array_files import EMBEDDINGS, LABEL_FILES, LABELS, NAMES, X, npy, parquet, text
 
 FLAGS = ("--miner.threads", "1", "--miner.positives", "random")
@@ -200,7 +200,9 @@ def test_a_folder_that_is_not_empty_is_refused_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(jobs.mine_arrays, "read_labels", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(
+        facequarry.jobs.mine_arrays, "read_labels", lambda *_, **__: pytest.fail("read")
+    )
     text(tmp_path / "file", "x")
     (tmp_path / "out").mkdir()
     text(tmp_path / "out" / "mine.txt", "x")
@@ -239,7 +241,7 @@ def test_an_interrupt_leaves_nothing(
     if where == "mine":
         told["mine"] = interrupt
     else:
-        monkeypatch.setattr(jobs.mine_arrays, where, interrupt)
+        monkeypatch.setattr(facequarry.jobs.mine_arrays, where, interrupt)
     with pytest.raises(KeyboardInterrupt):
         mine_arrays(arrays, **told)
     assert sorted(tmp_path.iterdir()) == before
@@ -248,9 +250,15 @@ def test_an_interrupt_leaves_nothing(
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
-        ("jobs.mine_arrays.read_embeddings", "give the embeddings as one .npy file"),
-        ("miner.mining.check_rows", "facequarry: mining 24 x 8 embeddings with all of them as"),
-        ("miner.tables.concatenate", "set or lower miner.anchors, miner.positives_per_anchor"),
+        ("facequarry.jobs.mine_arrays.read_embeddings", "give the embeddings as one .npy file"),
+        (
+            "facequarry.miner.mining.check_rows",
+            "facequarry: mining 24 x 8 embeddings with all of them as",
+        ),
+        (
+            "facequarry.miner.tables.concatenate",
+            "set or lower miner.anchors, miner.positives_per_anchor",
+        ),
     ],
 )
 def test_memory_that_runs_out_is_one_sentence_and_leaves_nothing(
@@ -282,7 +290,7 @@ def test_an_interrupted_command_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs.mine_arrays, "write_tables", interrupt)
+    monkeypatch.setattr(facequarry.jobs.mine_arrays, "write_tables", interrupt)
     assert mined(tmp_path, *files)[0] == 130
     assert "interrupted; run it again" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

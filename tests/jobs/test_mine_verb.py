@@ -13,21 +13,21 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from datasets.events import read_events
-from datasets.lock import WriterLock
-from datasets.publish import SCHEMA_VERSION, write_json
-from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration, read_generation_manifest
-from jobs.cli import main
-from jobs.config import RunConfig, to_tree
-from jobs.mining_pictures import draw_generation, manifests_until
-from jobs.plans import faces_of
-from jobs.runs_on_disk import open_run, read_run
-from miner.config import MinerConfig
+from facequarry.datasets.events import read_events
+from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.publish import SCHEMA_VERSION, write_json
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.jobs.cli import main
+from facequarry.jobs.config import RunConfig, to_tree
+from facequarry.jobs.mining_pictures import draw_generation, manifests_until
+from facequarry.jobs.plans import faces_of
+from facequarry.jobs.runs_on_disk import open_run, read_run
+from facequarry.miner.config import MinerConfig
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.faces import RunFaces
 from tests.miner.small_run import PLAN
 from tests.trainer.stores import IDENTITIES, publish, train_small
-from trainer.config import TrainerConfig
-from trainer.faces import RunFaces
 
 TRAINER = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
 
@@ -155,7 +155,7 @@ def test_an_index_that_cannot_be_built_is_refused_before_anything_is_embedded(
     def embed(*args: object, **kwargs: object) -> None:
         raise AssertionError("embedded")
 
-    monkeypatch.setattr("miner.hands.embed", embed)
+    monkeypatch.setattr("facequarry.miner.hands.embed", embed)
     configure(run, MinerConfig(engine="faiss", faiss_index="IVF4,Flat", nprobe=9))
     assert "nprobe is 9, but IVF4,Flat has 4 inverted lists" in refused(run, capsys)
 
@@ -167,7 +167,7 @@ def test_a_refresh_that_fails_does_not_look_in_hand(
     def fail(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("miner.generation.mine_into", fail)
+    monkeypatch.setattr("facequarry.miner.generation.mine_into", fail)
     assert main(["mine", "--run", str(run.root)]) in (1, 130)
     begin, failed = read_events(run.events, "miner")[-2:]
     assert (begin["event"], failed["event"]) == ("begin", "failed")
@@ -182,7 +182,7 @@ def test_memory_that_runs_out_is_refused_and_nothing_is_published(
         raise MemoryError("Unable to allocate 9 GiB")
 
     before = sorted(run.generations.iterdir())
-    monkeypatch.setattr("miner.mining.check_rows", fail)
+    monkeypatch.setattr("facequarry.miner.mining.check_rows", fail)
     sentence = refused(run, capsys)
     assert "ran out of memory (Unable to allocate 9 GiB): set or lower miner.anchors" in sentence
     assert sorted(run.generations.iterdir()) == before
@@ -223,7 +223,7 @@ def test_rows_over_the_limit_of_uses_are_shown(
 def test_stages_that_take_long_say_how_far_they_are(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("miner.pace._SAY_EVERY_S", 0)
+    monkeypatch.setattr("facequarry.miner.pace._SAY_EVERY_S", 0)
     assert main(["mine", "--run", str(run.root)]) == 0
     for stage, unit in (("embed", "faces"), ("search", "products")):
         said = [message for message in caplog.messages if message.startswith(stage)]

@@ -9,9 +9,9 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError
 
-from datasets.events import EventLog, read_events
-from jobs.miner_end import MinerEnd
-from miner.refresh import MiningFailed
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.jobs.miner_end import MinerEnd
+from facequarry.miner.refresh import MiningFailed
 
 pytestmark = pytest.mark.ray
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from jobs.cli import main
-from jobs.config import RunConfig
-from jobs.evaluated_faces import EvaluatedFaces
-from jobs.origin import check_origin, origin_of
-from jobs.plans import faces_of
-from jobs.runs_on_disk import open_run
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.jobs.cli import main
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.evaluated_faces import EvaluatedFaces
+from facequarry.jobs.origin import check_origin, origin_of
+from facequarry.jobs.plans import faces_of
+from facequarry.jobs.runs_on_disk import open_run
+from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import publish_plainly
 from tests.trainer.pairs_files import all_pairs, write_pairs, write_people
 from tests.trainer.stores import still, train_small
-from trainer.config import TrainerConfig
 
 PEOPLE = [f"Person_{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWX"]
 SPLITS = {name: Split(train=0.4, tuning=0.1, seed=seed) for seed, name in enumerate("abc")}

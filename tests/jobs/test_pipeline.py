@@ -11,23 +11,23 @@ from dataclasses import replace
 
 import pytest
 
-from datasets.config import IngestConfig
-from datasets.events import last_attempt_by_step, read_events, standing
-from datasets.fence import FencedLock
-from datasets.lock import LockHeld, WriterLock
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.synthetic import write_photos
-from datasets.triplets import read_generation_manifest, read_table
-from jobs.cli import main
-from jobs.config import ClusterConfig, EvaluationConfig, RunConfig
-from jobs.endings import RunFailed
-from jobs.pipeline import run_pipeline
-from jobs.report import RunReport
-from miner.config import MinerConfig
-from miner.refresh_config import RefreshConfig
+from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.events import last_attempt_by_step, read_events, standing
+from facequarry.datasets.fence import FencedLock
+from facequarry.datasets.lock import LockHeld, WriterLock
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.synthetic import write_photos
+from facequarry.datasets.triplets import read_generation_manifest, read_table
+from facequarry.jobs.cli import main
+from facequarry.jobs.config import ClusterConfig, EvaluationConfig, RunConfig
+from facequarry.jobs.endings import RunFailed
+from facequarry.jobs.pipeline import run_pipeline
+from facequarry.jobs.report import RunReport
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import publish_plainly, write_tree
-from trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.ray
 
@@ -76,7 +76,7 @@ def test_held_out_identities_are_told_apart_better_than_before(report: RunReport
 def test_mined_triplets_are_semi_hard_and_of_training_identities(
     report: RunReport, config: RunConfig
 ) -> None:
-    from datasets.faces import FaceStore
+    from facequarry.datasets.faces import FaceStore
 
     run = RunDir(report.root)
     store = FaceStore.open(config.faces, config.faces / "cache")

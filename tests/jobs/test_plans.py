@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from jobs.config import load_run_config
-from jobs.plans import LEAST_BATCHES, refresh_plan
-from miner.budget import Budget
+from facequarry.jobs.config import load_run_config
+from facequarry.jobs.plans import LEAST_BATCHES, refresh_plan
+from facequarry.miner.budget import Budget
 
 
 def test_a_budget_is_the_interval_of_the_checkpoints() -> None:

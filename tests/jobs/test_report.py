@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import jobs.report
-from datasets.events import last_attempt_by_step, read_events
-from datasets.run_dir import RunDir
-from jobs.config import RunConfig
-from jobs.report import draw
+import facequarry.jobs.report
+from facequarry.datasets.events import last_attempt_by_step, read_events
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.report import draw
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.evaluate import evaluate
 from tests.trainer.stores import publish_rows, random_triplets, small_store, still, train_small
-from trainer.config import TrainerConfig
-from trainer.evaluate import evaluate
 
 
 def test_a_run_that_ended_before_any_mined_row_was_consumed_has_no_picture_of_their_age(
@@ -31,6 +31,6 @@ def test_a_run_that_ended_before_any_mined_row_was_consumed_has_no_picture_of_th
         for step in (0, 4)
     )
     steps = last_attempt_by_step(read_events(run.events, "trainer"), "step")
-    monkeypatch.setattr(jobs.report, "draw_generation", lambda *_, **__: {})
+    monkeypatch.setattr(facequarry.jobs.report, "draw_generation", lambda *_, **__: {})
     pictures = draw(RunConfig(), run, faces, steps, 9, before, after)
     assert sorted(pictures) == ["consumed", "d2", "loss", "roc"]

@@ -6,20 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.events import EventLog
-from datasets.run_dir import RunDir
-from datasets.snapshots import read_snapshot
-from jobs import runs_on_disk
-from jobs.config import RunConfig
-from jobs.plans import check_split, faces_of
-from jobs.runs_on_disk import absolute, check_run, pinned_snapshot, read_run, snapshots_of
-from miner.journal import CorruptJournal
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import read_snapshot
+from facequarry.jobs import runs_on_disk
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.plans import check_split, faces_of
+from facequarry.jobs.runs_on_disk import (
+    absolute,
+    check_run,
+    pinned_snapshot,
+    read_run,
+    snapshots_of,
+)
+from facequarry.miner.journal import CorruptJournal
+from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.job import TrainJob
+from facequarry.trainer.pairs import verification_pairs
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.jobs.journals import grant
 from tests.trainer.stores import RandomSource, publish_rows
-from trainer.faces import RunFaces
-from trainer.job import TrainJob
-from trainer.pairs import verification_pairs
 
 
 @pytest.fixture

@@ -13,20 +13,27 @@ from typing import Any
 import pytest
 from torch import nn
 
-from datasets.events import read_events
-from datasets.lock import LockHeld, WriterLock, is_held
-from datasets.run_dir import RunDir
-from datasets.snapshots import read_snapshot
-from jobs import pipeline
-from jobs.cli import main
-from jobs.cluster import NoCluster, check_answers
-from jobs.config import RunConfig, to_tree
-from jobs.runs_on_disk import Attempt, absolute, changed_settings, check_run, last_attempt, open_run
-from jobs.verbs.run import parse_run
-from miner.queue import QueueMismatch
+from facequarry.datasets.events import read_events
+from facequarry.datasets.lock import LockHeld, WriterLock, is_held
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import read_snapshot
+from facequarry.jobs import pipeline
+from facequarry.jobs.cli import main
+from facequarry.jobs.cluster import NoCluster, check_answers
+from facequarry.jobs.config import RunConfig, to_tree
+from facequarry.jobs.runs_on_disk import (
+    Attempt,
+    absolute,
+    changed_settings,
+    check_run,
+    last_attempt,
+    open_run,
+)
+from facequarry.jobs.verbs.run import parse_run
+from facequarry.miner.queue import QueueMismatch
+from facequarry.trainer.checkpoint import publish_checkpoint
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.jobs.journals import grant
-from trainer.checkpoint import publish_checkpoint
 
 
 @pytest.fixture
@@ -141,7 +148,7 @@ def test_steps_may_grow_only_where_no_schedule_depends_on_them(
         tree = to_tree(each)
         return {**tree, "trainer": {**tree["trainer"], "schedule": "cosine"}}
 
-    monkeypatch.setattr("jobs.runs_on_disk.to_tree", with_a_schedule)
+    monkeypatch.setattr("facequarry.jobs.runs_on_disk.to_tree", with_a_schedule)
     with pytest.raises(ValueError, match=r"trainer.steps = 400, now it is 900"):
         check_run(absolute(longer), resume=True)
 

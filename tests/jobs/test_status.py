@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboards.clock import RunClock
-from dashboards.refreshes import read_refreshes
-from datasets.events import EventLog, read_events
-from datasets.lock import WriterLock
-from datasets.publish import write_json
-from datasets.root import WRITER_LOCK
-from datasets.run_dir import RunDir
-from datasets.snapshots import read_snapshot
-from jobs.bound import bound_of
-from jobs.cli import main
-from jobs.config import RunConfig, to_tree
-from jobs.report import rows_by_kind
-from jobs.run_state import read_state
-from jobs.runs_on_disk import open_run, read_run
-from miner.refresh_config import RefreshConfig
+from facequarry.dashboards.clock import RunClock
+from facequarry.dashboards.refreshes import read_refreshes
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.publish import write_json
+from facequarry.datasets.root import WRITER_LOCK
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import read_snapshot
+from facequarry.jobs.bound import bound_of
+from facequarry.jobs.cli import main
+from facequarry.jobs.config import RunConfig, to_tree
+from facequarry.jobs.report import rows_by_kind
+from facequarry.jobs.run_state import read_state
+from facequarry.jobs.runs_on_disk import open_run, read_run
+from facequarry.miner.refresh_config import RefreshConfig
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.trainer.stores import publish_rows
 

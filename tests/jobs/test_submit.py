@@ -73,7 +73,7 @@ def head() -> Iterator[str]:
 
 
 def submit(address: str, flags: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs", "submit", "--address", address]
+    command = [sys.executable, "-m", "facequarry.jobs", "submit", "--address", address]
     command += ["--timeout-s", "120", "run", *flags]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_a_submitted_run_is_the_same_run(head: str, tmp_path: Path) -> None:
 
 
 def test_no_cluster_is_one_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "jobs", "submit", "--timeout-s", "0.1"]
+    command = [sys.executable, "-m", "facequarry.jobs", "submit", "--timeout-s", "0.1"]
     command += ["--address", f"http://127.0.0.1:{free_port()}", "run", "--name", "x"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2]

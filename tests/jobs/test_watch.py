@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import EventLog
-from datasets.progress import Progress
-from datasets.run_dir import RunDir
-from jobs.watch import Watch
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.progress import Progress
+from facequarry.datasets.run_dir import RunDir
+from facequarry.jobs.watch import Watch
 
 
 def test_the_words_of_the_progress_are_explained_and_only_new_steps_are_shown(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from datasets.publish import write_json
-from datasets.run_dir import RunDir
-from datasets.triplets import TRIPLETS
-from miner.serve import QueueSettings
+from facequarry.datasets.publish import write_json
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import TRIPLETS
+from facequarry.miner.serve import QueueSettings
 from tests.datasets.generations import publish_generation
 
 BATCH = 4

@@ -7,11 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from miner.exact import ExactSearch
-from miner.kernels.distance import d2_of, d2_of_pairs
-from miner.layout import FARTHEST, HASH, NEAREST, Found, Int64Array, Query, Rows, make_query
-from miner.rows import check_rows
-from miner.search import Workers
+from facequarry.miner.exact import ExactSearch
+from facequarry.miner.kernels.distance import d2_of, d2_of_pairs
+from facequarry.miner.layout import (
+    FARTHEST,
+    HASH,
+    NEAREST,
+    Found,
+    Int64Array,
+    Query,
+    Rows,
+    make_query,
+)
+from facequarry.miner.rows import check_rows
+from facequarry.miner.search import Workers
 from tests.miner.inputs import galleries, separated
 
 

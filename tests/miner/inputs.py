@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from miner import Mined, MinerConfig
+from facequarry.miner import Mined, MinerConfig
 from tests.miner.oracle import Expected
 
 

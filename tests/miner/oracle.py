@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from miner import MinerConfig
+from facequarry.miner import MinerConfig
 
 MASK = 2**64 - 1
 KINDS = ("semi_hard", "hard", "easy", "random")

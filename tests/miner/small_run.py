@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.events import EventLog, read_events
-from datasets.fence import FencedLock
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.triplets import read_generation_manifest
-from miner.config import MinerConfig
-from miner.generation import make_generation
-from miner.hands import HERE, Hands
-from miner.recipe import RefreshPlan
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.fence import FencedLock
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.generation import make_generation
+from facequarry.miner.hands import HERE, Hands
+from facequarry.miner.recipe import RefreshPlan
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.trainer.stores import IDENTITIES, publish, train_small
-from trainer.config import TrainerConfig
-from trainer.faces import FacesAt, RunFaces
 
 PLAN = RefreshPlan(
     config=MinerConfig(negatives="random", fallback=("easy",), duplicate_floor=1e-4, threads=1),

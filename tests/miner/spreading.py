@@ -7,14 +7,14 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from miner.config import MinerConfig
-from miner.engines import OpenEngine
-from miner.layout import Rows
-from miner.schedule import Schedule
-from miner.search import Workers
-from miner.shares import Shares
-from miner.spread import Answer, Limits, Part, SpreadSearch, Task, cut_blocks
-from miner.task_miner import TaskMiner
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.engines import OpenEngine
+from facequarry.miner.layout import Rows
+from facequarry.miner.schedule import Schedule
+from facequarry.miner.search import Workers
+from facequarry.miner.shares import Shares
+from facequarry.miner.spread import Answer, Limits, Part, SpreadSearch, Task, cut_blocks
+from facequarry.miner.task_miner import TaskMiner
 
 
 class MinersHere:

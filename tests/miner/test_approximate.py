@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from miner import MinerConfig, mine
-from miner.approximate import check_index
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.approximate import check_index
 from tests.miner.inputs import (
     assert_adds_up,
     assert_equals,

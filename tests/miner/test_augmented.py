@@ -7,15 +7,15 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from datasets.events import read_events
-from datasets.triplets import Lease, RowRange, read_table
-from miner.config import MinerConfig
-from miner.recipe import RefreshPlan
-from miner.replay import replay_generation
+from facequarry.datasets.events import read_events
+from facequarry.datasets.triplets import Lease, RowRange, read_table
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.replay import replay_generation
+from facequarry.trainer.config import Augmentation, TrainerConfig
+from facequarry.trainer.faces import RunFaces
 from tests.miner.small_run import PLAN, SmallRun
 from tests.trainer.stores import train_small
-from trainer.config import Augmentation, TrainerConfig
-from trainer.faces import RunFaces
 
 CHANGED = Augmentation(flip=True, jitter_px=3)
 SEMI_HARD = MinerConfig(margin=0.5, negatives="random", threads=1)

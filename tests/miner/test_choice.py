@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import EventLog
-from datasets.split import Split
-from datasets.triplets import read_generation_manifest
-from miner.budget import Budget
-from miner.config import MinerConfig
-from miner.replay import replay_generation
-from miner.rotation import IDENTITIES_FILE, read_rotation
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.miner.budget import Budget
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.replay import replay_generation
+from facequarry.miner.rotation import IDENTITIES_FILE, read_rotation
 from tests.miner.small_run import PLAN, SmallRun, copied
 from tests.trainer.stores import IDENTITIES, publish
 

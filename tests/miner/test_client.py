@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from datasets.triplets import Lease, RowRange
-from miner.client import NoAnswer, PatientSource
-from miner.serve import Wait
+from facequarry.datasets.triplets import Lease, RowRange
+from facequarry.miner.client import NoAnswer, PatientSource
+from facequarry.miner.serve import Wait
 
 LEASE = Lease(7, 0, (RowRange(0, 0, 4),))
 
@@ -64,7 +64,7 @@ def test_a_wait_without_end_names_what_it_waited_for(answer: Wait | NoAnswer, wo
 
 
 def test_the_client_of_an_actor_pickles() -> None:
-    from miner.actors import QueueClient
+    from facequarry.miner.actors import QueueClient
 
     again = pickle.loads(pickle.dumps(QueueClient("an actor", timeout_s=3.0)))
     assert not again.wants_checkpoint
@@ -73,7 +73,7 @@ def test_the_client_of_an_actor_pickles() -> None:
 def test_an_actor_that_is_away_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from miner.actors import QueueClient
+    from facequarry.miner.actors import QueueClient
 
     answers: list[object] = [
         ray.exceptions.ActorUnavailableError("restarting", None),
@@ -94,5 +94,5 @@ def test_an_actor_that_is_away_for_a_moment_is_asked_again(monkeypatch: pytest.M
         return answer
 
     monkeypatch.setattr(ray, "get", get)
-    monkeypatch.setattr("miner.client._POLL_S", 0.0)
+    monkeypatch.setattr("facequarry.miner.client._POLL_S", 0.0)
     assert QueueClient(Actor, timeout_s=30.0).lease(7) == LEASE

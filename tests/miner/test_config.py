@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tyro
 
-from miner import MinerConfig
+from facequarry.miner import MinerConfig
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_tyro_parses_every_kind_of_field() -> None:
 
 def test_config_is_imported_without_heavy_libraries() -> None:
     heavy = "{'torch', 'ray', 'faiss', 'numba', 'pyarrow', 'numpy'}"
-    code = f"import sys, miner.config; sys.exit(str({heavy} & set(sys.modules) or ''))"
+    code = f"import sys, facequarry.miner.config; sys.exit(str({heavy} & set(sys.modules) or ''))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == ""
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    import miner
+    import facequarry.miner
 
     with pytest.raises(AttributeError, match="no attribute 'mining_of_gold'"):
-        _ = miner.mining_of_gold
+        _ = facequarry.miner.mining_of_gold

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import read_events
-from datasets.run_dir import RunDir
-from datasets.triplets import CorruptGeneration, GenerationChanged, Lease, load_generation
-from miner.serve import TripletQueue, Wait
+from facequarry.datasets.events import read_events
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import (
+    CorruptGeneration,
+    GenerationChanged,
+    Lease,
+    load_generation,
+)
+from facequarry.miner.serve import TripletQueue, Wait
 from tests.miner.generations import (
     publish,
     publish_checkpoint_folder,

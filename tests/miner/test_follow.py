@@ -10,18 +10,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from datasets.events import EventLog, read_events
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.snapshots import snapshot_folder
-from datasets.split import Split
-from datasets.triplets import Lease, RowRange, mined_snapshot, read_generation_manifest, read_table
-from miner.config import MinerConfig
-from miner.generation import make_generation
-from miner.recipe import RefreshPlan
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import snapshot_folder
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import (
+    Lease,
+    RowRange,
+    mined_snapshot,
+    read_generation_manifest,
+    read_table,
+)
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.generation import make_generation
+from facequarry.miner.recipe import RefreshPlan
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.trainer.stores import IDENTITIES, publish, train_small
-from trainer.config import TrainerConfig
-from trainer.faces import FacesAt, RunFaces
 
 CONFIG = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
 PLAN = RefreshPlan(

@@ -8,31 +8,31 @@ from pathlib import Path
 
 import pytest
 
-import datasets.publish
-from datasets.fence import FencedLock, LockLost
-from datasets.publish import sha256_file, sweep_staging
-from datasets.triplets import read_table
-from miner.config import MinerConfig
-from miner.generation import STAGES
-from miner.one_miner import mining
-from miner.recipe import resolve_device
+import facequarry.datasets.publish
+from facequarry.datasets.fence import FencedLock, LockLost
+from facequarry.datasets.publish import sha256_file, sweep_staging
+from facequarry.datasets.triplets import read_table
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.generation import STAGES
+from facequarry.miner.one_miner import mining
+from facequarry.miner.recipe import resolve_device
 from tests.miner.generations import publish
 from tests.miner.small_run import PLAN, SmallRun, copied
 
 _DIE = """
 import os, sys
 from pathlib import Path
-import miner.generation
+import facequarry.miner.generation
 from tests.miner.small_run import SmallRun
-from datasets.run_dir import RunDir
-from miner.one_miner import mining
-from trainer.faces import FacesAt
+from facequarry.datasets.run_dir import RunDir
+from facequarry.miner.one_miner import mining
+from facequarry.trainer.faces import FacesAt
 
-write = miner.generation.write_generation
+write = facequarry.miner.generation.write_generation
 def die(*args, **kwargs):
     write(*args, **kwargs)
     os.kill(os.getpid(), 9)
-miner.generation.write_generation = die
+facequarry.miner.generation.write_generation = die
 
 run, root, cache = (Path(arg) for arg in sys.argv[1:])
 small = SmallRun(RunDir(run), FacesAt(root=root, cache=cache, snapshot=1))
@@ -138,14 +138,14 @@ def test_a_miner_that_wakes_up_late_publishes_nothing(small: SmallRun, is_swept:
 def test_a_miner_that_loses_its_lock_while_it_brings_files_to_disk_publishes_nothing(
     small: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flush = datasets.publish.flush
+    flush = facequarry.datasets.publish.flush
 
     def lose(path: Path) -> None:
         small.run.miner_lock.unlink(missing_ok=True)
         flush(path)
 
     with mining(small.run) as lock, pytest.raises(LockLost):
-        monkeypatch.setattr(datasets.publish, "flush", lose)
+        monkeypatch.setattr(facequarry.datasets.publish, "flush", lose)
         small.mine(0, lock=lock)
     assert list(small.run.generations.iterdir()) == []
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from miner.gpu_bound import LEVELS, distance_error, split
-from miner.gpu_lists import fold
-from miner.kernels.distance import d2_of, fold_each
-from miner.rows import check_rows
+from facequarry.miner.gpu_bound import LEVELS, distance_error, split
+from facequarry.miner.gpu_lists import fold
+from facequarry.miner.kernels.distance import d2_of, fold_each
+from facequarry.miner.rows import check_rows
 from tests.miner.inputs import separated
 
 FloatArray = NDArray[np.float64]

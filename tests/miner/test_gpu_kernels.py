@@ -15,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miner import gpu_torch
-from miner.gpu import GpuSearch, Sizes, Steps, triton_steps
-from miner.gpu_bound import split
-from miner.layout import Int64Array, Query, Rows
+from facequarry.miner import gpu_torch
+from facequarry.miner.gpu import GpuSearch, Sizes, Steps, triton_steps
+from facequarry.miner.gpu_bound import split
+from facequarry.miner.layout import Int64Array, Query, Rows
 from tests.miner.gpu_inputs import answers_of_cpu, assert_same, searches, usual_queries
 
 # Looked for and not imported: what an import reads from the environment, it reads once.
@@ -38,7 +38,7 @@ REGISTERS = 1 << 16
 
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[Steps]:
-    from miner import gpu_kernels  # interpreted: tests/conftest.py
+    from facequarry.miner import gpu_kernels  # interpreted: tests/conftest.py
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_kernels, "ANCHOR_BLOCK", 16)

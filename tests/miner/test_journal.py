@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from datasets.run_dir import RunDir
-from miner.journal import CorruptJournal, Journal, known_generations, next_generation_number
-from miner.queue import Switch
-from miner.records import read_records
+from facequarry.datasets.run_dir import RunDir
+from facequarry.miner.journal import (
+    CorruptJournal,
+    Journal,
+    known_generations,
+    next_generation_number,
+)
+from facequarry.miner.queue import Switch
+from facequarry.miner.records import read_records
 from tests.miner.generations import publish_manifest
 
 

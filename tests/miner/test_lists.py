@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miner.kernels.compiled import kernel
-from miner.kernels.lists import offer, offer_only
-from miner.layout import Int64Array, Rows, Searches, make_query, open_searches
-from miner.rows import check_rows
+from facequarry.miner.kernels.compiled import kernel
+from facequarry.miner.kernels.lists import offer, offer_only
+from facequarry.miner.layout import Int64Array, Rows, Searches, make_query, open_searches
+from facequarry.miner.rows import check_rows
 from tests.miner.inputs import on_circle
 
 NUM_ROWS = 12

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.run_dir import RunDir
-from miner import Mined, MinerConfig, mine
-from miner.engines import OpenEngine
-from miner.hands import Hands
-from miner.memory import OutOfMemory, explaining_memory
+from facequarry.datasets.run_dir import RunDir
+from facequarry.miner import Mined, MinerConfig, mine
+from facequarry.miner.engines import OpenEngine
+from facequarry.miner.hands import Hands
+from facequarry.miner.memory import OutOfMemory, explaining_memory
 from tests.miner.inputs import separated
 from tests.miner.small_run import SmallRun
 
@@ -38,13 +38,13 @@ def failing(error: Exception) -> Any:
 @pytest.mark.parametrize(
     "where",
     [
-        "miner.mining.check_rows",
-        "miner.mining.pair_up",
-        "miner.exact.open_searches",
-        "miner.exact.scan_tile",  # on a thread
-        "miner.tables.concatenate",
-        "miner.kinds.pair_up",
-        "miner.kinds.count_within",
+        "facequarry.miner.mining.check_rows",
+        "facequarry.miner.mining.pair_up",
+        "facequarry.miner.exact.open_searches",
+        "facequarry.miner.exact.scan_tile",  # on a thread
+        "facequarry.miner.tables.concatenate",
+        "facequarry.miner.kinds.pair_up",
+        "facequarry.miner.kinds.count_within",
     ],
 )
 @pytest.mark.parametrize(
@@ -71,14 +71,16 @@ def test_the_sentence_says_what_was_mined_and_what_to_set(
 
 
 def test_a_number_of_anchors_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miner.mining.pair_up", failing(MemoryError()))
+    monkeypatch.setattr("facequarry.miner.mining.pair_up", failing(MemoryError()))
     with pytest.raises(OutOfMemory, match="with 7 of them as anchors"):
         mined(MinerConfig(anchors=7))
 
 
 def test_an_allocation_that_really_fails_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     for allocate in (np.empty, torch.empty):
-        monkeypatch.setattr("miner.mining.check_rows", lambda *_, make=allocate: make(1 << 50))
+        monkeypatch.setattr(
+            "facequarry.miner.mining.check_rows", lambda *_, make=allocate: make(1 << 50)
+        )
         with pytest.raises(OutOfMemory, match=re.escape("(Unable to allocate ")):
             mined()
 
@@ -109,7 +111,7 @@ def test_embedding_too_many_faces_names_the_knob_and_publishes_nothing(
 def test_mining_that_runs_out_of_memory_publishes_nothing(
     small: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("miner.tables.concatenate", failing(MemoryError()))
+    monkeypatch.setattr("facequarry.miner.tables.concatenate", failing(MemoryError()))
     with pytest.raises(OutOfMemory, match="ran out of memory: set or lower miner.anchors"):
         small.mine(0)
     assert left(small.run) == []

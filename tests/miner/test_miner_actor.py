@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-import miner.actors
-from datasets.fence import FencedLock, LockLost
-from datasets.publish import sweep_staging
-from datasets.run_dir import RunDir
-from miner.actors import MinerActor
-from miner.generation import make_generation
-from miner.refresh import MiningFailed
-from miner.staleness import num_failed_refreshes
+import facequarry.miner.actors
+from facequarry.datasets.fence import FencedLock, LockLost
+from facequarry.datasets.publish import sweep_staging
+from facequarry.datasets.run_dir import RunDir
+from facequarry.miner.actors import MinerActor
+from facequarry.miner.generation import make_generation
+from facequarry.miner.refresh import MiningFailed
+from facequarry.miner.staleness import num_failed_refreshes
 from tests.miner.small_run import PLAN, SmallRun
 
 
@@ -36,7 +36,7 @@ def stop_after(actor: MinerActor, monkeypatch: pytest.MonkeyPatch) -> None:
         actor.stop()
         return rows
 
-    monkeypatch.setattr(miner.actors, "make_generation", make_and_stop)
+    monkeypatch.setattr(facequarry.miner.actors, "make_generation", make_and_stop)
 
 
 def test_the_newest_checkpoint_is_mined_under_the_lock(
@@ -62,7 +62,7 @@ def test_a_miner_that_lost_its_lock_takes_it_again_and_goes_on(
             actor.stop()  # after this refresh
         return make_generation(run, *args, lock=lock, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(miner.actors, "make_generation", lose_it_once)
+    monkeypatch.setattr(facequarry.miner.actors, "make_generation", lose_it_once)
     assert actor.work() == 1
     assert tokens == [1, 2]
     assert [reason.split(":")[0] for reason in reasons(small)] == [LockLost.__name__]
@@ -72,7 +72,7 @@ def test_an_error_beside_a_refresh_is_logged_and_mining_goes_on(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
-    monkeypatch.setattr(miner.actors, "_POLL_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
     fails = iter([True, True, False])
 
     def sweep(folder: Path) -> int:
@@ -80,7 +80,7 @@ def test_an_error_beside_a_refresh_is_logged_and_mining_goes_on(
             raise PermissionError("read-only file system")
         return sweep_staging(folder)
 
-    monkeypatch.setattr("miner.one_miner.sweep_staging", sweep)
+    monkeypatch.setattr("facequarry.miner.one_miner.sweep_staging", sweep)
     assert actor.work() == 1
     assert reasons(small) == ["PermissionError: read-only file system"] * 2
 
@@ -89,7 +89,7 @@ def test_a_log_that_takes_nothing_does_not_end_mining(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
-    monkeypatch.setattr(miner.actors, "_POLL_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
     append, fails = actor._log._append, iter([True] * 3)
 
     def append_late(raw: bytes) -> None:
@@ -108,8 +108,8 @@ def test_no_first_generation_ends_the_miner_with_its_reason(
     def fail(*args: object, **kwargs: object) -> int:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(miner.actors, "make_generation", fail)
-    monkeypatch.setattr(miner.actors, "_POLL_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.actors, "make_generation", fail)
+    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
     with pytest.raises(MiningFailed, match="failed 2 times in a row, .*no space left"):
         actor.work()
 
@@ -118,7 +118,7 @@ def test_a_wait_for_the_lock_is_logged_once_with_the_refresh_that_it_delays(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
-    monkeypatch.setattr(miner.actors, "_LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.actors, "_LOCK_TIMEOUT_S", 0.0)
     other = FencedLock(small.run.miner_lock)
     other.__enter__()
     in_hand, looks = actor._refresher.in_hand, iter(range(5))

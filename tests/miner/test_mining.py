@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import miner.exact
-import miner.multiply
-import miner.pairs
-import miner.products
-from miner import MinerConfig, mine
-from miner.multiply import onednn_is_exact
-from miner.stats import why_no_rows
+import facequarry.miner.exact
+import facequarry.miner.multiply
+import facequarry.miner.pairs
+import facequarry.miner.products
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.multiply import onednn_is_exact
+from facequarry.miner.stats import why_no_rows
 from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
 from tests.miner.oracle import mine_slowly
 
@@ -30,11 +30,13 @@ def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Filter with each product, however fast they are here."""
     if request.param == "oneDNN" and not onednn_is_exact(128):
         pytest.skip("this torch multiplies nothing through oneDNN, or rounds its inputs")
-    monkeypatch.setattr(miner.exact, "int8_pays", lambda dimension: request.param == "int8")
-    monkeypatch.setattr(miner.exact, "INT8_FROM", 0)
-    monkeypatch.setattr(miner.products, "CHOSEN_FROM", 0)
+    monkeypatch.setattr(
+        facequarry.miner.exact, "int8_pays", lambda dimension: request.param == "int8"
+    )
+    monkeypatch.setattr(facequarry.miner.exact, "INT8_FROM", 0)
+    monkeypatch.setattr(facequarry.miner.products, "CHOSEN_FROM", 0)
     pays = request.param == "oneDNN"
-    monkeypatch.setattr(miner.multiply, "onednn_pays", lambda dimension: pays)
+    monkeypatch.setattr(facequarry.miner.multiply, "onednn_pays", lambda dimension: pays)
     return request.param
 
 
@@ -95,10 +97,10 @@ def test_tiles_and_threads_do_not_show(
         "max_uses_as_negative": 3,
     }
     usual = mine(x, identities, config=MinerConfig(**options, threads=1))  # type: ignore[arg-type]
-    monkeypatch.setattr(miner.pairs, "MOST_SEARCHES", searches)
-    monkeypatch.setattr(miner.exact, "TILE_ROWS", rows)
-    monkeypatch.setattr(miner.exact, "TILE_COLUMNS", columns)
-    monkeypatch.setattr(miner.exact, "CHUNK_ROWS", 2 * rows + 1)
+    monkeypatch.setattr(facequarry.miner.pairs, "MOST_SEARCHES", searches)
+    monkeypatch.setattr(facequarry.miner.exact, "TILE_ROWS", rows)
+    monkeypatch.setattr(facequarry.miner.exact, "TILE_COLUMNS", columns)
+    monkeypatch.setattr(facequarry.miner.exact, "CHUNK_ROWS", 2 * rows + 1)
     config = MinerConfig(**options, threads=threads)  # type: ignore[arg-type]
     other = mine(x, identities, config=config)
     assert other.table.equals(usual.table)
@@ -114,10 +116,10 @@ def test_small_galleries_are_searched_one_sided_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch, negatives: Any, fallback: Any, columns: int
 ) -> None:
     x, identities = separated(60, 6, 8, 0.7)
-    monkeypatch.setattr(miner.exact, "TILE_COLUMNS", columns)
+    monkeypatch.setattr(facequarry.miner.exact, "TILE_COLUMNS", columns)
     config = MinerConfig(negatives=negatives, duplicate_floor=0.2, fallback=fallback)
     both_sides = mine(x, identities, config=config)
-    monkeypatch.setattr(miner.exact, "ONE_SIDED_UP_TO", len(x))
+    monkeypatch.setattr(facequarry.miner.exact, "ONE_SIDED_UP_TO", len(x))
     one_side = mine(x, identities, config=config)
     assert (both_sides.stats.symmetric, one_side.stats.symmetric) == (True, False)
     expected = mine_slowly(x, identities.tolist(), config, 0)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from datasets.triplets import TRIPLETS
-from miner.pack import BLOCK_ROWS, pack
+from facequarry.datasets.triplets import TRIPLETS
+from facequarry.miner.pack import BLOCK_ROWS, pack
 
 
 def make_table(num_identities: int = 30, faces: int = 5, positives: int = 3) -> pa.Table:

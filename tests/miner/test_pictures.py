@@ -13,12 +13,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-import miner.pictures
-from miner import MinerConfig, mine
-from miner.observe import observe
-from miner.pictures import KINDS, OUTCOMES, mining_page
-from miner.stats import useful_gflops
-from miner.suspect_sheet import (
+import facequarry.miner.pictures
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.observe import observe
+from facequarry.miner.pictures import KINDS, OUTCOMES, mining_page
+from facequarry.miner.stats import useful_gflops
+from facequarry.miner.suspect_sheet import (
     MOST_SHOWN,
     Suspect,
     SuspectPicture,
@@ -53,7 +53,9 @@ def drawn(
     figures: list[Figure] = []
     with monkeypatch.context() as patch:
         patch.setattr(
-            miner.pictures, "publish_figure", lambda figure, _, **__: figures.append(figure)
+            facequarry.miner.pictures,
+            "publish_figure",
+            lambda figure, _, **__: figures.append(figure),
         )
         mining_page(manifests, Path("unused"), title="t", **told)
     (figure,) = figures

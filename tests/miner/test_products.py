@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miner.kernels.distance import d2_of
-from miner.kernels.tiles import Scale, measure
-from miner.layout import Rows
-from miner.multiply import blas_products, onednn_is_exact, onednn_products
-from miner.products import Product, float32_product, int8_product, take_centre
-from miner.rows import check_rows
-from miner.search import Workers
+from facequarry.miner.kernels.distance import d2_of
+from facequarry.miner.kernels.tiles import Scale, measure
+from facequarry.miner.layout import Rows
+from facequarry.miner.multiply import blas_products, onednn_is_exact, onednn_products
+from facequarry.miner.products import Product, float32_product, int8_product, take_centre
+from facequarry.miner.rows import check_rows
+from facequarry.miner.search import Workers
 from tests.miner.inputs import on_circle, separated
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import miner.actors
-from datasets.lock import LockHeld, WriterLock
-from datasets.run_dir import RunDir
-from datasets.triplets import Lease
-from miner.actors import QueueActor
-from miner.journal import CorruptJournal
-from miner.serve import QueueSettings, Wait
+import facequarry.miner.actors
+from facequarry.datasets.lock import LockHeld, WriterLock
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Lease
+from facequarry.miner.actors import QueueActor
+from facequarry.miner.journal import CorruptJournal
+from facequarry.miner.serve import QueueSettings, Wait
 from tests.miner.generations import publish
 
 SETTINGS = QueueSettings(
@@ -41,7 +41,9 @@ def test_a_queue_waits_for_the_one_before_to_die_and_reads_its_last_grant(
         answers.extend(before.ask(step) for step in range(3))
         die(before)
 
-    monkeypatch.setattr(miner.actors, "WriterLock", partial(WriterLock, sleep=answer_and_die))
+    monkeypatch.setattr(
+        facequarry.miner.actors, "WriterLock", partial(WriterLock, sleep=answer_and_die)
+    )
     after = QueueActor(run, SETTINGS, 2)
     assert [after.ask(step) for step in range(3)] == answers
     assert isinstance(after.ask(4), Lease)
@@ -54,7 +56,7 @@ def test_a_queue_waits_for_the_one_before_to_die_and_reads_its_last_grant(
 def test_a_queue_that_cannot_be_the_only_one_says_so_to_those_who_ask(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(miner.actors, "_QUEUE_LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.actors, "_QUEUE_LOCK_TIMEOUT_S", 0.0)
     first = QueueActor(run, SETTINGS, 1)
     first.ask(0)
     journal = run.queue_journal.read_bytes()

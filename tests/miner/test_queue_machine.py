@@ -13,11 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from datasets.run_dir import RunDir
-from datasets.triplets import GenerationChanged, Lease, RowRange
-from miner.journal import Journal, known_generations, next_generation_number
-from miner.queue import QueueMismatch
-from miner.serve import QueueSettings, TripletQueue
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import GenerationChanged, Lease, RowRange
+from facequarry.miner.journal import Journal, known_generations, next_generation_number
+from facequarry.miner.queue import QueueMismatch
+from facequarry.miner.serve import QueueSettings, TripletQueue
 from tests.miner.generations import publish_manifest
 
 BATCHES = (4, 6, 12)

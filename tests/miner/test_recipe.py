@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from datasets.split import Split
-from miner.config import MinerConfig
-from miner.recipe import RefreshPlan
+from facequarry.datasets.split import Split
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.recipe import RefreshPlan
 
 
 def test_anchors_are_budgeted_by_what_training_consumes() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from datasets.events import EventLog, read_events
-from datasets.fence import LockLost
-from datasets.run_dir import RunDir
-from miner.refresh import MiningFailed, Refresher
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.fence import LockLost
+from facequarry.datasets.run_dir import RunDir
+from facequarry.miner.refresh import MiningFailed, Refresher
+from facequarry.trainer.checkpoint import CorruptCheckpoint
 from tests.miner.generations import publish
-from trainer.checkpoint import CorruptCheckpoint
 
 
 class FakeRun:

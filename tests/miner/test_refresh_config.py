@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.config import BadFlags, RunConfig, load_run_config
-from miner.refresh_config import RefreshConfig
-from trainer.config import TrainerConfig
+from facequarry.jobs.config import BadFlags, RunConfig, load_run_config
+from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.trainer.config import TrainerConfig
 
 
 @pytest.mark.parametrize(

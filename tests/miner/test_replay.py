@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from datasets.generation_files import damaged_files, first_difference
-from datasets.lock import LockHeld
-from datasets.publish import dump_json
-from datasets.triplets import generation_digest, read_generation_manifest
-from miner.config import MinerConfig
-from miner.journal import Journal
-from miner.one_miner import mining
-from miner.queue import Switch
-from miner.replay import replay_generation, replayable
+from facequarry.datasets.generation_files import damaged_files, first_difference
+from facequarry.datasets.lock import LockHeld
+from facequarry.datasets.publish import dump_json
+from facequarry.datasets.triplets import generation_digest, read_generation_manifest
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.journal import Journal
+from facequarry.miner.one_miner import mining
+from facequarry.miner.queue import Switch
+from facequarry.miner.replay import replay_generation, replayable
 from tests.miner.small_run import PLAN, SmallRun, copied
 from tests.trainer.stores import IDENTITIES, publish
 
@@ -229,7 +229,7 @@ def test_a_generation_embedded_on_a_gpu_is_not_replayed_without_one(
 
 
 def test_one_replay_at_a_time(small: SmallRun) -> None:
-    from datasets.lock import WriterLock
+    from facequarry.datasets.lock import WriterLock
 
     small.mine(0)
     with WriterLock(small.run.root / ".replay.lock"), pytest.raises(LockHeld):

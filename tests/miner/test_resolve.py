@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.galleries import confusable
-from miner import Mined, MinerConfig, mine
+from facequarry.miner import Mined, MinerConfig, mine
 from tests.miner.inputs import separated
 
 

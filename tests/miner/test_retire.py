@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miner.queue import QueueState, Switch, add_grant, add_switch, lease_at
-from miner.retire import deletable_generations
+from facequarry.miner.queue import QueueState, Switch, add_grant, add_switch, lease_at
+from facequarry.miner.retire import deletable_generations
 
 
 @given(

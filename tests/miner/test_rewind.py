@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from datasets.events import EventLog, last_attempt_by_step, read_events
-from datasets.fence import LockLost
-from datasets.lock import LockHeld, WriterLock
-from datasets.publish import flush
-from datasets.run_dir import RunDir
-from datasets.triplets import GenerationChanged, Lease
-from miner.journal import CorruptJournal, Journal, next_generation_number
-from miner.queue import Switch, lease_at
-from miner.records import read_records
-from miner.rewind import Rewound, kept_records, rewind
-from miner.serve import QueueSettings, TripletQueue
+from facequarry.datasets.events import EventLog, last_attempt_by_step, read_events
+from facequarry.datasets.fence import LockLost
+from facequarry.datasets.lock import LockHeld, WriterLock
+from facequarry.datasets.publish import flush
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import GenerationChanged, Lease
+from facequarry.miner.journal import CorruptJournal, Journal, next_generation_number
+from facequarry.miner.queue import Switch, lease_at
+from facequarry.miner.records import read_records
+from facequarry.miner.rewind import Rewound, kept_records, rewind
+from facequarry.miner.serve import QueueSettings, TripletQueue
+from facequarry.trainer.checkpoint import publish_checkpoint
 from tests.miner.generations import publish
-from trainer.checkpoint import publish_checkpoint
 
 EVERY, STEPS = 4, 20
 SETTINGS = QueueSettings(
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_refused(run: RunDir) -> None:
 
 
 def test_a_run_that_is_being_mined_is_refused(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miner.rewind._LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.miner.rewind._LOCK_TIMEOUT_S", 0.0)
     with WriterLock(run.miner_lock), pytest.raises(LockHeld):
         rewind(run, 8)
 
@@ -177,7 +177,7 @@ def test_a_run_that_is_being_mined_is_refused(run: RunDir, monkeypatch: pytest.M
 def test_a_run_whose_queue_or_trainer_lives_on_is_refused(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, lock: property
 ) -> None:
-    monkeypatch.setattr("miner.rewind._LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.miner.rewind._LOCK_TIMEOUT_S", 0.0)
     before = everything(run)
     with WriterLock(lock.__get__(run)), pytest.raises(LockHeld):
         rewind(run, 8)
@@ -194,7 +194,7 @@ def test_a_miner_that_takes_over_meanwhile_keeps_its_journal(
         if folder == run.evaluations:  # the last that is moved
             run.miner_lock.unlink()
 
-    monkeypatch.setattr("miner.rewind.flush", lose)
+    monkeypatch.setattr("facequarry.miner.rewind.flush", lose)
     with pytest.raises(LockLost):
         rewind(run, 8)
     assert run.queue_journal.read_bytes() == journal

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miner import mine
-from miner.rows import check_rows
+from facequarry.miner import mine
+from facequarry.miner.rows import check_rows
 from tests.miner.inputs import on_circle, separated
 
 X = on_circle([0, 10, 12, 25])

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from datasets.events import EventLog, read_events
-from datasets.run_dir import RunDir
-from datasets.triplets import GenerationChanged, Lease
-from miner.empty import EmptyGeneration
-from miner.journal import CorruptJournal, Journal
-from miner.queue import QueueMismatch, Switch
-from miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import GenerationChanged, Lease
+from facequarry.miner.empty import EmptyGeneration
+from facequarry.miner.journal import CorruptJournal, Journal
+from facequarry.miner.queue import QueueMismatch, Switch
+from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
 from tests.miner.generations import (
     BATCH,
     publish,
@@ -181,7 +181,7 @@ def test_a_queue_killed_before_the_files_went_finishes(
     publish_checkpoint_folder(run, 20)
     publish(run, 4, mined_at_step=16)
     with monkeypatch.context() as patch:
-        patch.setattr("miner.serve.remove_generation", die)
+        patch.setattr("facequarry.miner.serve.remove_generation", die)
         with pytest.raises(KeyboardInterrupt):
             queue.ask(16)
     assert '"deleted"' in run.queue_journal.read_text()
@@ -198,7 +198,7 @@ def test_files_that_cannot_be_removed_do_not_stop_the_queue(
     def refuse(_: Path) -> None:
         raise PermissionError("read-only file system")
 
-    monkeypatch.setattr("miner.serve.remove_generation", refuse)
+    monkeypatch.setattr("facequarry.miner.serve.remove_generation", refuse)
     queue = serve_generations(run, queue_settings(keep_generations=1), count=4)
     publish_checkpoint_folder(run, 20)
     publish(run, 4, mined_at_step=16)

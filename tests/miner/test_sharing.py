@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from torch import nn
 
-from miner.config import MinerConfig
-from miner.pool import ActorPool
-from miner.sharing import EMBED_BLOCK, Sharing
-from trainer.faces import FacesAt
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.pool import ActorPool
+from facequarry.miner.sharing import EMBED_BLOCK, Sharing
+from facequarry.trainer.faces import FacesAt
 
 NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=1)
 
@@ -35,8 +35,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(told, num_actors=num_actors)
         return contextlib.nullcontext(Pool())
 
-    monkeypatch.setattr("miner.sharing.actor_pool", actor_pool)
-    monkeypatch.setattr("miner.sharing.put", lambda value: value)
+    monkeypatch.setattr("facequarry.miner.sharing.actor_pool", actor_pool)
+    monkeypatch.setattr("facequarry.miner.sharing.put", lambda value: value)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
     return asked
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.events import read_events
-from datasets.run_dir import RunDir
-from datasets.triplets import Lease
-from miner.serve import QueueSettings, TripletQueue, Wait
-from miner.staleness import measured_bound, num_steps_past_limit, staleness_bound
+from facequarry.datasets.events import read_events
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Lease
+from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.staleness import measured_bound, num_steps_past_limit, staleness_bound
 from tests.miner.generations import (
     BATCH,
     publish_checkpoint_folder,

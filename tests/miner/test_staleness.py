@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miner.queue import QueueState, Switch, add_grant, add_switch, lease_at
-from miner.staleness import longest_refresh_steps, num_failed_refreshes, staleness_bound
+from facequarry.miner.queue import QueueState, Switch, add_grant, add_switch, lease_at
+from facequarry.miner.staleness import longest_refresh_steps, num_failed_refreshes, staleness_bound
 
 
 class FakeLoop:

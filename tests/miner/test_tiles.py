@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from miner.kernels.compiled import kernel
-from miner.kernels.tiles import (
+from facequarry.miner.kernels.compiled import kernel
+from facequarry.miner.kernels.tiles import (
     HIDDEN,
     MOST,
     Limits,
@@ -17,7 +17,7 @@ from miner.kernels.tiles import (
     set_one,
     within_bits,
 )
-from miner.layout import FARTHEST, NEAREST, make_query, open_searches
+from facequarry.miner.layout import FARTHEST, NEAREST, make_query, open_searches
 
 INFINITY = float("inf")
 

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.snapshots import newest_snapshot_number
-from datasets.triplets import TRIPLETS, Lease, RowRange, TripletSource
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.snapshots import newest_snapshot_number
+from facequarry.datasets.triplets import TRIPLETS, Lease, RowRange, TripletSource
+from facequarry.trainer.batches import RandomTriplets
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.faces import FacesAt, RunFaces
+from facequarry.trainer.loop import train
+from facequarry.trainer.online import identity_batches
+from facequarry.trainer.step_log import StepLog
+from facequarry.trainer.world import World
 from tests.datasets.generations import publish_generation
 from tests.datasets.photos import publish_plainly, write_tree
-from trainer.batches import RandomTriplets
-from trainer.config import TrainerConfig
-from trainer.faces import FacesAt, RunFaces
-from trainer.loop import train
-from trainer.online import identity_batches
-from trainer.step_log import StepLog
-from trainer.world import World
 
 IDENTITIES = {f"n{number:06d}": 3 + number % 3 for number in range(8)}
 

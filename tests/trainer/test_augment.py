@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from trainer.augment import augment, flip_some, shift
-from trainer.config import Augmentation, TrainerConfig
+from facequarry.trainer.augment import augment, flip_some, shift
+from facequarry.trainer.config import Augmentation, TrainerConfig
 
 FACES = torch.rand(64, 3, 12, 10, generator=torch.Generator().manual_seed(0))
 NUMBERS = np.arange(64)

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.faces import FaceStore
-from datasets.publish import read_manifest
-from datasets.run_dir import RunDir
-from datasets.triplets import (
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.publish import read_manifest
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import (
     CorruptGeneration,
     Lease,
     RowRange,
     generation_digest,
     load_generation,
 )
+from facequarry.trainer.batches import RandomTriplets, RowReader, assemble
+from facequarry.trainer.faces import RunFaces
 from tests.trainer.stores import (
     IDENTITIES,
     publish,
@@ -25,8 +27,6 @@ from tests.trainer.stores import (
     small_store,
     still,
 )
-from trainer.batches import RandomTriplets, RowReader, assemble
-from trainer.faces import RunFaces
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_rows_are_verified_against_the_manifest_whose_digest_was_checked(
         assert next(num_reads) == 0, "the manifest was read twice, and may have been replaced"
         return read_manifest(path)
 
-    monkeypatch.setattr("datasets.triplets.read_manifest", read_once)
+    monkeypatch.setattr("facequarry.datasets.triplets.read_manifest", read_once)
     assert len(load_generation(run.generation(0)).anchors) == 4
 
 

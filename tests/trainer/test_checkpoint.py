@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainer.checkpoint
-from datasets.events import EventLog
-from datasets.publish import AlreadyPublished, NewerSchema, sha256_file
-from datasets.run_dir import RunDir
-from trainer.backbones import build_backbone
-from trainer.checkpoint import (
+import facequarry.trainer.checkpoint
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.publish import AlreadyPublished, NewerSchema, sha256_file
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.checkpoint import (
     CheckpointMismatch,
     CorruptCheckpoint,
     abandon_unverified,
@@ -22,9 +22,9 @@ from trainer.checkpoint import (
     publish_checkpoint,
     verified_or_abandoned,
 )
-from trainer.retention import prune_checkpoints, surplus_steps
-from trainer.start import usable_checkpoints
-from trainer.world import World
+from facequarry.trainer.retention import prune_checkpoints, surplus_steps
+from facequarry.trainer.start import usable_checkpoints
+from facequarry.trainer.world import World
 
 
 def publish(run: RunDir, step: int, seed: int = 0) -> torch.nn.Module:
@@ -79,7 +79,7 @@ def test_a_start_reads_the_newest_weights_for_their_hash_once(
         hashed.append(f"{path.parent.name[-2:]}/{path.name}")
         return sha256_file(path)
 
-    monkeypatch.setattr(trainer.checkpoint, "sha256_file", recorded)
+    monkeypatch.setattr(facequarry.trainer.checkpoint, "sha256_file", recorded)
     assert usable_checkpoints(run, World()) == (50, True)
     assert sorted(hashed) == [
         f"{step}/{name}" for step in ("00", "50") for name in ("model.safetensors", "trainer.pt")

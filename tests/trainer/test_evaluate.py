@@ -9,26 +9,26 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import trainer.evaluation
-from datasets.events import EventLog
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from tests.datasets.photos import WHOLE, publish_plainly
-from tests.trainer.stores import small_store, still, train_small
-from trainer.checkpoint import load_model
-from trainer.config import TrainerConfig
-from trainer.embed import embed
-from trainer.evaluate import (
+import facequarry.trainer.evaluation
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.embed import embed
+from facequarry.trainer.evaluate import (
     AlignmentMismatch,
     CropMismatch,
     check_made_alike,
     evaluate,
     evaluate_pairs,
 )
-from trainer.evaluation import Evaluation, PairsSource, publish_evaluation
-from trainer.pairs import pair_d2
-from trainer.pairs_faces import FacePairs
-from trainer.verification import verify
+from facequarry.trainer.evaluation import Evaluation, PairsSource, publish_evaluation
+from facequarry.trainer.pairs import pair_d2
+from facequarry.trainer.pairs_faces import FacePairs
+from facequarry.trainer.verification import verify
+from tests.datasets.photos import WHOLE, publish_plainly
+from tests.trainer.stores import small_store, still, train_small
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,9 @@ def test_the_losses_mark_no_takeover_that_was_undone(
     EventLog(other.events, "queue", attempt=2).write("switch", step=25, first_step=25)
     marked: list[list[int]] = []
     monkeypatch.setattr(
-        trainer.evaluation, "loss_curve", lambda _x, _y, switches, _path: marked.append(switches)
+        facequarry.trainer.evaluation,
+        "loss_curve",
+        lambda _x, _y, switches, _path: marked.append(switches),
     )
     publish_evaluation(other, verified(run, store, 40))
     assert marked[-1] == [5, 25]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.datasets.photos import WHOLE, publish_plainly, write_tree
 from tests.trainer.stores import IDENTITIES, publish
-from trainer.faces import FacesAt, RunFaces
 
 
 @pytest.fixture

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-import trainer.loop
-from datasets.events import read_events
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.triplets import Lease, RowRange
+import facequarry.trainer.loop
+from facequarry.datasets.events import read_events
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Lease, RowRange
+from facequarry.trainer.augment import augment
+from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.config import Augmentation, TrainerConfig
+from facequarry.trainer.finite import check_finite
+from facequarry.trainer.losses import TripletLoss, triplet_loss
 from tests.trainer.stores import publish_rows, small_store, still, train_small
-from trainer.augment import augment
-from trainer.backbones import build_backbone
-from trainer.config import Augmentation, TrainerConfig
-from trainer.finite import check_finite
-from trainer.losses import TripletLoss, triplet_loss
 
 CONFIG = TrainerConfig(
     embedding_dim=8, steps=12, batch=4, checkpoint_every=4, freeze_batch_norm=True
@@ -46,7 +46,7 @@ class Watched:
         self.run, self.store = RunDir(root), store
         publish_rows(self.run, 3, ROWS)
         self.model = build_backbone("compact", 8)
-        monkeypatch.setattr(trainer.loop, "build_backbone", lambda *_: self.model)
+        monkeypatch.setattr(facequarry.trainer.loop, "build_backbone", lambda *_: self.model)
 
     def train(self, config: TrainerConfig = CONFIG) -> None:
         train_small(self.run, still(self.store), config, source=Mined())
@@ -82,7 +82,7 @@ def test_a_face_without_finite_embedding_stops_the_run_and_is_named(
             images[torch.from_numpy(faces == faces[2])] = torch.nan
         return images
 
-    monkeypatch.setattr(trainer.loop, "augment", poison)
+    monkeypatch.setattr(facequarry.trainer.loop, "augment", poison)
     rows, face = (
         ("generation 3", "5") if selection == "mined" else ("triplets found in the batch", r"\d+")
     )
@@ -106,7 +106,7 @@ def test_a_gradient_that_is_no_number_is_not_stepped_on(
             embeddings.register_hook(lambda gradient: gradient * torch.inf)
         return result
 
-    monkeypatch.setattr(trainer.loop, "triplet_loss", poison)
+    monkeypatch.setattr(facequarry.trainer.loop, "triplet_loss", poison)
     with pytest.raises(
         FloatingPointError, match=r"step 6 .* gradient norm nan; .* faces 0, 1, 5, 6 on"
     ):

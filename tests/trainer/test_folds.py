@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.folds import identity_folds
-from trainer.pairs import verification_pairs
-from trainer.pairs_file import read_pairs_file
+from facequarry.trainer.folds import identity_folds
+from facequarry.trainer.pairs import verification_pairs
+from facequarry.trainer.pairs_file import read_pairs_file
 
 Ends = npt.NDArray[np.int64]
 

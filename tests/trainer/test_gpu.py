@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.events import read_events
-from datasets.run_dir import RunDir
+from facequarry.datasets.events import read_events
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.embed import embed
+from facequarry.trainer.world import World
 from tests.trainer.stores import small_store, still, train_small
-from trainer.checkpoint import load_model
-from trainer.config import TrainerConfig
-from trainer.embed import embed
-from trainer.world import World
 
 pytestmark = [
     pytest.mark.gpu,

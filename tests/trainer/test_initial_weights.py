@@ -7,14 +7,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint, load_model
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.initial_weights import (
+    check_initial_crops,
+    check_initial_weights,
+    load_initial_weights,
+)
 from tests.datasets.photos import WHOLE, publish_plainly
 from tests.trainer.stores import small_store, still, train_small
-from trainer.backbones import build_backbone
-from trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint, load_model
-from trainer.config import TrainerConfig
-from trainer.initial_weights import check_initial_crops, check_initial_weights, load_initial_weights
 
 CONFIG = TrainerConfig(embedding_dim=8, steps=2, batch=4, checkpoint_every=2)
 

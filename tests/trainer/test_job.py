@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from datasets.lock import LockHeld, WriterLock
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.triplets import Lease
-from trainer.config import TrainerConfig
-from trainer.faces import FacesAt
-from trainer.job import TrainJob
-from trainer.world import World
+from facequarry.datasets.lock import LockHeld, WriterLock
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import Lease
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.faces import FacesAt
+from facequarry.trainer.job import TrainJob
+from facequarry.trainer.world import World
 
 
 class NoSource:
@@ -26,7 +26,7 @@ class NoSource:
 def test_a_worker_does_not_train_beside_one_of_the_attempt_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.job._LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.trainer.job._LOCK_TIMEOUT_S", 0.0)
     run = RunDir(tmp_path / "run")
     job = TrainJob(
         config=TrainerConfig(),

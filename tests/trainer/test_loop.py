@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.events import read_events
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
+from facequarry.datasets.events import read_events
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.checkpoint import CheckpointMismatch
+from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import RandomSource, random_triplets, small_store, still, train_small
-from trainer.checkpoint import CheckpointMismatch
-from trainer.config import TrainerConfig
 
 CONFIG = TrainerConfig(
     embedding_dim=8, steps=12, batch=16, checkpoint_every=4, keep_checkpoints=9, threads=1
@@ -64,8 +64,8 @@ def test_another_backbone_size_does_not_resume(store: FaceStore, tmp_path: Path)
 
 
 def test_step_zero_is_spread_out_rather_than_one_point(store: FaceStore, tmp_path: Path) -> None:
-    from trainer.checkpoint import load_model
-    from trainer.embed import embed
+    from facequarry.trainer.checkpoint import load_model
+    from facequarry.trainer.embed import embed
 
     run_training(store, tmp_path)
     model, _ = load_model(RunDir(tmp_path).checkpoint(0))

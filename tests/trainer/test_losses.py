@@ -6,7 +6,7 @@ from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import MeanReducer
 
-from trainer.losses import triplet_loss
+from facequarry.trainer.losses import triplet_loss
 
 
 def make(num_faces: int = 12, num_rows: int = 40) -> tuple[torch.Tensor, torch.Tensor]:

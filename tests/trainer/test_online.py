@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.events import read_events
-from datasets.run_dir import RunDir
+from facequarry.datasets.events import read_events
+from facequarry.datasets.run_dir import RunDir
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.embed import to_input
+from facequarry.trainer.losses import triplet_loss
+from facequarry.trainer.online import IdentityBatches, identity_batches, semi_hard_in_batch
 from tests.trainer.stores import random_triplets, small_store, still, train_small
-from trainer.checkpoint import load_model
-from trainer.config import TrainerConfig
-from trainer.embed import to_input
-from trainer.losses import triplet_loss
-from trainer.online import IdentityBatches, identity_batches, semi_hard_in_batch
 
 CONFIG = TrainerConfig(
     selection="online_semi_hard",

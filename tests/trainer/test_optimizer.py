@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.backbones import build_backbone
-from trainer.config import TrainerConfig
-from trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
+from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 
 
 def rates(**values: Any) -> list[float]:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from datasets.faces import FaceStore
-from datasets.split import Part
-from tests.datasets.photos import publish_plainly
-from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people
-from trainer.pairs_faces import (
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.split import Part
+from facequarry.trainer.pairs_faces import (
     TRAINED,
     TrainingPairs,
     find_faces,
     leave_out,
     rejected_photos,
 )
-from trainer.pairs_file import NamedPairs, read_pairs_file
+from facequarry.trainer.pairs_file import NamedPairs, read_pairs_file
+from tests.datasets.photos import publish_plainly
+from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people
 
 NAMES = ["Ann", "Bo", "Cé", "50%", "Eve.B"]
 PARTS: dict[str, Part] = {"Ann": "train", "Bo": "tuning"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facequarry.trainer.pairs_file import PhotoName, read_pairs_file
 from tests.trainer.pairs_files import Rows, write_pairs
-from trainer.pairs_file import PhotoName, read_pairs_file
 
 
 def test_one_set_is_matched_then_mismatched(tmp_path: Path) -> None:

@@ -14,11 +14,20 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
-import trainer.loop
-from datasets.events import read_events
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.triplets import Lease, RowRange, TripletSource
+import facequarry.trainer.loop
+from facequarry.datasets.events import read_events
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Lease, RowRange, TripletSource
+from facequarry.trainer.augment import augment
+from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.embed import to_input
+from facequarry.trainer.faces import FacesAt, RunFaces
+from facequarry.trainer.finite import gradient_norm
+from facequarry.trainer.losses import triplet_loss
+from facequarry.trainer.online import identity_batches, semi_hard_in_batch
+from facequarry.trainer.world import World
 from tests.trainer.stores import (
     IDENTITIES,
     RandomSource,
@@ -27,15 +36,6 @@ from tests.trainer.stores import (
     random_triplets,
     train_small,
 )
-from trainer.augment import augment
-from trainer.checkpoint import load_model
-from trainer.config import TrainerConfig
-from trainer.embed import to_input
-from trainer.faces import FacesAt, RunFaces
-from trainer.finite import gradient_norm
-from trainer.losses import triplet_loss
-from trainer.online import identity_batches, semi_hard_in_batch
-from trainer.world import World
 
 CONFIG = TrainerConfig(
     embedding_dim=8,
@@ -83,7 +83,7 @@ def poison_last_rank(rank: int) -> None:
             images[0] = torch.nan
         return images
 
-    pytest.MonkeyPatch().setattr(trainer.loop, "augment", poisoned)
+    pytest.MonkeyPatch().setattr(facequarry.trainer.loop, "augment", poisoned)
 
 
 def train_rank(rank: int, folder: Path, at: FacesAt) -> None:

@@ -13,15 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from datasets.events import EventLog, last_attempt_by_step, read_events
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.split import Split
-from datasets.triplets import Lease, TripletSource
-from miner.config import MinerConfig
-from miner.generation import make_generation
-from miner.recipe import RefreshPlan
-from miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.datasets.events import EventLog, last_attempt_by_step, read_events
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.split import Split
+from facequarry.datasets.triplets import Lease, TripletSource
+from facequarry.miner.config import MinerConfig
+from facequarry.miner.generation import make_generation
+from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import (
     RandomSource,
     publish_rows,
@@ -30,7 +31,6 @@ from tests.trainer.stores import (
     still,
     train_small,
 )
-from trainer.config import TrainerConfig
 
 STEPS, EVERY, BATCH = 12, 4, 8
 CONFIG = TrainerConfig(

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from datasets.events import EventLog
-from datasets.publish import remove_published, sweep_staging, write_json
-from datasets.run_dir import RunDir
-from miner.retire import remove_generation
+from facequarry.datasets.events import EventLog
+from facequarry.datasets.publish import remove_published, sweep_staging, write_json
+from facequarry.datasets.run_dir import RunDir
+from facequarry.miner.retire import remove_generation
+from facequarry.trainer.retention import prune_checkpoints
 from tests.miner.generations import publish_checkpoint_folder, publish_manifest
-from trainer.retention import prune_checkpoints
 
 
 def test_a_damaged_generation_does_not_stop_the_pruning(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.pairs import pair_d2, verification_pairs
-from trainer.verification import retrieval, roc_points, verify
+from facequarry.trainer.pairs import pair_d2, verification_pairs
+from facequarry.trainer.verification import retrieval, roc_points, verify
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.events import read_events
-from datasets.faces import FaceStore
-from datasets.run_dir import RunDir
-from datasets.triplets import Lease
-from miner.client import PatientSource
-from miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.datasets.events import read_events
+from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.triplets import Lease
+from facequarry.miner.client import PatientSource
+from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import publish_rows, small_store, still, train_small
-from trainer.config import TrainerConfig
 
 CONFIG = TrainerConfig(
     embedding_dim=8, steps=14, batch=4, checkpoint_every=4, keep_checkpoints=9, prefetch=1
