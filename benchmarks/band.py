@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from benchmarks.common import show
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Generation, load_generation
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import Generation, load_generation
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.plans import faces_of
 from facequarry.jobs.runs_on_disk import read_run
 from facequarry.trainer.augment import augment, generation_seed

@@ -29,8 +29,8 @@ from statistics import mean, median
 
 from benchmarks.common import CPUS, embedded_ray, show, write_photos
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.ingest import ingest
-from facequarry.datasets.shard import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.ingest.ingest import ingest
+from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask
 
 NUM_PHOTOS = 4096
 REPEATS = 3
@@ -126,9 +126,9 @@ def _loop(
 ) -> None:
     import cv2
 
-    from facequarry.datasets.crop import crop_face, encode_jpeg
-    from facequarry.datasets.decode import decode_photo
-    from facequarry.datasets.detect import largest, make_detector
+    from facequarry.datasets.detection.crop import crop_face, encode_jpeg
+    from facequarry.datasets.detection.decode import decode_photo
+    from facequarry.datasets.detection.detectors import largest, make_detector
 
     cv2.setNumThreads(1)
     detector = make_detector(CONFIG)

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 
 from benchmarks.common import publish_faces, show, write_photos
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.generations.triplets import Lease
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.generation import make_generation
 from facequarry.miner.recipe import RefreshPlan

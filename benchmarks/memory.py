@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks.common import CPUS, embedded_ray, show, write_photos
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.ingest import ingest
-from facequarry.datasets.shard import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.ingest.ingest import ingest
+from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask
 
 NUM_PHOTOS = (1000, 9525)
 CONFIG = IngestConfig(detector="none", actors=CPUS)

@@ -18,14 +18,19 @@ from typing import TypeVar
 
 from benchmarks.common import show
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.detect import make_detector
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.known import Known, find_news
-from facequarry.datasets.layout import vggface2_layout, write_layout
-from facequarry.datasets.photos import Photo, photos_of
-from facequarry.datasets.plan import plan_ingest
-from facequarry.datasets.shard import ShardSummary, ShardTask, face_options, write_shard
-from facequarry.datasets.snapshots import publish_snapshot
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.snapshots import publish_snapshot
+from facequarry.datasets.ingest.known import Known, find_news
+from facequarry.datasets.ingest.plan import plan_ingest
+from facequarry.datasets.ingest.shard_maker import (
+    ShardSummary,
+    ShardTask,
+    face_options,
+    write_shard,
+)
+from facequarry.datasets.sources.folder import FolderSource
+from facequarry.datasets.sources.photos import Photo, photos_of
+from facequarry.datasets.synthetic.large_listing import vggface2_layout, write_layout
 
 T = TypeVar("T")
 

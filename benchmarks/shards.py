@@ -3,7 +3,7 @@
 The faces of one ingest are written again and again, each time with one setting changed. For every
 file: its bytes beyond the JPEG bytes that it holds, reading one random image (a whole row group has
 to be read) as a ratio to decoding that image from memory, and reading the whole file. The files
-take turns; medians are shown. `datasets/shard.py` and `ROW_GROUP_ROWS` follow this table.
+take turns; medians are shown. `datasets/ingest/shard_maker.py` and `ROW_GROUP_ROWS` follow this table.
 
     python -m benchmarks.shards
     python -m benchmarks.shards --photos PHOTOS     # identity folders of your own, such as LFW
@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.common import decode_bare, publish_faces, show, take_turns, write_photos
-from facequarry.datasets.schema import FACE_SCHEMA, ROW_GROUP_ROWS
-from facequarry.datasets.shard import SHARDS
+from facequarry.datasets.faces.schema import FACE_SCHEMA, ROW_GROUP_ROWS
+from facequarry.datasets.ingest.shard_maker import SHARDS
 
 NUM_FACES, NUM_READS = 1024, 100
 REPEATS = 7
@@ -44,7 +44,7 @@ _SMALL = [column for name, column in _COLUMNS.items() if name != "image"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How a shard is written; the defaults are those of `datasets/shard.py`."""
+    """How a shard is written; the defaults are those of `datasets/ingest/shard_maker.py`."""
 
     row_group_rows: int = ROW_GROUP_ROWS
     image_codec: str = "none"

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.common import show
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.mining_pictures import suspect_pictures
 from facequarry.jobs.plans import faces_of
 from facequarry.jobs.runs_on_disk import read_run

@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 from facequarry.dashboards.clock import RunClock
 from facequarry.dashboards.refreshes import Refresh, read_refreshes
-from facequarry.datasets.events import last_attempt_by_step, read_events
-from facequarry.datasets.publish import read_manifest
-from facequarry.datasets.run_dir import METRICS, RunDir
-from facequarry.datasets.snapshots import read_snapshot
-from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.datasets.disk.publish import read_manifest
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.generations.triplets import read_generation_manifest
+from facequarry.datasets.runs.events import last_attempt_by_step, read_events
+from facequarry.datasets.runs.run_dir import METRICS, RunDir
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

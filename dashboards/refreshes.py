@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from facequarry.dashboards.clock import RunClock
-from facequarry.datasets.events import last_attempt_by_step, standing
+from facequarry.datasets.runs.events import last_attempt_by_step, standing
 
 Events = Sequence[Mapping[str, Any]]
 Outcome = Literal["published", "failed", "running", "cut off"]

@@ -18,7 +18,7 @@ from facequarry.dashboards import cards, mining_panels, panels, tables
 from facequarry.dashboards.browse import ORDERS, Generation, Page, read_generation, read_page
 from facequarry.dashboards.headline import tiles
 from facequarry.dashboards.read import RunFacts
-from facequarry.datasets.snapshots import read_identities
+from facequarry.datasets.faces.snapshots import read_identities
 
 _NEWEST = "newest"
 

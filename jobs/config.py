@@ -22,7 +22,7 @@ import docstring_parser
 import tyro
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.split import Split
+from facequarry.datasets.faces.split import Split
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig

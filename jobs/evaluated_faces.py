@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import read_snapshot
-from facequarry.datasets.split import Part, Split
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.faces.split import Part, Split
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.origin import Origin, origin_of, people_of
 from facequarry.jobs.plans import faces_of

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facequarry.datasets.generation_files import TIMING, write_tables
-from facequarry.datasets.progress import Progress
-from facequarry.datasets.publish import MANIFEST, SCHEMA_VERSION, dump_json, staged_folder
+from facequarry.datasets.disk.progress import Progress
+from facequarry.datasets.disk.publish import MANIFEST, SCHEMA_VERSION, dump_json, staged_folder
+from facequarry.datasets.generations.generation_files import TIMING, write_tables
 from facequarry.miner.approximate import check_index
 from facequarry.miner.arrays import files_of, read_embeddings, sha256_of
 from facequarry.miner.config import MinerConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from facequarry.datasets.events import EventLog
+from facequarry.datasets.runs.events import EventLog
 from facequarry.jobs.endings import ending_of
 from facequarry.miner.refresh import MiningFailed
 from facequarry.trainer.ray_train import raised_in_actor

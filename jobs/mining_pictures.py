@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.publish import sha256_file
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import (
+from facequarry.datasets.disk.publish import sha256_file
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import (
     SUSPECTS_FILE,
     CorruptGeneration,
     read_generation_manifest,
     read_table,
 )
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.observe import Identity
 from facequarry.miner.pictures import mining_page
 from facequarry.miner.suspect_sheet import SuspectPicture, suspect_sheet, worst_suspects

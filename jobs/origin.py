@@ -10,11 +10,11 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import read_identities
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import mined_snapshot
+from facequarry.datasets.faces.snapshots import read_identities
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import mined_snapshot
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.runs_on_disk import pinned_snapshot, read_run
 

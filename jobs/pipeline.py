@@ -20,11 +20,11 @@ from typing import Any
 
 import ray
 
-from facequarry.datasets.ingest import Ingest
-from facequarry.datasets.lock import WriterLock, is_held
-from facequarry.datasets.publish import sweep_staging
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import Snapshot
+from facequarry.datasets.disk.lock import WriterLock, is_held
+from facequarry.datasets.disk.publish import sweep_staging
+from facequarry.datasets.faces.snapshots import Snapshot
+from facequarry.datasets.ingest.ingest import Ingest
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cluster import check_fits, check_machine, ray_cluster
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.endings import RunFailed, ending_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import ClusterConfig, RunConfig
 from facequarry.jobs.origin import check_origin
 from facequarry.jobs.runs_on_disk import pinned_snapshot

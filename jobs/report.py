@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.events import last_attempt_by_step, read_events, standing
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import CorruptGeneration
+from facequarry.datasets.generations.triplets import CorruptGeneration
+from facequarry.datasets.runs.events import last_attempt_by_step, read_events, standing
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.bound import bound_of
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.mining_pictures import draw_generation

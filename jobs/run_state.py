@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.lock import is_held
-from facequarry.datasets.publish import read_manifest
-from facequarry.datasets.run_dir import METRICS, RunDir
+from facequarry.datasets.disk.lock import is_held
+from facequarry.datasets.disk.publish import read_manifest
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.jobs.bound import bound_of
 from facequarry.jobs.runs_on_disk import last_attempt, read_run, snapshots_of
 from facequarry.miner.journal import known_generations

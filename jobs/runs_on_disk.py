@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.publish import SCHEMA_VERSION, read_manifest, sweep_staging, write_json
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import (
+from facequarry.datasets.disk.publish import (
+    SCHEMA_VERSION,
+    read_manifest,
+    sweep_staging,
+    write_json,
+)
+from facequarry.datasets.faces.snapshots import (
     Snapshot,
     newest_snapshot_number,
     read_snapshot,
     shards_digest,
 )
-from facequarry.datasets.triplets import mined_snapshot
+from facequarry.datasets.generations.triplets import mined_snapshot
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig, load_run_config, to_tree
 from facequarry.miner.journal import CorruptJournal, check_journal
 

@@ -20,7 +20,7 @@ from typing import TextIO
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from facequarry.datasets.publish import write_json
+from facequarry.datasets.disk.publish import write_json
 from facequarry.jobs.config import RunConfig, to_tree
 from facequarry.jobs.runs_on_disk import absolute
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from facequarry.datasets.events import EventTail
-from facequarry.datasets.ingest import IngestProgress
-from facequarry.datasets.progress import Progress
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.progress import Progress
+from facequarry.datasets.ingest.ingest import IngestProgress
+from facequarry.datasets.runs.events import EventTail
+from facequarry.datasets.runs.run_dir import RunDir
 
 _WORDS = (
     "still semi-hard: share of a step's triplets still in their band; stale steps: how many steps "

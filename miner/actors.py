@@ -13,11 +13,11 @@ from typing import Any
 import ray
 import torch
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.fence import FencedLock, LockLost
-from facequarry.datasets.lock import LockHeld, WriterLock
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.disk.fence import FencedLock, LockLost
+from facequarry.datasets.disk.lock import LockHeld, WriterLock
+from facequarry.datasets.generations.triplets import Lease
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.client import NoAnswer, PatientSource
 from facequarry.miner.generation import make_generation
 from facequarry.miner.hands import HERE, Hands

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from facequarry.datasets.publish import sha256_file
+from facequarry.datasets.disk.publish import sha256_file
 
 Progress = Callable[[int, int], None]
 """Takes the rows that are done, and all of them."""

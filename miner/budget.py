@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from facequarry.datasets.events import standing
+from facequarry.datasets.runs.events import standing
 
 RECENT_REFRESHES = 3
 """Refreshes whose median is taken: one that something else held up changes nothing."""

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from facequarry.datasets.events import EventTail, read_events
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.datasets.runs.events import EventTail, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.alike import Ints, centres, faces_to_probe, order_alike, probe_faces
 from facequarry.miner.budget import Budget, Forecast, forecast, most_faces, rates_of
 from facequarry.miner.recipe import RefreshPlan, resolve_device, rows_of

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.generations.triplets import Lease
 from facequarry.miner.serve import Wait
 
 _POLL_S = 0.1

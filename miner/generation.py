@@ -18,13 +18,13 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.fence import FencedLock
-from facequarry.datasets.generation_files import write_generation
-from facequarry.datasets.publish import staged_folder
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import mined_snapshot
+from facequarry.datasets.disk.fence import FencedLock
+from facequarry.datasets.disk.publish import staged_folder
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.generation_files import write_generation
+from facequarry.datasets.generations.triplets import mined_snapshot
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.budget import Forecast
 from facequarry.miner.choice import Choice, Chooser
 from facequarry.miner.hands import HERE, Hands

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.faces.store import FaceStore
 from facequarry.miner.pace import Pace
 from facequarry.miner.recipe import Recipe
 from facequarry.trainer.augment import augment, generation_seed

@@ -10,9 +10,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.events import iterate_lines
-from facequarry.datasets.publish import flush
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.publish import flush
+from facequarry.datasets.runs.events import iterate_lines
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.queue import QueueMismatch, QueueState, Switch, add_grant, add_switch
 from facequarry.miner.records import CHECK, CorruptJournal, chained, damaged, read_chain, ways_out
 

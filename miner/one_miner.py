@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from facequarry.datasets.fence import FencedLock, LockLost
-from facequarry.datasets.generation_files import TIMING
-from facequarry.datasets.publish import sweep_staging
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.datasets.disk.fence import FencedLock, LockLost
+from facequarry.datasets.disk.publish import sweep_staging
+from facequarry.datasets.generations.generation_files import TIMING
+from facequarry.datasets.generations.triplets import read_generation_manifest
+from facequarry.datasets.runs.run_dir import RunDir
 
 
 @contextlib.contextmanager

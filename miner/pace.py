@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from facequarry.datasets.progress import duration
+from facequarry.datasets.disk.progress import duration
 
 _SAY_EVERY_S = 10.0
 

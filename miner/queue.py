@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from facequarry.datasets.triplets import Lease, RowRange
+from facequarry.datasets.generations.triplets import Lease, RowRange
 
 
 class QueueMismatch(ValueError):

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.snapshots import snapshot_digest
-from facequarry.datasets.split import Split
+from facequarry.datasets.faces.snapshots import snapshot_digest
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.faces.store import FaceStore
 from facequarry.miner.budget import Budget
 from facequarry.miner.config import Device, MinerConfig
 from facequarry.miner.cost import choose_engine

@@ -10,10 +10,10 @@ import logging
 import time
 from collections.abc import Callable
 
-from facequarry.datasets.events import EventLog, EventTail
-from facequarry.datasets.fence import LockLost
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.datasets.disk.fence import LockLost
+from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.datasets.runs.events import EventLog, EventTail
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.journal import next_generation_number
 from facequarry.miner.unchanged import Unchanged
 

@@ -15,14 +15,14 @@ from typing import Any
 
 from torch import nn
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.fence import FencedLock
-from facequarry.datasets.generation_files import TIMING, damaged_files, first_difference
-from facequarry.datasets.lock import WriterLock
-from facequarry.datasets.publish import staged_file, staged_folder, sweep_staging
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import snapshot_digest
-from facequarry.datasets.triplets import check_generation, read_generation_manifest
+from facequarry.datasets.disk.fence import FencedLock
+from facequarry.datasets.disk.lock import WriterLock
+from facequarry.datasets.disk.publish import staged_file, staged_folder, sweep_staging
+from facequarry.datasets.faces.snapshots import snapshot_digest
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.generation_files import TIMING, damaged_files, first_difference
+from facequarry.datasets.generations.triplets import check_generation, read_generation_manifest
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.generation import made_with, mine_into
 from facequarry.miner.hands import HERE, Hands
 from facequarry.miner.journal import checkpoint_before, known_generations, switch_to

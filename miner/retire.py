@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from facequarry.datasets.publish import remove_published
+from facequarry.datasets.disk.publish import remove_published
 from facequarry.miner.queue import QueueState
 from facequarry.trainer.retention import LIVE_GENERATIONS
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.lock import WriterLock
-from facequarry.datasets.publish import flush, staged_file
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.datasets.disk.lock import WriterLock
+from facequarry.datasets.disk.publish import flush, staged_file
+from facequarry.datasets.generations.triplets import read_generation_manifest
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.one_miner import mining
 from facequarry.miner.records import CorruptJournal, lines_of, read_records
 from facequarry.trainer.checkpoint import verify_checkpoint

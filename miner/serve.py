@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.publish import MANIFEST
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import (
+from facequarry.datasets.disk.publish import MANIFEST
+from facequarry.datasets.generations.triplets import (
     GenerationChanged,
     Lease,
     check_generation,
     generation_digest,
     read_generation_manifest,
 )
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.empty import EmptyGeneration, why_empty
 from facequarry.miner.journal import Journal, checkpoint_before
 from facequarry.miner.queue import Switch, add_grant, lease_at

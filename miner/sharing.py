@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.faces.store import FaceStore
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.hands import Hands, embed_faces
 from facequarry.miner.layout import Rows

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from facequarry.datasets.events import last_attempt_by_step, standing
+from facequarry.datasets.runs.events import last_attempt_by_step, standing
 
 
 def staleness_bound(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Generation, Lease, load_generation
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import Generation, Lease, load_generation
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.augment import generation_seed
 from facequarry.trainer.faces import RunFaces
 

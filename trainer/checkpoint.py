@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from facequarry.datasets.publish import (
+from facequarry.datasets.disk.publish import (
     MANIFEST,
     SCHEMA_VERSION,
     dump_json,
@@ -25,7 +25,7 @@ from facequarry.datasets.publish import (
     sha256_file,
     staged_folder,
 )
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.backbones import build_backbone
 
 WEIGHTS_FILE = "model.safetensors"

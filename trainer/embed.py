@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from facequarry.datasets.faces import FaceStore
+from facequarry.datasets.faces.store import FaceStore
 
 _BATCH = 128  # fixed, so that the same faces always meet the same arithmetic
 

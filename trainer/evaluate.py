@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.checkpoint import load_model
 from facequarry.trainer.embed import embed
 from facequarry.trainer.evaluation import Evaluation, PairsSource, publish_evaluation

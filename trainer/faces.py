@@ -11,8 +11,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.snapshots import Snapshot, newest_snapshot_number
+from facequarry.datasets.faces.snapshots import Snapshot, newest_snapshot_number
+from facequarry.datasets.faces.store import FaceStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 
-from facequarry.datasets.publish import staged_file
+from facequarry.datasets.disk.publish import staged_file
 
 DPI = 150
 # Okabe and Ito's colours, told apart with any kind of colour vision; grey carries no meaning.

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from facequarry.datasets.publish import MANIFEST
+from facequarry.datasets.disk.publish import MANIFEST
 from facequarry.trainer.backbones import build_backbone
 from facequarry.trainer.checkpoint import (
     WEIGHTS_FILE,

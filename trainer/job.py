@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.lock import WriterLock
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import TripletSource
+from facequarry.datasets.disk.lock import WriterLock
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import TripletSource
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.batches import RandomTriplets
 from facequarry.trainer.config import TrainerConfig
 from facequarry.trainer.faces import FacesAt, RunFaces

@@ -10,8 +10,8 @@ import time
 import torch
 from torch import nn
 
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import TripletSource
+from facequarry.datasets.generations.triplets import TripletSource
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.augment import augment
 from facequarry.trainer.backbones import build_backbone
 from facequarry.trainer.batch_norm import training_mode

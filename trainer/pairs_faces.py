@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.known import Known
-from facequarry.datasets.snapshots import Snapshot
-from facequarry.datasets.split import Part
+from facequarry.datasets.faces.snapshots import Snapshot
+from facequarry.datasets.faces.split import Part
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.ingest.known import Known
 from facequarry.trainer.pairs import BoolArray, IntArray
 from facequarry.trainer.pairs_file import NamedPairs, PhotoName
 

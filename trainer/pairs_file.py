@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facequarry.datasets.photos import name_of
+from facequarry.datasets.sources.photos import name_of
 from facequarry.trainer.pairs import BoolArray, IntArray
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from facequarry.datasets.events import last_attempt_by_step, read_events
-from facequarry.datasets.publish import remove_published
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.datasets.disk.publish import remove_published
+from facequarry.datasets.generations.triplets import read_generation_manifest
+from facequarry.datasets.runs.events import last_attempt_by_step, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 
 # The generation being served and the one before it, whose rows may still be carried over.
 LIVE_GENERATIONS = 2

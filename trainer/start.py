@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.batch_norm import calibrate
 from facequarry.trainer.batches import RandomTriplets
 from facequarry.trainer.checkpoint import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.batches import Batch
 from facequarry.trainer.losses import TripletLoss
 from facequarry.trainer.world import World

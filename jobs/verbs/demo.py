@@ -38,8 +38,8 @@ class Demo:
 def run(flags: Sequence[str]) -> int:
     """Run the demo and print the closing table and the paths of its pictures."""
     args = parse(Demo, flags, prog="facequarry demo")
-    from facequarry.datasets.progress import Progress
-    from facequarry.datasets.synthetic import write_bad_photos, write_photos
+    from facequarry.datasets.disk.progress import Progress
+    from facequarry.datasets.synthetic.photo_set import write_bad_photos, write_photos
     from facequarry.jobs.pipeline import run_pipeline
     from facequarry.jobs.report_table import print_report
 

@@ -104,7 +104,7 @@ def _detectors() -> list[Finding]:
     from typing import get_args
 
     from facequarry.datasets.config import MODEL_FILES, DetectorName, IngestConfig
-    from facequarry.datasets.detect import make_detector
+    from facequarry.datasets.detection.detectors import make_detector
 
     findings = []
     for name in get_args(DetectorName):

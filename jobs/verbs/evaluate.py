@@ -17,7 +17,7 @@ from rich.console import Console
 from facequarry.jobs.config import parse
 
 if TYPE_CHECKING:  # an evaluation imports torch, and --help must not
-    from facequarry.datasets.run_dir import RunDir
+    from facequarry.datasets.runs.run_dir import RunDir
     from facequarry.jobs.config import RunConfig
     from facequarry.jobs.evaluated_faces import EvaluatedFaces
     from facequarry.trainer.evaluation import Evaluation
@@ -52,7 +52,7 @@ class Evaluate:
 def run(flags: Sequence[str]) -> int:
     """Evaluate and print the figures and the paths of the pictures."""
     args = parse(Evaluate, flags, prog="facequarry evaluate")
-    from facequarry.datasets.run_dir import RunDir
+    from facequarry.datasets.runs.run_dir import RunDir
     from facequarry.jobs.evaluated_faces import EvaluatedFaces
     from facequarry.jobs.evaluation_table import evaluation_table
     from facequarry.jobs.origin import unknown_origin
@@ -80,7 +80,7 @@ def run(flags: Sequence[str]) -> int:
 def _evaluate_drawn(
     args: Evaluate, config: RunConfig, where: RunDir, step: int, faces: EvaluatedFaces
 ) -> Evaluation:
-    from facequarry.datasets.progress import Progress
+    from facequarry.datasets.disk.progress import Progress
     from facequarry.trainer.evaluate import evaluate
 
     part = args.part or ("held_out" if faces.name else config.evaluation.part)
@@ -109,8 +109,8 @@ def _evaluate_pairs(
     step: int,
     faces: EvaluatedFaces,
 ) -> Evaluation:
-    from facequarry.datasets.progress import Progress
-    from facequarry.datasets.publish import sha256_file
+    from facequarry.datasets.disk.progress import Progress
+    from facequarry.datasets.disk.publish import sha256_file
     from facequarry.trainer.evaluate import evaluate_pairs
     from facequarry.trainer.evaluation import PairsSource
     from facequarry.trainer.pairs_faces import find_faces, leave_out
@@ -152,8 +152,8 @@ def _label(args: Evaluate, where: RunDir, step: int, faces: EvaluatedFaces) -> t
     Pairs files, or folders of faces, of one name are told apart: the first one to be evaluated has
     the plain name, others the beginning of their digest behind it.
     """
-    from facequarry.datasets.publish import read_manifest, sha256_file
-    from facequarry.datasets.run_dir import METRICS
+    from facequarry.datasets.disk.publish import read_manifest, sha256_file
+    from facequarry.datasets.runs.run_dir import METRICS
 
     words, inputs = [], []
     if args.pairs:

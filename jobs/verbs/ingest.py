@@ -18,8 +18,8 @@ from facequarry.datasets.config import FollowConfig, IngestConfig
 from facequarry.jobs.config import ClusterConfig, parse
 
 if TYPE_CHECKING:
-    from facequarry.datasets.ingest import Ingest as Work
-    from facequarry.datasets.tally import IngestReport
+    from facequarry.datasets.ingest.ingest import Ingest as Work
+    from facequarry.datasets.ingest.tally import IngestReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ def run(flags: Sequence[str]) -> int:
     args = parse(Ingest, flags, prog="facequarry ingest")
     if args.follow and args.source.is_file():
         raise ValueError(f"--follow watches a folder, and {args.source} is a file")
-    from facequarry.datasets.ingest import Ingest as Work
+    from facequarry.datasets.ingest.ingest import Ingest as Work
 
     # Whatever can be refused is refused before a cluster is started.
     with Work(args.source, args.out, args.config) as work:
@@ -68,7 +68,7 @@ def _once(args: Ingest, work: Work) -> IngestReport:
 
 def _follow(args: Ingest, work: Work) -> None:
     """Take new photos until an interrupt ends it, and say at every snapshot what there is."""
-    from facequarry.datasets.follow import follow
+    from facequarry.datasets.ingest.follow import follow
     from facequarry.jobs.cluster import ray_cluster
     from facequarry.jobs.watch import ingest_progress
 
@@ -97,7 +97,7 @@ def _follow(args: Ingest, work: Work) -> None:
 
 def print_report(report: IngestReport, root: Path) -> None:
     """Print what an ingest did as a table."""
-    from facequarry.datasets.progress import duration
+    from facequarry.datasets.disk.progress import duration
 
     title = Text(f"Faces in {root}")  # as text: in markup a name's brackets would be lost
     table = Table(title=title, show_header=False, title_justify="left")

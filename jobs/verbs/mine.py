@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig, parse
 from facequarry.miner.config import MinerConfig
 
@@ -185,9 +185,9 @@ def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
 
 
 def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> int:
-    from facequarry.datasets.events import EventLog
-    from facequarry.datasets.lock import LockHeld
-    from facequarry.datasets.triplets import read_generation_manifest
+    from facequarry.datasets.disk.lock import LockHeld
+    from facequarry.datasets.generations.triplets import read_generation_manifest
+    from facequarry.datasets.runs.events import EventLog
     from facequarry.jobs.mining_pictures import draw_generation, name_of
     from facequarry.jobs.mining_table import generation_table
     from facequarry.jobs.plans import faces_of, refresh_plan
@@ -233,7 +233,7 @@ def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> i
 
 def _at_work(where: RunDir) -> str:
     """Say who mines the run, and when to try again."""
-    from facequarry.datasets.lock import is_held, read_holder
+    from facequarry.datasets.disk.lock import is_held, read_holder
 
     holder = read_holder(where.miner_lock) or {}
     process = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"

@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from facequarry.datasets.lock import is_held
-from facequarry.datasets.progress import duration
-from facequarry.datasets.root import WRITER_LOCK
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.lock import is_held
+from facequarry.datasets.disk.progress import duration
+from facequarry.datasets.ingest.faces_root import WRITER_LOCK
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import parse
 from facequarry.jobs.run_state import RunState, read_state
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import parse
 
 
@@ -65,8 +65,8 @@ def run(flags: Sequence[str]) -> int:
 
 def trained_table(where: RunDir) -> Table:
     """Return what the last attempt of a run did, from its events."""
-    from facequarry.datasets.events import last_attempt_by_step, read_events
-    from facequarry.datasets.progress import duration
+    from facequarry.datasets.disk.progress import duration
+    from facequarry.datasets.runs.events import last_attempt_by_step, read_events
     from facequarry.jobs.report import OF_TRAINING_TIME, wait_share
     from facequarry.jobs.runs_on_disk import last_attempt
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arms import check_reusable, figures_of, spread
-from facequarry.datasets.publish import write_json
-from facequarry.datasets.run_dir import METRICS, RunDir
+from facequarry.datasets.disk.publish import write_json
+from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.jobs.config import EvaluationConfig, RunConfig, to_tree
 from facequarry.trainer.config import TrainerConfig
 

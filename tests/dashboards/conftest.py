@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import make_run
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facequarry.datasets.crop import encode_jpeg
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.photos import LISTING_SCHEMA
-from facequarry.datasets.publish import write_json
-from facequarry.datasets.run_dir import METRICS, RunDir
-from facequarry.datasets.shard import ShardTask, write_shard
-from facequarry.datasets.snapshots import publish_snapshot
+from facequarry.datasets.detection.crop import encode_jpeg
+from facequarry.datasets.disk.publish import write_json
+from facequarry.datasets.faces.snapshots import publish_snapshot
+from facequarry.datasets.ingest.shard_maker import ShardTask, write_shard
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import METRICS, RunDir
+from facequarry.datasets.sources.photos import LISTING_SCHEMA
 from facequarry.miner import MinerConfig, mine
 from facequarry.miner.observe import observe
 from facequarry.miner.stats import MiningStats

@@ -10,8 +10,8 @@ import pytest
 
 from facequarry.dashboards.browse import ORDERS, PAGE_ROWS, read_faces, read_generation, read_page
 from facequarry.dashboards.cards import triplet_card
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import FACES, identity_of
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from facequarry.dashboards.serve import end, start
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import Clock, log_step, make_run
 from tests.dashboards.test_serve import free_port, wait_until_healthy
 

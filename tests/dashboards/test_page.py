@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import Clock, begin_run, log_step, refresh
 
 TIMEOUT_S = 60.0

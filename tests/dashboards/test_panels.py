@@ -15,7 +15,7 @@ from facequarry.dashboards.browse import Generation, read_generation
 from facequarry.dashboards.headline import tiles
 from facequarry.dashboards.look import MOST_POINTS, RED, running_mean, thin
 from facequarry.dashboards.read import read_run
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import EVERY, FACES, STEPS, begin_run
 
 

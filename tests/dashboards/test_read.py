@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from facequarry.dashboards.read import list_runs, read_run, signature
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import (
     BEGAN,
     EVERY,

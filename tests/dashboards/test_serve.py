@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from facequarry.dashboards.serve import end, serve, start
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 
 DEADLINE_S = 90.0
 

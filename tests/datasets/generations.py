@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from facequarry.datasets.generation_files import write_generation
-from facequarry.datasets.publish import staged_folder
+from facequarry.datasets.disk.publish import staged_folder
+from facequarry.datasets.generations.generation_files import write_generation
 
 
 def publish_generation(folder: Path, table: pa.Table, suspects: pa.Table, **told: Any) -> None:

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.decode import RgbImage
-from facequarry.datasets.detect import make_detector
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.known import Known, find_news
-from facequarry.datasets.photos import LISTING_SCHEMA, Photo, photos_of
-from facequarry.datasets.plan import plan_ingest
-from facequarry.datasets.schema import Rejected
-from facequarry.datasets.shard import ShardMaker, ShardSummary, face_options
-from facequarry.datasets.snapshots import publish_snapshot, read_snapshot, snapshot_numbers
+from facequarry.datasets.detection.decode import RgbImage
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.schema import Rejected
+from facequarry.datasets.faces.snapshots import publish_snapshot, read_snapshot, snapshot_numbers
+from facequarry.datasets.ingest.known import Known, find_news
+from facequarry.datasets.ingest.plan import plan_ingest
+from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, face_options
+from facequarry.datasets.sources.folder import FolderSource
+from facequarry.datasets.sources.photos import LISTING_SCHEMA, Photo, photos_of
 
 WHOLE = IngestConfig(detector="none", crop_px=32, photos_per_shard=4, actors=1)
 

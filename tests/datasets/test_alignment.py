@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facequarry.datasets.alignment import align_face, similarity, template
-from facequarry.datasets.decode import RgbImage
+from facequarry.datasets.detection.alignment import align_face, similarity, template
+from facequarry.datasets.detection.decode import RgbImage
 from tests.datasets.photos import draw
 
 Matrix = NDArray[np.float64]

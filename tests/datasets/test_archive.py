@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets import archive
-from facequarry.datasets.archive import LINKS, REPLACED, SPECIAL, TWICE, UNSAFE, TarSource
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.detect import make_detector
-from facequarry.datasets.folder import BELOW, NO_IMAGES, OUTSIDE, FolderSource
-from facequarry.datasets.photos import Listing, Photo, photos_of
-from facequarry.datasets.plan import plan_ingest
-from facequarry.datasets.schema import Reason, Rejected, SourceChanged
-from facequarry.datasets.shard import ShardMaker, face_options
-from facequarry.datasets.snapshots import publish_snapshot
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.schema import Reason, Rejected, SourceChanged
+from facequarry.datasets.faces.snapshots import publish_snapshot
+from facequarry.datasets.ingest.plan import plan_ingest
+from facequarry.datasets.ingest.shard_maker import ShardMaker, face_options
+from facequarry.datasets.sources.archive import LINKS, REPLACED, SPECIAL, TWICE, UNSAFE, TarSource
+from facequarry.datasets.sources.folder import BELOW, NO_IMAGES, OUTSIDE, FolderSource
+from facequarry.datasets.sources.listing import archive
+from facequarry.datasets.sources.photos import Listing, Photo, photos_of
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,

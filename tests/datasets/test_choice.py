@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facequarry.datasets.choice import (
+from facequarry.datasets.sources.vggface2 import IDENTITY_META_SCHEMA, read_identity_meta
+from facequarry.datasets.sources.wanted import (
     IN_LEAVE_OUT_LIST,
     NOT_IN_KEEP_LIST,
     Choice,
@@ -18,7 +19,6 @@ from facequarry.datasets.choice import (
     name_key,
     read_names,
 )
-from facequarry.datasets.vggface2 import IDENTITY_META_SCHEMA, read_identity_meta
 
 LISTS = {
     "plain": ("n000002\nn000003\n", ["n000002", "n000003"]),

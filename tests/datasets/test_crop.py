@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facequarry.datasets.alignment import align_face
-from facequarry.datasets.crop import crop_face, cut_face, decode_jpeg, encode_jpeg
-from facequarry.datasets.detect import Detection
+from facequarry.datasets.detection.alignment import align_face
+from facequarry.datasets.detection.crop import crop_face, cut_face, decode_jpeg, encode_jpeg
+from facequarry.datasets.detection.detectors import Detection
 from tests.datasets.photos import draw
 
 
@@ -96,5 +96,5 @@ def test_large_square_is_shrunk_to_what_it_would_have_been(
     image = np.asarray(cv2.resize(small, (720, 960), interpolation=cv2.INTER_CUBIC), np.uint8)
     box = np.array((-100, 50, 700, 990), np.float32)
     whole = crop_face(image, box, crop_px=64, margin_px=16).astype(int)
-    monkeypatch.setattr("facequarry.datasets.crop._LARGEST_SIDE_PX", 512)
+    monkeypatch.setattr("facequarry.datasets.detection.crop._LARGEST_SIDE_PX", 512)
     assert np.abs(crop_face(image, box, crop_px=64, margin_px=16) - whole).mean() < 3

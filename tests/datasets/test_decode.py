@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facequarry.datasets.decode import RgbImage, decode_photo
-from facequarry.datasets.schema import Reason, Rejected
+from facequarry.datasets.detection.decode import RgbImage, decode_photo
+from facequarry.datasets.faces.schema import Reason, Rejected
 from tests.datasets.photos import draw
 
 _LIMIT = 1_000_000

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from facequarry.datasets.alignment import similarity, template
 from facequarry.datasets.config import MODEL_FILES, IngestConfig
-from facequarry.datasets.decode import RgbImage, decode_photo
-from facequarry.datasets.detect import Detection, choose, largest, make_detector
+from facequarry.datasets.detection.alignment import similarity, template
+from facequarry.datasets.detection.decode import RgbImage, decode_photo
+from facequarry.datasets.detection.detectors import Detection, choose, largest, make_detector
 
 
 def _photo(path: Path) -> RgbImage:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.events import (
+from facequarry.datasets.runs.events import (
     FIELDS,
     EventLog,
     EventTail,

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from facequarry.datasets.config import MODEL_FILES, IngestConfig
-from facequarry.datasets.crop import cut_face, decode_jpeg
-from facequarry.datasets.decode import decode_photo
-from facequarry.datasets.detect import Detection, make_detector
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.photos import Photo
-from facequarry.datasets.shard import ShardMaker, face_options, plan_tasks
+from facequarry.datasets.detection.crop import cut_face, decode_jpeg
+from facequarry.datasets.detection.decode import decode_photo
+from facequarry.datasets.detection.detectors import Detection, make_detector
+from facequarry.datasets.ingest.shard_maker import ShardMaker, face_options, plan_tasks
+from facequarry.datasets.sources.folder import FolderSource
+from facequarry.datasets.sources.photos import Photo
 from tests.datasets.photos import WHOLE, photos_in, table_of, write_tree
 
 

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facequarry.datasets.fence import FencedLock, LockLost
-from facequarry.datasets.lock import LockHeld, WriterLock, is_held, read_holder
+from facequarry.datasets.disk.fence import FencedLock, LockLost
+from facequarry.datasets.disk.lock import LockHeld, WriterLock, is_held, read_holder
 
 STALE_S = 60.0
 
 _HOLD = """
 import sys
 from pathlib import Path
-from facequarry.datasets.fence import FencedLock, LockLost
+from facequarry.datasets.disk.fence import FencedLock, LockLost
 with FencedLock(Path(sys.argv[1])) as lock:
     print(lock.token, flush=True)
     sys.stdin.readline()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.photos import Photo, name_of, path_of
-from facequarry.datasets.schema import Reason, Rejected
+from facequarry.datasets.faces.schema import Reason, Rejected
+from facequarry.datasets.sources.folder import FolderSource
+from facequarry.datasets.sources.photos import Photo, name_of, path_of
 from tests.datasets.photos import photos_in, write_tree
 
 
@@ -114,7 +114,7 @@ def test_identity_folder_that_cannot_be_read_is_counted(
             raise PermissionError(13, "Permission denied")
         return scan(path)
 
-    monkeypatch.setattr("facequarry.datasets.folder.os.scandir", refuse)
+    monkeypatch.setattr("facequarry.datasets.sources.folder.os.scandir", refuse)
     listing = FolderSource(tmp_path).scan()
     assert listing.photos["identity"].to_pylist() == ["a"]
     assert listing.left_out == {"identity folders that cannot be read": 1}

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facequarry.datasets.config import FollowConfig
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.follow import Settling, follow
-from facequarry.datasets.ingest import Ingest
-from facequarry.datasets.photos import LISTING_SCHEMA
-from facequarry.datasets.snapshots import snapshot_numbers
+from facequarry.datasets.faces.snapshots import snapshot_numbers
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.ingest.follow import Settling, follow
+from facequarry.datasets.ingest.ingest import Ingest
+from facequarry.datasets.sources.photos import LISTING_SCHEMA
 from tests.datasets.photos import WHOLE, write_photo, write_tree
 
 FOLLOW = FollowConfig(settle_s=10.0, every_s=5.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facequarry.datasets.vggface2 import (
+from facequarry.datasets.sources.vggface2 import (
     IDENTITY_META_SCHEMA,
     MissingPhotos,
     missing_photos,

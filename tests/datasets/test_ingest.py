@@ -10,15 +10,15 @@ import cv2
 import pytest
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.events import read_events
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.ingest import NoFaces, ingest
-from facequarry.datasets.lock import LockHeld, WriterLock
-from facequarry.datasets.root import CannotWrite
-from facequarry.datasets.schema import CorruptShard
-from facequarry.datasets.shard import ShardMaker, ShardSummary, ShardTask
-from facequarry.datasets.snapshots import snapshot_numbers
-from facequarry.datasets.tally import IngestProgress
+from facequarry.datasets.disk.lock import LockHeld, WriterLock
+from facequarry.datasets.faces.schema import CorruptShard
+from facequarry.datasets.faces.snapshots import snapshot_numbers
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.ingest.faces_root import CannotWrite
+from facequarry.datasets.ingest.ingest import NoFaces, ingest
+from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.ingest.tally import IngestProgress
+from facequarry.datasets.runs.events import read_events
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,
@@ -170,7 +170,7 @@ def test_contact_sheet_that_fails_does_not_undo_the_snapshot(
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("facequarry.datasets.ingest.write_faces_page", fail)
+    monkeypatch.setattr("facequarry.datasets.ingest.ingest.write_faces_page", fail)
     report = ingest(source, tmp_path / "faces", WHOLE)
     assert (report.is_published, report.pictures) == (True, ())
     assert read_events(tmp_path / "faces" / "events", "ingest")[-1]["event"] == "published"

@@ -14,13 +14,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from facequarry.datasets import publish
-from facequarry.datasets.ingest import ingest
-from facequarry.datasets.photos import Photo
-from facequarry.datasets.pool import ActorsDied
-from facequarry.datasets.root import CannotWrite
-from facequarry.datasets.shard import ShardMaker, ShardSummary, ShardTask
-from facequarry.datasets.snapshots import snapshot_numbers
+from facequarry.datasets.disk import publish
+from facequarry.datasets.faces.snapshots import snapshot_numbers
+from facequarry.datasets.ingest.detection_pool import ActorsDied
+from facequarry.datasets.ingest.faces_root import CannotWrite
+from facequarry.datasets.ingest.ingest import ingest
+from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.sources.photos import Photo
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,
@@ -101,7 +101,7 @@ from pathlib import Path
 
 import ray
 
-from facequarry.datasets.ingest import ingest
+from facequarry.datasets.ingest.ingest import ingest
 from tests.datasets.photos import WHOLE
 
 
@@ -167,7 +167,7 @@ def test_full_disk_of_the_driver_says_where(
     def fail(*args: object, **fields: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("facequarry.datasets.tally.EventLog.write", fail)
+    monkeypatch.setattr("facequarry.datasets.ingest.tally.EventLog.write", fail)
     with pytest.raises(CannotWrite, match=r"No space left on device: cannot write into .*/faces;"):
         ingest(source, tmp_path / "faces", WHOLE)
 

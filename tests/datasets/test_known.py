@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.datasets.detect import make_detector
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.known import Known, News, Watched, find_news
-from facequarry.datasets.layout import vggface2_layout
-from facequarry.datasets.photos import LISTING_SCHEMA, Photo
-from facequarry.datasets.plan import plan_ingest
-from facequarry.datasets.schema import CorruptShard
-from facequarry.datasets.shard import face_options, task_digest
-from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.schema import CorruptShard
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.ingest.known import Known, News, Watched, find_news
+from facequarry.datasets.ingest.plan import plan_ingest
+from facequarry.datasets.ingest.shard_maker import face_options, task_digest
+from facequarry.datasets.sources.photos import LISTING_SCHEMA, Photo
+from facequarry.datasets.synthetic.large_listing import vggface2_layout
 from tests.datasets.photos import WHOLE, bytes_of, publish_plainly, write_photo, write_tree
 
 SOURCES = [f"a/{number}.jpg" for number in range(5)]

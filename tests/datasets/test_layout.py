@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.layout import vggface2_layout, write_layout
-from facequarry.datasets.photos import LISTING_SCHEMA
+from facequarry.datasets.sources.folder import FolderSource
+from facequarry.datasets.sources.photos import LISTING_SCHEMA
+from facequarry.datasets.synthetic.large_listing import vggface2_layout, write_layout
 
 
 def test_the_whole_set_has_vggface2s_size_and_shape() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.lock import LockHeld, WriterLock, is_held, read_holder
+from facequarry.datasets.disk.lock import LockHeld, WriterLock, is_held, read_holder
 
 _HOLD = """
 import sys
 from pathlib import Path
-from facequarry.datasets.lock import WriterLock
+from facequarry.datasets.disk.lock import WriterLock
 with WriterLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from facequarry.datasets.config import MODEL_FILES, DetectorName, IngestConfig
-from facequarry.datasets.detect import make_detector
+from facequarry.datasets.detection.detectors import make_detector
 
 _MMOD = "mmod_human_face_detector.dat"
 _YUNET = "face_detection_yunet_2023mar.onnx"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.datasets.people import Shot, random_shot, rng_of
-from facequarry.datasets.photo_options import PhotoOptions, dressed
+from facequarry.datasets.synthetic.people import Shot, random_shot, rng_of
+from facequarry.datasets.synthetic.photo_options import PhotoOptions, dressed
 
 _NAMES = [field.name for field in fields(PhotoOptions)]
 _NUM_DRAWS = 600

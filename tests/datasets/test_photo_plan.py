@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from facequarry.datasets.photo_options import PhotoOptions
-from facequarry.datasets.photo_plan import PhotoPlan, plan_photo, source_of
+from facequarry.datasets.synthetic.photo_options import PhotoOptions
+from facequarry.datasets.synthetic.photo_plan import PhotoPlan, plan_photo, source_of
 
 _IDENTITIES, _PHOTOS = 40, 25
 

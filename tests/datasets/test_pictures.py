@@ -5,10 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.known import Known
-from facequarry.datasets.pictures import contact_sheet, write_faces_page, write_rejects_page
-from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.ingest.contact_sheets import (
+    contact_sheet,
+    write_faces_page,
+    write_rejects_page,
+)
+from facequarry.datasets.ingest.known import Known
+from facequarry.datasets.sources.folder import FolderSource
 from tests.datasets.photos import draw, listed, publish_plainly, write_bad_photos, write_tree
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from facequarry.datasets.progress import Progress, duration
+from facequarry.datasets.disk.progress import Progress, duration
 
 
 class _Terminal(io.StringIO):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from facequarry.datasets.publish import (
+from facequarry.datasets.disk.publish import (
     AlreadyPublished,
     NewerSchema,
     numbered,
@@ -71,7 +71,7 @@ def test_what_is_called_before_the_rename_has_all_bytes_on_disk_and_a_veto(
 ) -> None:
     final = tmp_path / "deep" / "a"
     flushed: list[Path] = []
-    monkeypatch.setattr("facequarry.datasets.publish.flush", flushed.append)
+    monkeypatch.setattr("facequarry.datasets.disk.publish.flush", flushed.append)
 
     def refuse() -> None:
         assert flushed[-1] == staging

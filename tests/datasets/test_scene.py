@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from facequarry.datasets.people import identity_of
-from facequarry.datasets.photo_options import PhotoOptions
-from facequarry.datasets.scene import Scene, make_scene
+from facequarry.datasets.synthetic.people import identity_of
+from facequarry.datasets.synthetic.photo_options import PhotoOptions
+from facequarry.datasets.synthetic.scene import Scene, make_scene
 
 _NUM_SCENES = 150
 

@@ -8,18 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.detect import make_detector
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.plan import check_options, plan_ingest, sweep_unnamed_shards
-from facequarry.datasets.publish import MANIFEST, NewerSchema
-from facequarry.datasets.schema import IDENTITY_SCHEMA
-from facequarry.datasets.shard import ShardMaker, face_options
-from facequarry.datasets.snapshots import (
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.disk.publish import MANIFEST, NewerSchema
+from facequarry.datasets.faces.schema import IDENTITY_SCHEMA
+from facequarry.datasets.faces.snapshots import (
     publish_snapshot,
     read_identities,
     read_snapshot,
     snapshot_folder,
 )
+from facequarry.datasets.ingest.plan import check_options, plan_ingest, sweep_unnamed_shards
+from facequarry.datasets.ingest.shard_maker import ShardMaker, face_options
+from facequarry.datasets.sources.folder import FolderSource
 from tests.datasets.photos import (
     WHOLE,
     bytes_of,

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.archive import TarSource
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.photos import Listing
-from facequarry.datasets.sources import Wanted, check_photos, open_source
+from facequarry.datasets.sources.archive import TarSource
+from facequarry.datasets.sources.folder import FolderSource
+from facequarry.datasets.sources.listing import Wanted, check_photos, open_source
+from facequarry.datasets.sources.photos import Listing
 from tests.datasets.photos import write_tree
 
 

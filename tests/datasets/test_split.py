@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facequarry.datasets.split import Split
+from facequarry.datasets.faces.split import Split
 
 
 class Identities:

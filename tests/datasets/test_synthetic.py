@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.decode import decode_photo
-from facequarry.datasets.detect import Detection, largest, make_detector
-from facequarry.datasets.folder import FolderSource
-from facequarry.datasets.people import identity_of, random_shot, rng_of
-from facequarry.datasets.photo_options import PhotoOptions
-from facequarry.datasets.photo_truth import LOOSE_BB, TRUTH, PhotoTruth
-from facequarry.datasets.schema import Reason, Rejected
-from facequarry.datasets.synthetic import (
+from facequarry.datasets.detection.decode import decode_photo
+from facequarry.datasets.detection.detectors import Detection, largest, make_detector
+from facequarry.datasets.faces.schema import Reason, Rejected
+from facequarry.datasets.sources.folder import FolderSource
+from facequarry.datasets.synthetic.people import identity_of, random_shot, rng_of
+from facequarry.datasets.synthetic.photo_options import PhotoOptions
+from facequarry.datasets.synthetic.photo_set import (
     make_photo,
     photo_bytes,
     photo_truth,
     write_bad_photos,
     write_photos,
 )
+from facequarry.datasets.synthetic.photo_truth import LOOSE_BB, TRUTH, PhotoTruth
 
 _MIXED = PhotoOptions(
     glasses=0.3,

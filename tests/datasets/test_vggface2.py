@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facequarry.datasets.vggface2 import (
+from facequarry.datasets.sources.vggface2 import (
     BOXES_SCHEMA,
     read_boxes,
     read_identity_meta,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.runs_on_disk import read_run
 from facequarry.miner.journal import Journal
 from facequarry.miner.queue import Switch

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.cluster import DoesNotFit, check_fits, check_machine
 from facequarry.jobs.config import BadFlags, ClusterConfig, RunConfig, load_run_config

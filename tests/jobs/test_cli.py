@@ -201,7 +201,7 @@ def test_an_interrupt_says_how_to_go_on_where_something_is_kept(
     def interrupt(flags: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"jobs.verbs.{verb}.run", interrupt)
+    monkeypatch.setattr(f"facequarry.jobs.verbs.{verb}.run", interrupt)
     assert main([verb]) == 130
     assert words in capsys.readouterr().err
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.publish import sha256_file
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
+from facequarry.datasets.disk.publish import sha256_file
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.plans import faces_of

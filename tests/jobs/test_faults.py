@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.events import last_attempt_by_step, read_events
-from facequarry.datasets.publish import write_json
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.disk.publish import write_json
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.generations.triplets import Lease
+from facequarry.datasets.runs.events import last_attempt_by_step, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import is_bad_input, main
 from facequarry.jobs.config import ClusterConfig, RunConfig, to_tree
 from facequarry.jobs.endings import BadRun, RunFailed

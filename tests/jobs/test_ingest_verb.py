@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.ingest import Ingest
-from facequarry.datasets.photos import Listing, OnListing
-from facequarry.datasets.snapshots import snapshot_numbers
+from facequarry.datasets.faces.snapshots import snapshot_numbers
+from facequarry.datasets.ingest.ingest import Ingest
+from facequarry.datasets.sources.photos import Listing, OnListing
 from facequarry.jobs.cli import BAD_INPUT, DONE, INTERRUPTED, main
 from tests.datasets.photos import pack, write_bad_photos, write_tree
 

@@ -14,8 +14,8 @@ import pytest
 from matplotlib.image import imread
 
 import facequarry.jobs.mine_arrays
-from facequarry.datasets.generation_files import damaged_files
-from facequarry.datasets.publish import sha256_file
+from facequarry.datasets.disk.publish import sha256_file
+from facequarry.datasets.generations.generation_files import damaged_files
 from facequarry.jobs.cli import main
 from facequarry.jobs.mine_arrays import Arrays, mine_arrays
 from facequarry.miner import MinerConfig, mine

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.lock import WriterLock
-from facequarry.datasets.publish import SCHEMA_VERSION, write_json
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.datasets.disk.lock import WriterLock
+from facequarry.datasets.disk.publish import SCHEMA_VERSION, write_json
+from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig, to_tree
 from facequarry.jobs.mining_pictures import draw_generation, manifests_until

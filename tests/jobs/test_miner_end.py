@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError
 
-from facequarry.datasets.events import EventLog, read_events
+from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.jobs.miner_end import MinerEnd
 from facequarry.miner.refresh import MiningFailed
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.evaluated_faces import EvaluatedFaces

@@ -12,13 +12,13 @@ from dataclasses import replace
 import pytest
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.events import last_attempt_by_step, read_events, standing
-from facequarry.datasets.fence import FencedLock
-from facequarry.datasets.lock import LockHeld, WriterLock
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.synthetic import write_photos
-from facequarry.datasets.triplets import read_generation_manifest, read_table
+from facequarry.datasets.disk.fence import FencedLock
+from facequarry.datasets.disk.lock import LockHeld, WriterLock
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.generations.triplets import read_generation_manifest, read_table
+from facequarry.datasets.runs.events import last_attempt_by_step, read_events, standing
+from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.datasets.synthetic.photo_set import write_photos
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import ClusterConfig, EvaluationConfig, RunConfig
 from facequarry.jobs.endings import RunFailed
@@ -76,7 +76,7 @@ def test_held_out_identities_are_told_apart_better_than_before(report: RunReport
 def test_mined_triplets_are_semi_hard_and_of_training_identities(
     report: RunReport, config: RunConfig
 ) -> None:
-    from facequarry.datasets.faces import FaceStore
+    from facequarry.datasets.faces.store import FaceStore
 
     run = RunDir(report.root)
     store = FaceStore.open(config.faces, config.faces / "cache")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import facequarry.jobs.report
-from facequarry.datasets.events import last_attempt_by_step, read_events
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.events import last_attempt_by_step, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.report import draw
 from facequarry.trainer.config import TrainerConfig

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs import runs_on_disk
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.plans import check_split, faces_of

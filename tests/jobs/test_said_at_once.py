@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from torch import nn
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.lock import LockHeld, WriterLock, is_held
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.disk.lock import LockHeld, WriterLock, is_held
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs import pipeline
 from facequarry.jobs.cli import main
 from facequarry.jobs.cluster import NoCluster, check_answers

@@ -9,12 +9,12 @@ import pytest
 
 from facequarry.dashboards.clock import RunClock
 from facequarry.dashboards.refreshes import read_refreshes
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.lock import WriterLock
-from facequarry.datasets.publish import write_json
-from facequarry.datasets.root import WRITER_LOCK
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import read_snapshot
+from facequarry.datasets.disk.lock import WriterLock
+from facequarry.datasets.disk.publish import write_json
+from facequarry.datasets.faces.snapshots import read_snapshot
+from facequarry.datasets.ingest.faces_root import WRITER_LOCK
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.bound import bound_of
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig, to_tree

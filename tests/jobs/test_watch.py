@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.progress import Progress
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.progress import Progress
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.watch import Watch
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from facequarry.datasets.publish import write_json
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import TRIPLETS
+from facequarry.datasets.disk.publish import write_json
+from facequarry.datasets.generations.triplets import TRIPLETS
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.serve import QueueSettings
 from tests.datasets.generations import publish_generation
 

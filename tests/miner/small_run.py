@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.fence import FencedLock
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.datasets.disk.fence import FencedLock
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.generations.triplets import read_generation_manifest
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.generation import make_generation
 from facequarry.miner.hands import HERE, Hands

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.triplets import Lease, RowRange, read_table
+from facequarry.datasets.generations.triplets import Lease, RowRange, read_table
+from facequarry.datasets.runs.events import read_events
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.recipe import RefreshPlan
 from facequarry.miner.replay import replay_generation

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import read_generation_manifest
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.generations.triplets import read_generation_manifest
+from facequarry.datasets.runs.events import EventLog
 from facequarry.miner.budget import Budget
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.replay import replay_generation

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from facequarry.datasets.triplets import Lease, RowRange
+from facequarry.datasets.generations.triplets import Lease, RowRange
 from facequarry.miner.client import NoAnswer, PatientSource
 from facequarry.miner.serve import Wait
 

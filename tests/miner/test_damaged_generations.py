@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import (
+from facequarry.datasets.generations.triplets import (
     CorruptGeneration,
     GenerationChanged,
     Lease,
     load_generation,
 )
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.serve import TripletQueue, Wait
 from tests.miner.generations import (
     publish,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import facequarry.datasets.publish
-from facequarry.datasets.fence import FencedLock, LockLost
-from facequarry.datasets.publish import sha256_file, sweep_staging
-from facequarry.datasets.triplets import read_table
+import facequarry.datasets.disk.publish
+from facequarry.datasets.disk.fence import FencedLock, LockLost
+from facequarry.datasets.disk.publish import sha256_file, sweep_staging
+from facequarry.datasets.generations.triplets import read_table
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.generation import STAGES
 from facequarry.miner.one_miner import mining
@@ -24,7 +24,7 @@ import os, sys
 from pathlib import Path
 import facequarry.miner.generation
 from tests.miner.small_run import SmallRun
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.one_miner import mining
 from facequarry.trainer.faces import FacesAt
 
@@ -138,14 +138,14 @@ def test_a_miner_that_wakes_up_late_publishes_nothing(small: SmallRun, is_swept:
 def test_a_miner_that_loses_its_lock_while_it_brings_files_to_disk_publishes_nothing(
     small: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flush = facequarry.datasets.publish.flush
+    flush = facequarry.datasets.disk.publish.flush
 
     def lose(path: Path) -> None:
         small.run.miner_lock.unlink(missing_ok=True)
         flush(path)
 
     with mining(small.run) as lock, pytest.raises(LockLost):
-        monkeypatch.setattr(facequarry.datasets.publish, "flush", lose)
+        monkeypatch.setattr(facequarry.datasets.disk.publish, "flush", lose)
         small.mine(0, lock=lock)
     assert list(small.run.generations.iterdir()) == []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.journal import (
     CorruptJournal,
     Journal,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner import Mined, MinerConfig, mine
 from facequarry.miner.engines import OpenEngine
 from facequarry.miner.hands import Hands

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import facequarry.miner.actors
-from facequarry.datasets.fence import FencedLock, LockLost
-from facequarry.datasets.publish import sweep_staging
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.fence import FencedLock, LockLost
+from facequarry.datasets.disk.publish import sweep_staging
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.actors import MinerActor
 from facequarry.miner.generation import make_generation
 from facequarry.miner.refresh import MiningFailed

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from facequarry.datasets.triplets import TRIPLETS
+from facequarry.datasets.generations.triplets import TRIPLETS
 from facequarry.miner.pack import BLOCK_ROWS, pack
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import facequarry.miner.actors
-from facequarry.datasets.lock import LockHeld, WriterLock
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.disk.lock import LockHeld, WriterLock
+from facequarry.datasets.generations.triplets import Lease
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.actors import QueueActor
 from facequarry.miner.journal import CorruptJournal
 from facequarry.miner.serve import QueueSettings, Wait

@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import GenerationChanged, Lease, RowRange
+from facequarry.datasets.generations.triplets import GenerationChanged, Lease, RowRange
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.journal import Journal, known_generations, next_generation_number
 from facequarry.miner.queue import QueueMismatch
 from facequarry.miner.serve import QueueSettings, TripletQueue

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from facequarry.datasets.split import Split
+from facequarry.datasets.faces.split import Split
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.recipe import RefreshPlan
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.fence import LockLost
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.fence import LockLost
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.refresh import MiningFailed, Refresher
 from facequarry.trainer.checkpoint import CorruptCheckpoint
 from tests.miner.generations import publish

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from facequarry.datasets.generation_files import damaged_files, first_difference
-from facequarry.datasets.lock import LockHeld
-from facequarry.datasets.publish import dump_json
-from facequarry.datasets.triplets import generation_digest, read_generation_manifest
+from facequarry.datasets.disk.lock import LockHeld
+from facequarry.datasets.disk.publish import dump_json
+from facequarry.datasets.generations.generation_files import damaged_files, first_difference
+from facequarry.datasets.generations.triplets import generation_digest, read_generation_manifest
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.journal import Journal
 from facequarry.miner.one_miner import mining
@@ -229,7 +229,7 @@ def test_a_generation_embedded_on_a_gpu_is_not_replayed_without_one(
 
 
 def test_one_replay_at_a_time(small: SmallRun) -> None:
-    from facequarry.datasets.lock import WriterLock
+    from facequarry.datasets.disk.lock import WriterLock
 
     small.mine(0)
     with WriterLock(small.run.root / ".replay.lock"), pytest.raises(LockHeld):

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from facequarry.datasets.events import EventLog, last_attempt_by_step, read_events
-from facequarry.datasets.fence import LockLost
-from facequarry.datasets.lock import LockHeld, WriterLock
-from facequarry.datasets.publish import flush
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import GenerationChanged, Lease
+from facequarry.datasets.disk.fence import LockLost
+from facequarry.datasets.disk.lock import LockHeld, WriterLock
+from facequarry.datasets.disk.publish import flush
+from facequarry.datasets.generations.triplets import GenerationChanged, Lease
+from facequarry.datasets.runs.events import EventLog, last_attempt_by_step, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.journal import CorruptJournal, Journal, next_generation_number
 from facequarry.miner.queue import Switch, lease_at
 from facequarry.miner.records import read_records

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.events import EventLog, read_events
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import GenerationChanged, Lease
+from facequarry.datasets.generations.triplets import GenerationChanged, Lease
+from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.empty import EmptyGeneration
 from facequarry.miner.journal import CorruptJournal, Journal
 from facequarry.miner.queue import QueueMismatch, Switch

@@ -17,7 +17,7 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.hands import Hands
 from facequarry.miner.mining import Mined, mine

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.generations.triplets import Lease
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
 from facequarry.miner.staleness import measured_bound, num_steps_past_limit, staleness_bound
 from tests.miner.generations import (

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.snapshots import newest_snapshot_number
-from facequarry.datasets.triplets import TRIPLETS, Lease, RowRange, TripletSource
+from facequarry.datasets.faces.snapshots import newest_snapshot_number
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import TRIPLETS, Lease, RowRange, TripletSource
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.batches import RandomTriplets
 from facequarry.trainer.config import TrainerConfig
 from facequarry.trainer.faces import FacesAt, RunFaces

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.publish import read_manifest
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import (
+from facequarry.datasets.disk.publish import read_manifest
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import (
     CorruptGeneration,
     Lease,
     RowRange,
     generation_digest,
     load_generation,
 )
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.batches import RandomTriplets, RowReader, assemble
 from facequarry.trainer.faces import RunFaces
 from tests.trainer.stores import (
@@ -147,7 +147,7 @@ def test_rows_are_verified_against_the_manifest_whose_digest_was_checked(
         assert next(num_reads) == 0, "the manifest was read twice, and may have been replaced"
         return read_manifest(path)
 
-    monkeypatch.setattr("facequarry.datasets.triplets.read_manifest", read_once)
+    monkeypatch.setattr("facequarry.datasets.generations.triplets.read_manifest", read_once)
     assert len(load_generation(run.generation(0)).anchors) == 4
 
 

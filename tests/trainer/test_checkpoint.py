@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import facequarry.trainer.checkpoint
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.publish import AlreadyPublished, NewerSchema, sha256_file
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.publish import AlreadyPublished, NewerSchema, sha256_file
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.backbones import build_backbone
 from facequarry.trainer.checkpoint import (
     CheckpointMismatch,

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 import facequarry.trainer.evaluation
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.checkpoint import load_model
 from facequarry.trainer.config import TrainerConfig
 from facequarry.trainer.embed import embed

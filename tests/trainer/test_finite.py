@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import facequarry.trainer.loop
-from facequarry.datasets.events import read_events
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Lease, RowRange
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import Lease, RowRange
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.augment import augment
 from facequarry.trainer.backbones import build_backbone
 from facequarry.trainer.config import Augmentation, TrainerConfig

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.checkpoint import load_model
 from facequarry.trainer.config import TrainerConfig
 from facequarry.trainer.embed import embed

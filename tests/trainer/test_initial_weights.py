@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.backbones import build_backbone
 from facequarry.trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint, load_model
 from facequarry.trainer.config import TrainerConfig

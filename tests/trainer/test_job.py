@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.lock import LockHeld, WriterLock
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.disk.lock import LockHeld, WriterLock
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.generations.triplets import Lease
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.config import TrainerConfig
 from facequarry.trainer.faces import FacesAt
 from facequarry.trainer.job import TrainJob

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.checkpoint import CheckpointMismatch
 from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import RandomSource, random_triplets, small_store, still, train_small

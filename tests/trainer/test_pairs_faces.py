@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.split import Part
+from facequarry.datasets.faces.split import Part
+from facequarry.datasets.faces.store import FaceStore
 from facequarry.trainer.pairs_faces import (
     TRAINED,
     TrainingPairs,

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
 import facequarry.trainer.loop
-from facequarry.datasets.events import read_events
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Lease, RowRange, TripletSource
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import Lease, RowRange, TripletSource
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.augment import augment
 from facequarry.trainer.checkpoint import load_model
 from facequarry.trainer.config import TrainerConfig

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from facequarry.datasets.events import EventLog, last_attempt_by_step, read_events
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.split import Split
-from facequarry.datasets.triplets import Lease, TripletSource
+from facequarry.datasets.faces.split import Split
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import Lease, TripletSource
+from facequarry.datasets.runs.events import EventLog, last_attempt_by_step, read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.generation import make_generation
 from facequarry.miner.recipe import RefreshPlan

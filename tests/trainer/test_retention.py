@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from facequarry.datasets.events import EventLog
-from facequarry.datasets.publish import remove_published, sweep_staging, write_json
-from facequarry.datasets.run_dir import RunDir
+from facequarry.datasets.disk.publish import remove_published, sweep_staging, write_json
+from facequarry.datasets.runs.events import EventLog
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.retire import remove_generation
 from facequarry.trainer.retention import prune_checkpoints
 from tests.miner.generations import publish_checkpoint_folder, publish_manifest

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.datasets.events import read_events
-from facequarry.datasets.faces import FaceStore
-from facequarry.datasets.run_dir import RunDir
-from facequarry.datasets.triplets import Lease
+from facequarry.datasets.faces.store import FaceStore
+from facequarry.datasets.generations.triplets import Lease
+from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.client import PatientSource
 from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
 from facequarry.trainer.config import TrainerConfig
