@@ -31,7 +31,7 @@ from facequarry.miner.rows import check_rows
 from facequarry.miner.search import Workers
 from facequarry.miner.sharing import Sharing
 from facequarry.miner.spread import SpreadSearch
-from facequarry.trainer.faces import FacesAt
+from facequarry.trainer.batch.run_faces import FacesAt
 
 MEASURED = ("separated", "untrained")
 """Galleries: as a trained network gives, and an untrained one."""

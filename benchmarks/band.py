@@ -23,11 +23,11 @@ from facequarry.datasets.generations.triplets import Generation, load_generation
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.plans import faces_of
 from facequarry.jobs.runs_on_disk import read_run
-from facequarry.trainer.augment import augment, generation_seed
-from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.batch.augment import augment, generation_seed
+from facequarry.trainer.checkpoints.checkpoint import load_model
 from facequarry.trainer.config import Augmentation
-from facequarry.trainer.embed import to_input
 from facequarry.trainer.losses import triplet_loss
+from facequarry.trainer.network.embed import to_input
 
 BATCH, BATCHES = 64, 6
 MIRRORED = Augmentation(flip=True, jitter_px=0)

@@ -34,14 +34,14 @@ from facequarry.miner.config import MinerConfig
 from facequarry.miner.generation import make_generation
 from facequarry.miner.recipe import RefreshPlan
 from facequarry.miner.serve import QueueSettings, TripletQueue
-from facequarry.trainer.backbones import build_backbone
-from facequarry.trainer.batches import RandomTriplets, RowReader, assemble
-from facequarry.trainer.checkpoint import load_weights
+from facequarry.trainer.batch.batches import RandomTriplets, RowReader, assemble
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
+from facequarry.trainer.checkpoints.checkpoint import load_weights
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.embed import to_input
-from facequarry.trainer.faces import FacesAt, RunFaces
 from facequarry.trainer.loop import train
 from facequarry.trainer.losses import triplet_loss
+from facequarry.trainer.network.backbones import build_backbone
+from facequarry.trainer.network.embed import to_input
 from facequarry.trainer.optimizer import build_optimizer
 from facequarry.trainer.step_log import StepLog
 from facequarry.trainer.world import World

@@ -22,8 +22,8 @@ from facequarry.jobs.plans import faces_of
 from facequarry.jobs.runs_on_disk import read_run
 from facequarry.miner import MinerConfig, mine
 from facequarry.miner.suspect_sheet import suspect_sheet
-from facequarry.trainer.checkpoint import load_model
-from facequarry.trainer.embed import embed
+from facequarry.trainer.checkpoints.checkpoint import load_model
+from facequarry.trainer.network.embed import embed
 
 _TAIL = 300
 """Pairs or anchors at the end of a histogram that are printed."""

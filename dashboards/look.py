@@ -1,6 +1,6 @@
 """The look of every figure on the page, and the small arithmetic that drawing takes.
 
-The colours are those of the pictures that a run draws of itself (`trainer/figure.py`), so that a
+The colours are those of the pictures that a run draws of itself (`trainer/evaluation/figure.py`), so that a
 curve here and a PNG there are read alike.
 """
 

@@ -14,9 +14,9 @@ from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.origin import Origin, origin_of, people_of
 from facequarry.jobs.plans import faces_of
-from facequarry.trainer.evaluate import check_made_alike
-from facequarry.trainer.pairs import IntArray
-from facequarry.trainer.pairs_faces import rejected_photos
+from facequarry.trainer.evaluation.evaluate import check_made_alike
+from facequarry.trainer.evaluation.face_pairs import IntArray
+from facequarry.trainer.evaluation.pairs_faces import rejected_photos
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

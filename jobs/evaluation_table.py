@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from facequarry.trainer.evaluation import Evaluation
+from facequarry.trainer.evaluation.result import Evaluation
 
 
 def evaluation_table(run: str, result: Evaluation, *, caveat: str | None = None) -> Table:

@@ -23,11 +23,11 @@ from facequarry.datasets.generations.triplets import (
     read_table,
 )
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.jobs.pictures.triplet_page import TripletPicture, triplet_page
 from facequarry.miner.observe import Identity
 from facequarry.miner.pictures import mining_page
 from facequarry.miner.suspect_sheet import SuspectPicture, suspect_sheet, worst_suspects
-from facequarry.trainer.faces import RunFaces
-from facequarry.trainer.triplet_page import TripletPicture, triplet_page
+from facequarry.trainer.batch.run_faces import RunFaces
 
 _PAGE_TRIPLETS = 10
 

@@ -43,9 +43,12 @@ from facequarry.jobs.watch import Watch, ingest_progress
 from facequarry.miner.actors import MinerActor, QueueActor, QueueClient
 from facequarry.miner.approximate import check_index
 from facequarry.miner.rewind import rewind
-from facequarry.trainer.evaluate import evaluate
-from facequarry.trainer.faces import FacesAt, RunFaces
-from facequarry.trainer.initial_weights import check_initial_crops, check_initial_weights
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
+from facequarry.trainer.checkpoints.initial_weights import (
+    check_initial_crops,
+    check_initial_weights,
+)
+from facequarry.trainer.evaluation.evaluate import evaluate
 from facequarry.trainer.job import TrainJob
 from facequarry.trainer.ray_train import WorkersLost, WorkFailed, fit
 

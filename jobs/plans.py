@@ -15,10 +15,10 @@ from facequarry.miner.budget import Budget
 from facequarry.miner.hands import HERE, Hands
 from facequarry.miner.recipe import RefreshPlan
 from facequarry.miner.serve import QueueSettings
-from facequarry.trainer.batches import RandomTriplets
-from facequarry.trainer.faces import FacesAt
-from facequarry.trainer.online import identity_batches
-from facequarry.trainer.pairs import verification_pairs
+from facequarry.trainer.batch.batches import RandomTriplets
+from facequarry.trainer.batch.online import identity_batches
+from facequarry.trainer.batch.run_faces import FacesAt
+from facequarry.trainer.evaluation.face_pairs import verification_pairs
 
 LEAST_BATCHES = 4
 """Batches of pairs that a budgeted refresh embeds at least: the queue passes over a generation of

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facequarry.datasets.generations.triplets import CorruptGeneration
+from facequarry.datasets.runs.consumed import Consumed, by_generation
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events, standing
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.bound import bound_of
@@ -22,17 +23,16 @@ from facequarry.miner.staleness import (
     num_failed_refreshes,
     num_steps_past_limit,
 )
-from facequarry.trainer.consumed import Consumed, by_generation
-from facequarry.trainer.evaluation import Evaluation
-from facequarry.trainer.faces import RunFaces
-from facequarry.trainer.plots import (
+from facequarry.trainer.batch.run_faces import RunFaces
+from facequarry.trainer.evaluation.plots import (
     d2_histograms_before_after,
     loss_curve,
     roc,
     shares,
     staleness,
 )
-from facequarry.trainer.verification import least_far
+from facequarry.trainer.evaluation.result import Evaluation
+from facequarry.trainer.evaluation.verification import least_far
 
 WHEN_CONSUMED = {"now hard": "now_hard", "still semi-hard": "in_band", "now easy": "now_easy"}
 """What a consumed triplet was to the network that trained on it: words, and names in the events."""

@@ -25,7 +25,7 @@ from facequarry.miner.one_miner import mining
 from facequarry.miner.recipe import RefreshPlan
 from facequarry.miner.refresh import MiningFailed, Refresher
 from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
-from facequarry.trainer.faces import FacesAt, RunFaces
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 
 _POLL_S = 0.1
 _MOST_DOUBLINGS = 8  # to 26 s

@@ -25,7 +25,7 @@ from facequarry.miner.alike import Ints, centres, faces_to_probe, order_alike, p
 from facequarry.miner.budget import Budget, Forecast, forecast, most_faces, rates_of
 from facequarry.miner.recipe import RefreshPlan, resolve_device, rows_of
 from facequarry.miner.rotation import Rotation, next_part, read_rotation
-from facequarry.trainer.embed import embed
+from facequarry.trainer.network.embed import embed
 
 _RECENT_BYTES = 1 << 20  # of the trainer's events: over a thousand steps
 

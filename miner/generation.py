@@ -36,8 +36,8 @@ from facequarry.miner.recipe import Recipe, RefreshPlan
 from facequarry.miner.rotation import IDENTITIES_FILE
 from facequarry.miner.stats import why_no_rows
 from facequarry.miner.stopwatch import Stopwatch
-from facequarry.trainer.checkpoint import load_model
-from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.batch.run_faces import RunFaces
+from facequarry.trainer.checkpoints.checkpoint import load_model
 
 STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
 """What the seconds of a refresh are split into; `mine` is split further in the manifest."""

@@ -18,8 +18,8 @@ from torch import nn
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.miner.pace import Pace
 from facequarry.miner.recipe import Recipe
-from facequarry.trainer.augment import augment, generation_seed
-from facequarry.trainer.embed import embed
+from facequarry.trainer.batch.augment import augment, generation_seed
+from facequarry.trainer.network.embed import embed
 
 if TYPE_CHECKING:  # heavy: numba
     from facequarry.miner.engines import OpenEngine
@@ -32,7 +32,7 @@ def embed_faces(
 ) -> npt.NDArray[np.float32]:
     """Embed faces as a recipe says.
 
-    Blocks that are whole batches of `trainer.embed` give the same bytes apart as together.
+    Blocks that are whole batches of `trainer.network.embed` give the same bytes apart as together.
 
     Args:
         recipe: device and augmentation are read.

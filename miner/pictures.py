@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from facequarry.miner.observe import Identity
 from facequarry.miner.stats import useful_gflops
-from facequarry.trainer.figure import (
+from facequarry.trainer.evaluation.figure import (
     BLUE,
     GREEN,
     GREY,

@@ -29,8 +29,8 @@ from facequarry.miner.journal import checkpoint_before, known_generations, switc
 from facequarry.miner.one_miner import mining
 from facequarry.miner.recipe import Recipe, resolve_device
 from facequarry.miner.stopwatch import Stopwatch
-from facequarry.trainer.checkpoint import load_model, read_checkpoint_manifest
-from facequarry.trainer.faces import FacesAt
+from facequarry.trainer.batch.run_faces import FacesAt
+from facequarry.trainer.checkpoints.checkpoint import load_model, read_checkpoint_manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

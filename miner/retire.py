@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facequarry.datasets.disk.publish import remove_published
 from facequarry.miner.queue import QueueState
-from facequarry.trainer.retention import LIVE_GENERATIONS
+from facequarry.trainer.checkpoints.retention import LIVE_GENERATIONS
 
 
 def deletable_generations(

@@ -25,7 +25,7 @@ from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.one_miner import mining
 from facequarry.miner.records import CorruptJournal, lines_of, read_records
-from facequarry.trainer.checkpoint import verify_checkpoint
+from facequarry.trainer.checkpoints.checkpoint import verify_checkpoint
 
 _LOCK_TIMEOUT_S = 90.0  # the actors of a killed driver live on for seconds, or far more
 _LOGS = ("trainer", "queue", "miner")

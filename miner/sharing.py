@@ -39,10 +39,10 @@ from facequarry.miner.spread import (
     cut_blocks,
 )
 from facequarry.miner.task_miner import Held, TaskMiner
-from facequarry.trainer.faces import FacesAt
+from facequarry.trainer.batch.run_faces import FacesAt
 
 EMBED_BLOCK = 1024
-"""Faces that one embedder takes at a time. Whole batches of `trainer.embed`, so that every face
+"""Faces that one embedder takes at a time. Whole batches of `trainer.network.embed`, so that every face
 meets the same batch, and so the same roundings, as in one process."""
 
 _GIB = 1 << 30

@@ -19,7 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from facequarry.trainer.figure import GREY, INK, ORANGE, PURPLE, new_figure, plain, publish_figure
+from facequarry.trainer.evaluation.figure import (
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    new_figure,
+    plain,
+    publish_figure,
+)
 
 MOST_SHOWN = 40
 """Pairs on a sheet."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facequarry.trainer.batches import Batch
+from facequarry.trainer.batch.batches import Batch
 from facequarry.trainer.world import World
 
 _NAMED_FACES = 5

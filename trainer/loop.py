@@ -12,21 +12,27 @@ from torch import nn
 
 from facequarry.datasets.generations.triplets import TripletSource
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.augment import augment
-from facequarry.trainer.backbones import build_backbone
-from facequarry.trainer.batch_norm import training_mode
-from facequarry.trainer.batches import Batch, RandomTriplets, RowReader, assemble, assemble_faces
-from facequarry.trainer.checkpoint import publish_checkpoint
+from facequarry.trainer.batch.augment import augment
+from facequarry.trainer.batch.batches import (
+    Batch,
+    RandomTriplets,
+    RowReader,
+    assemble,
+    assemble_faces,
+)
+from facequarry.trainer.batch.online import IdentityBatches, semi_hard_in_batch
+from facequarry.trainer.batch.prefetch import Prefetch
+from facequarry.trainer.batch.run_faces import RunFaces
+from facequarry.trainer.checkpoints.checkpoint import publish_checkpoint
+from facequarry.trainer.checkpoints.retention import prune_checkpoints
+from facequarry.trainer.checkpoints.start import begin_or_resume
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.embed import to_input
-from facequarry.trainer.faces import RunFaces
 from facequarry.trainer.finite import check_finite, gradient_norm, is_finite_step, non_finite_step
 from facequarry.trainer.losses import triplet_loss
-from facequarry.trainer.online import IdentityBatches, semi_hard_in_batch
+from facequarry.trainer.network.backbones import build_backbone
+from facequarry.trainer.network.batch_norm import training_mode
+from facequarry.trainer.network.embed import to_input
 from facequarry.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
-from facequarry.trainer.prefetch import Prefetch
-from facequarry.trainer.retention import prune_checkpoints
-from facequarry.trainer.start import begin_or_resume
 from facequarry.trainer.step_log import StepLog, over_ranks
 from facequarry.trainer.world import World
 

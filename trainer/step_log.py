@@ -6,7 +6,7 @@ import torch
 
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.batches import Batch
+from facequarry.trainer.batch.batches import Batch
 from facequarry.trainer.losses import TripletLoss
 from facequarry.trainer.world import World
 

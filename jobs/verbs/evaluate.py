@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # an evaluation imports torch, and --help must not
     from facequarry.datasets.runs.run_dir import RunDir
     from facequarry.jobs.config import RunConfig
     from facequarry.jobs.evaluated_faces import EvaluatedFaces
-    from facequarry.trainer.evaluation import Evaluation
+    from facequarry.trainer.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ def _evaluate_drawn(
     args: Evaluate, config: RunConfig, where: RunDir, step: int, faces: EvaluatedFaces
 ) -> Evaluation:
     from facequarry.datasets.disk.progress import Progress
-    from facequarry.trainer.evaluate import evaluate
+    from facequarry.trainer.evaluation.evaluate import evaluate
 
     part = args.part or ("held_out" if faces.name else config.evaluation.part)
     face_indices = faces.of_part(part)
@@ -111,10 +111,10 @@ def _evaluate_pairs(
 ) -> Evaluation:
     from facequarry.datasets.disk.progress import Progress
     from facequarry.datasets.disk.publish import sha256_file
-    from facequarry.trainer.evaluate import evaluate_pairs
-    from facequarry.trainer.evaluation import PairsSource
-    from facequarry.trainer.pairs_faces import find_faces, leave_out
-    from facequarry.trainer.pairs_file import read_pairs_file
+    from facequarry.trainer.evaluation.evaluate import evaluate_pairs
+    from facequarry.trainer.evaluation.pairs_faces import find_faces, leave_out
+    from facequarry.trainer.evaluation.pairs_file import read_pairs_file
+    from facequarry.trainer.evaluation.result import PairsSource
 
     named = read_pairs_file(file)
     kept, left_out = leave_out(

@@ -196,7 +196,7 @@ def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> i
     from facequarry.miner.generation import make_generation
     from facequarry.miner.journal import next_generation_number
     from facequarry.miner.one_miner import mining
-    from facequarry.trainer.faces import RunFaces
+    from facequarry.trainer.batch.run_faces import RunFaces
 
     console = Console()
     steps = where.checkpoint_steps()

@@ -189,8 +189,8 @@ def identity_of(face_index: int) -> str:
 
 def metrics(step: int, auc: float) -> dict[str, object]:
     """Return what an evaluation publishes."""
-    from facequarry.trainer.evaluation import Evaluation, metrics_of
-    from facequarry.trainer.verification import Retrieval, verify
+    from facequarry.trainer.evaluation.result import Evaluation, metrics_of
+    from facequarry.trainer.evaluation.verification import Retrieval, verify
 
     random = np.random.default_rng(step)
     is_same = np.arange(400) < 100

@@ -18,8 +18,8 @@ from facequarry.jobs.plans import refresh_hands
 from facequarry.jobs.runs_on_disk import open_run
 from facequarry.miner.config import Device, MinerConfig
 from facequarry.miner.hands import HERE, embed_faces
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.miner.small_run import PLAN
 from tests.trainer.stores import IDENTITIES, publish, train_small
 

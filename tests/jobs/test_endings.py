@@ -20,7 +20,7 @@ from facequarry.jobs.endings import BadRun, RunFailed, ending_of
 from facequarry.miner.empty import EmptyGeneration
 from facequarry.miner.journal import CorruptJournal
 from facequarry.miner.refresh import MiningFailed
-from facequarry.trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint
+from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch, CorruptCheckpoint
 from facequarry.trainer.ray_train import WorkersLost, WorkFailed, is_lost, lost_reason
 
 GONE = ActorDiedError()

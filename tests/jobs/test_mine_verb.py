@@ -24,8 +24,8 @@ from facequarry.jobs.mining_pictures import draw_generation, manifests_until
 from facequarry.jobs.plans import faces_of
 from facequarry.jobs.runs_on_disk import open_run, read_run
 from facequarry.miner.config import MinerConfig
+from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.faces import RunFaces
 from tests.miner.small_run import PLAN
 from tests.trainer.stores import IDENTITIES, publish, train_small
 

@@ -13,7 +13,7 @@ from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.report import draw
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.evaluate import evaluate
+from facequarry.trainer.evaluation.evaluate import evaluate
 from tests.trainer.stores import publish_rows, random_triplets, small_store, still, train_small
 
 

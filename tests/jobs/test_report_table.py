@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from facequarry.datasets.runs.consumed import Consumed, Shares
 from facequarry.jobs.report import wait_share
 from facequarry.jobs.report_table import generations_table
-from facequarry.trainer.consumed import Consumed, Shares
 
 SHARES = Shares(active=1.0, in_band=0.5, now_hard=0.125, now_easy=0.375)
 

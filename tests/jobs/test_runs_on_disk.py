@@ -20,9 +20,9 @@ from facequarry.jobs.runs_on_disk import (
     snapshots_of,
 )
 from facequarry.miner.journal import CorruptJournal
-from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.batch.run_faces import RunFaces
+from facequarry.trainer.evaluation.face_pairs import verification_pairs
 from facequarry.trainer.job import TrainJob
-from facequarry.trainer.pairs import verification_pairs
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.jobs.journals import grant
 from tests.trainer.stores import RandomSource, publish_rows

@@ -17,8 +17,8 @@ from facequarry.miner.config import MinerConfig
 from facequarry.miner.generation import make_generation
 from facequarry.miner.hands import HERE, Hands
 from facequarry.miner.recipe import RefreshPlan
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.trainer.stores import IDENTITIES, publish, train_small
 
 PLAN = RefreshPlan(

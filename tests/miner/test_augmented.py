@@ -12,8 +12,8 @@ from facequarry.datasets.runs.events import read_events
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.recipe import RefreshPlan
 from facequarry.miner.replay import replay_generation
+from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.config import Augmentation, TrainerConfig
-from facequarry.trainer.faces import RunFaces
 from tests.miner.small_run import PLAN, SmallRun
 from tests.trainer.stores import train_small
 

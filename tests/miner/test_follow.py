@@ -25,8 +25,8 @@ from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.generation import make_generation
 from facequarry.miner.recipe import RefreshPlan
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.trainer.stores import IDENTITIES, publish, train_small
 
 CONFIG = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)

@@ -26,7 +26,7 @@ import facequarry.miner.generation
 from tests.miner.small_run import SmallRun
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.one_miner import mining
-from facequarry.trainer.faces import FacesAt
+from facequarry.trainer.batch.run_faces import FacesAt
 
 write = facequarry.miner.generation.write_generation
 def die(*args, **kwargs):

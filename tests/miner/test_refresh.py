@@ -12,7 +12,7 @@ from facequarry.datasets.disk.fence import LockLost
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.refresh import MiningFailed, Refresher
-from facequarry.trainer.checkpoint import CorruptCheckpoint
+from facequarry.trainer.checkpoints.checkpoint import CorruptCheckpoint
 from tests.miner.generations import publish
 
 

@@ -23,7 +23,7 @@ from facequarry.miner.queue import Switch, lease_at
 from facequarry.miner.records import read_records
 from facequarry.miner.rewind import Rewound, kept_records, rewind
 from facequarry.miner.serve import QueueSettings, TripletQueue
-from facequarry.trainer.checkpoint import publish_checkpoint
+from facequarry.trainer.checkpoints.checkpoint import publish_checkpoint
 from tests.miner.generations import publish
 
 EVERY, STEPS = 4, 20

@@ -15,7 +15,7 @@ from torch import nn
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.pool import ActorPool
 from facequarry.miner.sharing import EMBED_BLOCK, Sharing
-from facequarry.trainer.faces import FacesAt
+from facequarry.trainer.batch.run_faces import FacesAt
 
 NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=1)
 

@@ -24,8 +24,8 @@ from facequarry.miner.mining import Mined, mine
 from facequarry.miner.replay import replay_generation
 from facequarry.miner.sharing import EmbedActor, MineActor, Sharing
 from facequarry.miner.spread import Answer, Limits, Task
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.faces import FacesAt, RunFaces
 from tests.miner.inputs import separated
 from tests.miner.small_run import SmallRun, copied
 from tests.trainer.stores import publish, train_small

@@ -11,11 +11,11 @@ from facequarry.datasets.faces.snapshots import newest_snapshot_number
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import TRIPLETS, Lease, RowRange, TripletSource
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.batches import RandomTriplets
+from facequarry.trainer.batch.batches import RandomTriplets
+from facequarry.trainer.batch.online import identity_batches
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.faces import FacesAt, RunFaces
 from facequarry.trainer.loop import train
-from facequarry.trainer.online import identity_batches
 from facequarry.trainer.step_log import StepLog
 from facequarry.trainer.world import World
 from tests.datasets.generations import publish_generation

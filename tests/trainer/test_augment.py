@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from facequarry.trainer.augment import augment, flip_some, shift
+from facequarry.trainer.batch.augment import augment, flip_some, shift
 from facequarry.trainer.config import Augmentation, TrainerConfig
 
 FACES = torch.rand(64, 3, 12, 10, generator=torch.Generator().manual_seed(0))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from facequarry.trainer.backbones import build_backbone
 from facequarry.trainer.config import BACKBONES, Backbone
+from facequarry.trainer.network.backbones import build_backbone
 
 # iresnet18 as insightface's arcface_torch publishes it: module, then the shape of its weight. A
 # bn has four vectors of that length and a counter.

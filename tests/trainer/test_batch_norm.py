@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from facequarry.trainer.backbones import build_backbone
-from facequarry.trainer.batch_norm import calibrate, training_mode
+from facequarry.trainer.network.backbones import build_backbone
+from facequarry.trainer.network.batch_norm import calibrate, training_mode
 
 FACES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -17,8 +17,8 @@ from facequarry.datasets.generations.triplets import (
     load_generation,
 )
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.batches import RandomTriplets, RowReader, assemble
-from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.batch.batches import RandomTriplets, RowReader, assemble
+from facequarry.trainer.batch.run_faces import RunFaces
 from tests.trainer.stores import (
     IDENTITIES,
     publish,

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import facequarry.trainer.checkpoint
+import facequarry.trainer.checkpoints.checkpoint
 from facequarry.datasets.disk.publish import AlreadyPublished, NewerSchema, sha256_file
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.backbones import build_backbone
-from facequarry.trainer.checkpoint import (
+from facequarry.trainer.checkpoints.checkpoint import (
     CheckpointMismatch,
     CorruptCheckpoint,
     abandon_unverified,
@@ -22,8 +21,9 @@ from facequarry.trainer.checkpoint import (
     publish_checkpoint,
     verified_or_abandoned,
 )
-from facequarry.trainer.retention import prune_checkpoints, surplus_steps
-from facequarry.trainer.start import usable_checkpoints
+from facequarry.trainer.checkpoints.retention import prune_checkpoints, surplus_steps
+from facequarry.trainer.checkpoints.start import usable_checkpoints
+from facequarry.trainer.network.backbones import build_backbone
 from facequarry.trainer.world import World
 
 
@@ -79,7 +79,7 @@ def test_a_start_reads_the_newest_weights_for_their_hash_once(
         hashed.append(f"{path.parent.name[-2:]}/{path.name}")
         return sha256_file(path)
 
-    monkeypatch.setattr(facequarry.trainer.checkpoint, "sha256_file", recorded)
+    monkeypatch.setattr(facequarry.trainer.checkpoints.checkpoint, "sha256_file", recorded)
     assert usable_checkpoints(run, World()) == (50, True)
     assert sorted(hashed) == [
         f"{step}/{name}" for step in ("00", "50") for name in ("model.safetensors", "trainer.pt")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from facequarry.trainer.consumed import Shares, by_generation
+from facequarry.datasets.runs.consumed import Shares, by_generation
 
 
 def event(step: int, generation: int | None, **values: Any) -> dict[str, Any]:

@@ -9,24 +9,24 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import facequarry.trainer.evaluation
+import facequarry.trainer.evaluation.result
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.checkpoints.checkpoint import load_model
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.embed import embed
-from facequarry.trainer.evaluate import (
+from facequarry.trainer.evaluation.evaluate import (
     AlignmentMismatch,
     CropMismatch,
     check_made_alike,
     evaluate,
     evaluate_pairs,
 )
-from facequarry.trainer.evaluation import Evaluation, PairsSource, publish_evaluation
-from facequarry.trainer.pairs import pair_d2
-from facequarry.trainer.pairs_faces import FacePairs
-from facequarry.trainer.verification import verify
+from facequarry.trainer.evaluation.face_pairs import pair_d2
+from facequarry.trainer.evaluation.pairs_faces import FacePairs
+from facequarry.trainer.evaluation.result import Evaluation, PairsSource, publish_evaluation
+from facequarry.trainer.evaluation.verification import verify
+from facequarry.trainer.network.embed import embed
 from tests.datasets.photos import WHOLE, publish_plainly
 from tests.trainer.stores import small_store, still, train_small
 
@@ -92,7 +92,7 @@ def test_the_losses_mark_no_takeover_that_was_undone(
     EventLog(other.events, "queue", attempt=2).write("switch", step=25, first_step=25)
     marked: list[list[int]] = []
     monkeypatch.setattr(
-        facequarry.trainer.evaluation,
+        facequarry.trainer.evaluation.result,
         "loss_curve",
         lambda _x, _y, switches, _path: marked.append(switches),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.trainer.faces import FacesAt, RunFaces
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from tests.datasets.photos import WHOLE, publish_plainly, write_tree
 from tests.trainer.stores import IDENTITIES, publish
 

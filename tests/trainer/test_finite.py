@@ -12,11 +12,11 @@ from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import Lease, RowRange
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.augment import augment
-from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.batch.augment import augment
 from facequarry.trainer.config import Augmentation, TrainerConfig
 from facequarry.trainer.finite import check_finite
 from facequarry.trainer.losses import TripletLoss, triplet_loss
+from facequarry.trainer.network.backbones import build_backbone
 from tests.trainer.stores import publish_rows, small_store, still, train_small
 
 CONFIG = TrainerConfig(

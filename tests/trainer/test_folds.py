@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.trainer.folds import identity_folds
-from facequarry.trainer.pairs import verification_pairs
-from facequarry.trainer.pairs_file import read_pairs_file
+from facequarry.trainer.evaluation.face_pairs import verification_pairs
+from facequarry.trainer.evaluation.folds import identity_folds
+from facequarry.trainer.evaluation.pairs_file import read_pairs_file
 
 Ends = npt.NDArray[np.int64]
 

@@ -10,9 +10,9 @@ import torch
 
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.checkpoints.checkpoint import load_model
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.embed import embed
+from facequarry.trainer.network.embed import embed
 from facequarry.trainer.world import World
 from tests.trainer.stores import small_store, still, train_small
 

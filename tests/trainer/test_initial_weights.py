@@ -9,14 +9,18 @@ from safetensors.torch import save_file
 
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.backbones import build_backbone
-from facequarry.trainer.checkpoint import CheckpointMismatch, CorruptCheckpoint, load_model
-from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.initial_weights import (
+from facequarry.trainer.checkpoints.checkpoint import (
+    CheckpointMismatch,
+    CorruptCheckpoint,
+    load_model,
+)
+from facequarry.trainer.checkpoints.initial_weights import (
     check_initial_crops,
     check_initial_weights,
     load_initial_weights,
 )
+from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.network.backbones import build_backbone
 from tests.datasets.photos import WHOLE, publish_plainly
 from tests.trainer.stores import small_store, still, train_small
 

@@ -10,8 +10,8 @@ from facequarry.datasets.disk.lock import LockHeld, WriterLock
 from facequarry.datasets.faces.split import Split
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.trainer.batch.run_faces import FacesAt
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.faces import FacesAt
 from facequarry.trainer.job import TrainJob
 from facequarry.trainer.world import World
 

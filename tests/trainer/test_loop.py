@@ -8,7 +8,7 @@ import torch
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.checkpoint import CheckpointMismatch
+from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch
 from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import RandomSource, random_triplets, small_store, still, train_small
 
@@ -64,8 +64,8 @@ def test_another_backbone_size_does_not_resume(store: FaceStore, tmp_path: Path)
 
 
 def test_step_zero_is_spread_out_rather_than_one_point(store: FaceStore, tmp_path: Path) -> None:
-    from facequarry.trainer.checkpoint import load_model
-    from facequarry.trainer.embed import embed
+    from facequarry.trainer.checkpoints.checkpoint import load_model
+    from facequarry.trainer.network.embed import embed
 
     run_training(store, tmp_path)
     model, _ = load_model(RunDir(tmp_path).checkpoint(0))

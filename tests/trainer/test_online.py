@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.batch.online import IdentityBatches, identity_batches, semi_hard_in_batch
+from facequarry.trainer.checkpoints.checkpoint import load_model
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.embed import to_input
 from facequarry.trainer.losses import triplet_loss
-from facequarry.trainer.online import IdentityBatches, identity_batches, semi_hard_in_batch
+from facequarry.trainer.network.embed import to_input
 from tests.trainer.stores import random_triplets, small_store, still, train_small
 
 CONFIG = TrainerConfig(

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from facequarry.trainer.backbones import build_backbone
 from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.network.backbones import build_backbone
 from facequarry.trainer.optimizer import build_optimizer, learning_rate, set_learning_rate
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from facequarry.datasets.faces.split import Part
 from facequarry.datasets.faces.store import FaceStore
-from facequarry.trainer.pairs_faces import (
+from facequarry.trainer.evaluation.pairs_faces import (
     TRAINED,
     TrainingPairs,
     find_faces,
     leave_out,
     rejected_photos,
 )
-from facequarry.trainer.pairs_file import NamedPairs, read_pairs_file
+from facequarry.trainer.evaluation.pairs_file import NamedPairs, read_pairs_file
 from tests.datasets.photos import publish_plainly
 from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people
 

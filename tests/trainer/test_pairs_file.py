@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.trainer.pairs_file import PhotoName, read_pairs_file
+from facequarry.trainer.evaluation.pairs_file import PhotoName, read_pairs_file
 from tests.trainer.pairs_files import Rows, write_pairs
 
 

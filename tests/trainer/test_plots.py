@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 from matplotlib.figure import Figure
 
-import facequarry.trainer.plots
-from facequarry.trainer.figure import DPI
-from facequarry.trainer.plots import (
+import facequarry.trainer.evaluation.plots
+from facequarry.jobs.pictures.triplet_page import TripletPicture, triplet_page
+from facequarry.trainer.evaluation.figure import DPI
+from facequarry.trainer.evaluation.plots import (
     SplitD2,
     confusion_matrix,
     d2_histograms,
@@ -24,7 +25,6 @@ from facequarry.trainer.plots import (
     shares,
     staleness,
 )
-from facequarry.trainer.triplet_page import TripletPicture, triplet_page
 
 RNG = np.random.default_rng(0)
 PAIRS = SplitD2(same=RNG.uniform(0, 2, 100), different=RNG.uniform(1, 4, 300), threshold=1.4)
@@ -117,7 +117,7 @@ def test_shares_in_words_weigh_a_step_by_its_triplets(
     def publish(figure: Figure, _path: Path) -> None:
         labels.extend(figure.axes[0].get_legend_handles_labels()[1])
 
-    monkeypatch.setattr(facequarry.trainer.plots, "publish_figure", publish)
+    monkeypatch.setattr(facequarry.trainer.evaluation.plots, "publish_figure", publish)
     kinds = {"still": [1.0, 0.0, 0.0], "hard": [0.0, 0.0, 1.0]}
     shares([0, 1, 2], kinds, [9, 0, 1], [], tmp_path / "shares.png")
     assert labels == ["still (90 %)", "hard (10 %)"]
@@ -154,7 +154,9 @@ def test_a_picture_says_what_it_shows_and_begins_where_pairs_suffice(
 ) -> None:
     drawn: list[Figure] = []
     monkeypatch.setattr(
-        facequarry.trainer.plots, "publish_figure", lambda figure, _: drawn.append(figure)
+        facequarry.trainer.evaluation.plots,
+        "publish_figure",
+        lambda figure, _: drawn.append(figure),
     )
     shares(range(400), {"a": [1.0] * 400}, [1] * 400, [], tmp_path / "shares.png")
     roc({"after": CURVE}, tmp_path / "roc.png", least_far=0.02)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from facequarry.trainer.prefetch import Prefetch
+from facequarry.trainer.batch.prefetch import Prefetch
 
 
 def test_items_come_in_step_order() -> None:

@@ -19,14 +19,14 @@ from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import Lease, RowRange, TripletSource
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.augment import augment
-from facequarry.trainer.checkpoint import load_model
+from facequarry.trainer.batch.augment import augment
+from facequarry.trainer.batch.online import identity_batches, semi_hard_in_batch
+from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
+from facequarry.trainer.checkpoints.checkpoint import load_model
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.embed import to_input
-from facequarry.trainer.faces import FacesAt, RunFaces
 from facequarry.trainer.finite import gradient_norm
 from facequarry.trainer.losses import triplet_loss
-from facequarry.trainer.online import identity_batches, semi_hard_in_batch
+from facequarry.trainer.network.embed import to_input
 from facequarry.trainer.world import World
 from tests.trainer.stores import (
     IDENTITIES,

@@ -12,7 +12,7 @@ from facequarry.datasets.disk.publish import remove_published, sweep_staging, wr
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.retire import remove_generation
-from facequarry.trainer.retention import prune_checkpoints
+from facequarry.trainer.checkpoints.retention import prune_checkpoints
 from tests.miner.generations import publish_checkpoint_folder, publish_manifest
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.trainer.pairs import pair_d2, verification_pairs
-from facequarry.trainer.verification import retrieval, roc_points, verify
+from facequarry.trainer.evaluation.face_pairs import pair_d2, verification_pairs
+from facequarry.trainer.evaluation.verification import retrieval, roc_points, verify
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import Generation, Lease, load_generation
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.augment import generation_seed
-from facequarry.trainer.faces import RunFaces
+from facequarry.trainer.batch.augment import generation_seed
+from facequarry.trainer.batch.run_faces import RunFaces
 
 IntArray = npt.NDArray[np.int64]
 

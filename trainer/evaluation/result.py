@@ -12,8 +12,19 @@ import numpy.typing as npt
 from facequarry.datasets.disk.publish import SCHEMA_VERSION, write_json
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
-from facequarry.trainer.plots import SplitD2, confusion_matrix, d2_histograms, loss_curve, roc
-from facequarry.trainer.verification import Retrieval, Verification, least_far, roc_points
+from facequarry.trainer.evaluation.plots import (
+    SplitD2,
+    confusion_matrix,
+    d2_histograms,
+    loss_curve,
+    roc,
+)
+from facequarry.trainer.evaluation.verification import (
+    Retrieval,
+    Verification,
+    least_far,
+    roc_points,
+)
 
 _HISTOGRAM_BINS = 80
 _CURVE_POINTS = 400

@@ -1,6 +1,6 @@
 """How well d2 tells same from different: verification figures and retrieval figures.
 
-Pure functions over distances and embeddings; `trainer.pairs` chooses the pairs, `trainer.plots`
+Pure functions over distances and embeddings; `trainer.evaluation.face_pairs` chooses the pairs, `trainer.evaluation.plots`
 draws the curves.
 
     verification = verify(pair_d2(embeddings, pairs.left, pairs.right), pairs.is_same)
@@ -19,7 +19,7 @@ import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from facequarry.trainer.pairs import BoolArray, FloatArray
+from facequarry.trainer.evaluation.face_pairs import BoolArray, FloatArray
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 """The false accept rates that are reported, by the name under which they are."""
@@ -102,7 +102,7 @@ def verify(
     Args:
         d2: (P,) float32, squared L2 on unit rows, 0..4.
         is_same: (P,) bool.
-        fold_of: (2, P) integer, the folds of each pair's two identities (`trainer.folds`), or (P,)
+        fold_of: (2, P) integer, the folds of each pair's two identities (`trainer.evaluation.folds`), or (P,)
             where the two are one. A fold judges the pairs inside it, by a threshold chosen on the
             pairs that have neither face in it: so the accuracy is one on unseen people. None deals
             the pairs out at random, each kind evenly.

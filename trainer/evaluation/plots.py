@@ -1,7 +1,7 @@
 """The curves and histograms of a run: ROC, d2, loss, staleness.
 
 Each function takes data and a path and publishes one PNG there, whole or not at all; any thread
-may draw. `trainer.triplet_page` shows triplets, `miner.pictures` what mining found.
+may draw. `jobs.pictures.triplet_page` shows triplets, `miner.pictures` what mining found.
 
     roc({"before": roc_points(d2_0, is_same), "after": roc_points(d2_1, is_same)}, path)
 """
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from facequarry.trainer.figure import (
+from facequarry.trainer.evaluation.figure import (
     BLUE,
     GREEN,
     GREY,
@@ -172,7 +172,7 @@ def shares(
 ) -> None:
     """Draw what the consumed triplets were to the network that trained on them.
 
-    The percentages in the legend are over all triplets, as `trainer.consumed` has them.
+    The percentages in the legend are over all triplets, as `datasets.runs.consumed` has them.
 
     Args:
         steps: (S,) integers, ascending.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from facequarry.trainer.figure import (
+from facequarry.trainer.evaluation.figure import (
     BLUE,
     GREEN,
     GREY,

@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from facequarry.datasets.disk.publish import MANIFEST
-from facequarry.trainer.backbones import build_backbone
-from facequarry.trainer.checkpoint import (
+from facequarry.trainer.checkpoints.checkpoint import (
     WEIGHTS_FILE,
     CheckpointMismatch,
     fit_weights,
@@ -20,6 +19,7 @@ from facequarry.trainer.checkpoint import (
     verify_checkpoint,
 )
 from facequarry.trainer.config import TrainerConfig
+from facequarry.trainer.network.backbones import build_backbone
 
 # Counts batches, changes no embedding, and older weight files lack it.
 _COUNTER = "num_batches_tracked"

@@ -26,7 +26,7 @@ from facequarry.datasets.disk.publish import (
     staged_folder,
 )
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.backbones import build_backbone
+from facequarry.trainer.network.backbones import build_backbone
 
 WEIGHTS_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"

@@ -19,8 +19,8 @@ from facequarry.datasets.faces.snapshots import Snapshot
 from facequarry.datasets.faces.split import Part
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.ingest.known import Known
-from facequarry.trainer.pairs import BoolArray, IntArray
-from facequarry.trainer.pairs_file import NamedPairs, PhotoName
+from facequarry.trainer.evaluation.face_pairs import BoolArray, IntArray
+from facequarry.trainer.evaluation.pairs_file import NamedPairs, PhotoName
 
 TRAINED = "with people trained on"
 _SHOWN_NAMES = 3

@@ -5,7 +5,7 @@
     AJ_Cook<TAB>1<TAB>Aaron_Sorkin<TAB>2
 
 A line names photos by person and number: `AJ_Cook/AJ_Cook_0001`, whatever their suffix.
-`trainer.pairs_faces` finds their faces.
+`trainer.evaluation.pairs_faces` finds their faces.
 
     pairs = read_pairs_file(Path("pairsDevTrain.txt"))
 """
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facequarry.datasets.sources.photos import name_of
-from facequarry.trainer.pairs import BoolArray, IntArray
+from facequarry.trainer.evaluation.face_pairs import BoolArray, IntArray
 
 
 class PhotoName(NamedTuple):

@@ -9,18 +9,18 @@ import torch
 from torch import nn
 
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.batch_norm import calibrate
-from facequarry.trainer.batches import RandomTriplets
-from facequarry.trainer.checkpoint import (
+from facequarry.trainer.batch.batches import RandomTriplets
+from facequarry.trainer.batch.run_faces import RunFaces
+from facequarry.trainer.checkpoints.checkpoint import (
     abandon_unverified,
     load_trainer_state,
     load_weights,
     verified_or_abandoned,
 )
+from facequarry.trainer.checkpoints.initial_weights import check_initial_crops, load_initial_weights
 from facequarry.trainer.config import TrainerConfig
-from facequarry.trainer.embed import to_input
-from facequarry.trainer.faces import RunFaces
-from facequarry.trainer.initial_weights import check_initial_crops, load_initial_weights
+from facequarry.trainer.network.batch_norm import calibrate
+from facequarry.trainer.network.embed import to_input
 from facequarry.trainer.world import World
 
 _CALIBRATION_TRIPLETS = 128

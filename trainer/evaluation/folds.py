@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from facequarry.trainer.pairs import IntArray
+from facequarry.trainer.evaluation.face_pairs import IntArray
 
 # Two people make one pairing: whether they resemble each other would be a fold's whole answer.
 _IDENTITIES_PER_FOLD = 4

@@ -16,13 +16,18 @@ from torch import nn
 
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.trainer.checkpoint import load_model
-from facequarry.trainer.embed import embed
-from facequarry.trainer.evaluation import Evaluation, PairsSource, publish_evaluation
-from facequarry.trainer.folds import identity_folds
-from facequarry.trainer.pairs import BoolArray, IntArray, pair_d2, verification_pairs
-from facequarry.trainer.pairs_faces import FacePairs
-from facequarry.trainer.verification import Retrieval, retrieval, verify
+from facequarry.trainer.checkpoints.checkpoint import load_model
+from facequarry.trainer.evaluation.face_pairs import (
+    BoolArray,
+    IntArray,
+    pair_d2,
+    verification_pairs,
+)
+from facequarry.trainer.evaluation.folds import identity_folds
+from facequarry.trainer.evaluation.pairs_faces import FacePairs
+from facequarry.trainer.evaluation.result import Evaluation, PairsSource, publish_evaluation
+from facequarry.trainer.evaluation.verification import Retrieval, retrieval, verify
+from facequarry.trainer.network.embed import embed
 
 # Different pairs are plenty and TAR at a small FAR needs many: 10 / FAR of them.
 _DIFFERENT_PER_SAME = 20

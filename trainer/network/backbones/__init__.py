@@ -7,8 +7,8 @@ from functools import partial
 
 from torch import nn
 
-from facequarry.trainer.backbones.compact import Compact
-from facequarry.trainer.backbones.iresnet import BLOCKS, IResNet
+from facequarry.trainer.network.backbones.compact import Compact
+from facequarry.trainer.network.backbones.iresnet import BLOCKS, IResNet
 
 _BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "compact": Compact,
