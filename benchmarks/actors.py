@@ -23,14 +23,14 @@ import torch
 from benchmarks.common import embedded_ray, show, take_turns
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import CONFIG
-from facequarry.miner.distance import band
-from facequarry.miner.exact import ExactSearch
-from facequarry.miner.layout import Found, Int64Array, Query, Rows, make_query
-from facequarry.miner.pairs import choose_anchors, pair_up
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
-from facequarry.miner.sharing import Sharing
-from facequarry.miner.spread import SpreadSearch
+from facequarry.miner.core.distance import band
+from facequarry.miner.core.search import Workers
+from facequarry.miner.engines.exact import ExactSearch
+from facequarry.miner.kernels.layout import Found, Int64Array, Query, Rows, make_query
+from facequarry.miner.refresh.shared_executors import Sharing
+from facequarry.miner.selection.pairs import choose_anchors, pair_up
+from facequarry.miner.selection.rows import check_rows
+from facequarry.miner.spread.spread import SpreadSearch
 from facequarry.trainer.batch.run_faces import FacesAt
 
 MEASURED = ("separated", "untrained")

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from benchmarks.common import show
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.alike import centres, order_alike, probe_faces
-from facequarry.miner.rotation import next_part
+from facequarry.miner.refresh.budget.rotation import next_part
+from facequarry.miner.refresh.budget.similarity import centres, order_alike, probe_faces
 
 GROUPS, IDENTITIES, FACES, DIM = 60, 1200, 8, 64
 CONFIG = MinerConfig(positives="random", positives_per_anchor=2, engine="exact")

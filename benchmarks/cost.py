@@ -23,8 +23,8 @@ from benchmarks.common import show
 from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.mining import compile_kernels
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.cost import SECONDS_PER, WORTH_S, Chosen, seconds, work
-from facequarry.miner.exact import INT8_FROM
+from facequarry.miner.engines.cost import SECONDS_PER, WORTH_S, Chosen, seconds, work
+from facequarry.miner.engines.exact import INT8_FROM
 
 KINDS = ("separated", "untrained")
 REPEATS = 2

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_inputs import Kind, defined_d2, every_sort_of_query, faces, usual_queries
-from facequarry.miner.gpu import GpuSearch, Sizes, Steps, triton_steps
-from facequarry.miner.gpu_bound import split
-from facequarry.miner.layout import Found, Query, Rows
+from facequarry.miner.engines.gpu.float16_bound import split
+from facequarry.miner.engines.gpu.gpu_engine import GpuSearch, Sizes, Steps, triton_steps
+from facequarry.miner.kernels.layout import Found, Query, Rows
 
 DEVICE = "cuda"
 SAMPLE = 64
@@ -185,7 +185,7 @@ def sweep(dimension: int, num_anchors: int = 1 << 16, num_rows: int = 1 << 19) -
     """Time the scan alone in other shapes, two searches an anchor."""
     from triton.runtime.errors import OutOfResources
 
-    from facequarry.miner import gpu_kernels
+    from facequarry.miner.engines.opening.gpu import triton_kernels as gpu_kernels
 
     width = -(-dimension // gpu_kernels.depth_of(dimension)) * gpu_kernels.depth_of(dimension)
     x = torch.nn.functional.normalize(torch.randn((num_rows, dimension), device=DEVICE))

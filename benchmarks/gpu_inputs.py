@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from facequarry.miner.distance import band
-from facequarry.miner.layout import FARTHEST, HASH, Int64Array, Query, Rows, make_query
+from facequarry.miner.core.distance import band
+from facequarry.miner.kernels.layout import FARTHEST, HASH, Int64Array, Query, Rows, make_query
 
 Kind = Literal["separated", "untrained", "collapsed"]
 

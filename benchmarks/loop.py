@@ -31,9 +31,9 @@ from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.generation import make_generation
-from facequarry.miner.recipe import RefreshPlan
-from facequarry.miner.serve import QueueSettings, TripletQueue
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue
+from facequarry.miner.refresh.generation import make_generation
+from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.batch.batches import RandomTriplets, RowReader, assemble
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.checkpoints.checkpoint import load_weights

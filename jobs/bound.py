@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from facequarry.datasets.runs.staleness import measured_bound
 from facequarry.jobs.config import RunConfig
-from facequarry.miner.staleness import measured_bound
 
 Events = Sequence[Mapping[str, Any]]
 

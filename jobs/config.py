@@ -24,7 +24,7 @@ import tyro
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.faces.split import Split
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig
 
 T = TypeVar("T")

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from facequarry.datasets.disk.progress import Progress
 from facequarry.datasets.disk.publish import MANIFEST, SCHEMA_VERSION, dump_json, staged_folder
 from facequarry.datasets.generations.generation_files import TIMING, write_tables
-from facequarry.miner.approximate import check_index
-from facequarry.miner.arrays import files_of, read_embeddings, sha256_of
+from facequarry.jobs.arrays.embeddings import files_of, read_embeddings, sha256_of
+from facequarry.jobs.arrays.labels import Labels, read_labels
+from facequarry.jobs.pictures.mining_page import mining_page
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.labels import Labels, read_labels
-from facequarry.miner.memory import explaining_memory
+from facequarry.miner.core.memory import explaining_memory
+from facequarry.miner.engines.approximate import check_index
 from facequarry.miner.mining import Mined, mine
-from facequarry.miner.pictures import mining_page
 
 PICTURE = "mining.png"
 

@@ -23,10 +23,10 @@ from facequarry.datasets.generations.triplets import (
     read_table,
 )
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.jobs.pictures.mining_page import mining_page
+from facequarry.jobs.pictures.suspect_sheet import SuspectPicture, suspect_sheet, worst_suspects
 from facequarry.jobs.pictures.triplet_page import TripletPicture, triplet_page
-from facequarry.miner.observe import Identity
-from facequarry.miner.pictures import mining_page
-from facequarry.miner.suspect_sheet import SuspectPicture, suspect_sheet, worst_suspects
+from facequarry.miner.selection.observe import Identity
 from facequarry.trainer.batch.run_faces import RunFaces
 
 _PAGE_TRIPLETS = 10

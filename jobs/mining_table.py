@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from facequarry.miner.observe import Identity
-from facequarry.miner.pictures import KINDS, OUTCOMES, words
-from facequarry.miner.stats import useful_gflops, why_no_rows
+from facequarry.jobs.pictures.mining_page import KINDS, OUTCOMES, words
+from facequarry.miner.selection.observe import Identity
+from facequarry.miner.selection.stats import useful_gflops, why_no_rows
 
 _STAGES = ("read", "load", "open", "choose", "embed", "mine", "pack")
 _WITHIN_MINE = ("prepare", "search", "select", "recall", "count")

@@ -39,10 +39,10 @@ from facequarry.jobs.plans import (
 )
 from facequarry.jobs.report import RunReport, make_report
 from facequarry.jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
+from facequarry.jobs.state.rewind import rewind
 from facequarry.jobs.watch import Watch, ingest_progress
 from facequarry.miner.actors import MinerActor, QueueActor, QueueClient
-from facequarry.miner.approximate import check_index
-from facequarry.miner.rewind import rewind
+from facequarry.miner.engines.approximate import check_index
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.checkpoints.initial_weights import (
     check_initial_crops,

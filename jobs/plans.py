@@ -11,10 +11,10 @@ from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import ClusterConfig, RunConfig
 from facequarry.jobs.origin import check_origin
 from facequarry.jobs.runs_on_disk import pinned_snapshot
-from facequarry.miner.budget import Budget
-from facequarry.miner.hands import HERE, Hands
-from facequarry.miner.recipe import RefreshPlan
-from facequarry.miner.serve import QueueSettings
+from facequarry.miner.queue.serve import QueueSettings
+from facequarry.miner.refresh.budget.budget import Budget
+from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.batch.batches import RandomTriplets
 from facequarry.trainer.batch.online import identity_batches
 from facequarry.trainer.batch.run_faces import FacesAt
@@ -111,7 +111,7 @@ def refresh_hands(config: ClusterConfig, faces: FacesAt) -> Hands:
     """Say who embeds and searches in a refresh: the miner itself, or actors."""
     if config.num_miner_processes == 1:
         return HERE
-    from facequarry.miner.sharing import Sharing  # heavy: Ray and numba
+    from facequarry.miner.refresh.shared_executors import Sharing  # heavy: Ray and numba
 
     return Sharing(
         at=faces,

@@ -13,16 +13,16 @@ from facequarry.datasets.generations.triplets import CorruptGeneration
 from facequarry.datasets.runs.consumed import Consumed, by_generation
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events, standing
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.jobs.bound import bound_of
-from facequarry.jobs.config import RunConfig
-from facequarry.jobs.mining_pictures import draw_generation
-from facequarry.jobs.runs_on_disk import snapshots_of
-from facequarry.miner.journal import known_generations
-from facequarry.miner.staleness import (
+from facequarry.datasets.runs.staleness import (
     longest_refresh_steps,
     num_failed_refreshes,
     num_steps_past_limit,
 )
+from facequarry.jobs.bound import bound_of
+from facequarry.jobs.config import RunConfig
+from facequarry.jobs.mining_pictures import draw_generation
+from facequarry.jobs.runs_on_disk import snapshots_of
+from facequarry.miner.queue.journal import known_generations
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.evaluation.plots import (
     d2_histograms_before_after,

@@ -25,7 +25,7 @@ from facequarry.datasets.generations.triplets import mined_snapshot
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig, load_run_config, to_tree
-from facequarry.miner.journal import CorruptJournal, check_journal
+from facequarry.miner.queue.journal import CorruptJournal, check_journal
 
 # What may change between attempts without changing which rows a step gets or what they mean:
 # faces may move, but `faces.json` says which snapshot they have to hold.

@@ -14,7 +14,7 @@ from facequarry.miner.config import MinerConfig
 
 if TYPE_CHECKING:
     from facequarry.miner.mining import Mined, mine
-    from facequarry.miner.stats import MiningStats
+    from facequarry.miner.selection.stats import MiningStats
 
 __all__ = ["Mined", "MinerConfig", "MiningStats", "mine"]
 
@@ -22,7 +22,7 @@ __all__ = ["Mined", "MinerConfig", "MiningStats", "mine"]
 def __getattr__(name: str) -> object:
     # Run files are parsed and dashboards opened where torch and numba would only cost seconds.
     if name == "MiningStats":
-        from facequarry.miner.stats import MiningStats
+        from facequarry.miner.selection.stats import MiningStats
 
         return MiningStats
     if name in ("Mined", "mine"):

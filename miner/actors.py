@@ -18,13 +18,13 @@ from facequarry.datasets.disk.lock import LockHeld, WriterLock
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.client import NoAnswer, PatientSource
-from facequarry.miner.generation import make_generation
-from facequarry.miner.hands import HERE, Hands
-from facequarry.miner.one_miner import mining
-from facequarry.miner.recipe import RefreshPlan
-from facequarry.miner.refresh import MiningFailed, Refresher
-from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.queue.client import NoAnswer, PatientSource
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.generation import make_generation
+from facequarry.miner.refresh.one_miner import mining
+from facequarry.miner.refresh.recipe import RefreshPlan
+from facequarry.miner.refresh.refresh import MiningFailed, Refresher
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 
 _POLL_S = 0.1

@@ -21,19 +21,19 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.engines import OpenEngine, opener
-from facequarry.miner.kinds import count_kinds
-from facequarry.miner.layout import Int64Array
-from facequarry.miner.memory import explaining_memory
-from facequarry.miner.observe import observe
-from facequarry.miner.pairs import choose_anchors, cut_anchors, pair_up
-from facequarry.miner.recall import measure_recall
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
-from facequarry.miner.select import Selector
-from facequarry.miner.stats import MiningStats
-from facequarry.miner.stopwatch import Stopwatch
-from facequarry.miner.tables import suspect_table, triplet_table
+from facequarry.miner.core.memory import explaining_memory
+from facequarry.miner.core.search import Workers
+from facequarry.miner.core.stopwatch import Stopwatch
+from facequarry.miner.engines.opening import OpenEngine, opener
+from facequarry.miner.kernels.layout import Int64Array
+from facequarry.miner.selection.kinds import count_kinds
+from facequarry.miner.selection.observe import observe
+from facequarry.miner.selection.pairs import choose_anchors, cut_anchors, pair_up
+from facequarry.miner.selection.recall import measure_recall
+from facequarry.miner.selection.rows import check_rows
+from facequarry.miner.selection.select import Selector
+from facequarry.miner.selection.stats import MiningStats
+from facequarry.miner.selection.tables import suspect_table, triplet_table
 
 DEFAULT_CONFIG = MinerConfig()
 

@@ -21,7 +21,7 @@ RAY_MODULES = {
     "datasets/ingest/detection_pool.py",
     "trainer/ray_train.py",
     "miner/actors.py",
-    "miner/pool.py",
+    "miner/spread/actor_pool.py",
 }
 
 

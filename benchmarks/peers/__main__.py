@@ -37,11 +37,11 @@ from numpy.typing import NDArray
 from benchmarks.common import show
 from benchmarks.galleries import GALLERIES, Gallery
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.distance import band
-from facequarry.miner.kernels.distance import d2_of_pairs
-from facequarry.miner.pairs import Pairs, choose_anchors, pair_up
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
+from facequarry.miner.core.distance import band
+from facequarry.miner.core.search import Workers
+from facequarry.miner.kernels.hashed_d2 import d2_of_pairs
+from facequarry.miner.selection.pairs import Pairs, choose_anchors, pair_up
+from facequarry.miner.selection.rows import check_rows
 
 NUM_FACES, TURNS = 20_000, 3
 STATES = ("confusable", "untrained")

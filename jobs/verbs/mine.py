@@ -21,8 +21,8 @@ from facequarry.jobs.config import RunConfig, parse
 from facequarry.miner.config import MinerConfig
 
 if TYPE_CHECKING:
-    from facequarry.miner.hands import Hands
-    from facequarry.miner.replay import Replay
+    from facequarry.miner.refresh.executors import Hands
+    from facequarry.miner.refresh.replay import Replay
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +112,7 @@ def run(flags: Sequence[str]) -> int:
         config, miner=replace(config.miner, threads=asked.miner.threads)
     ):
         raise ValueError("--replay mines as the manifest says; leave out --miner.* and --augmented")
-    logging.getLogger("facequarry.miner.pace").setLevel(
+    logging.getLogger("facequarry.miner.core.pace").setLevel(
         logging.INFO
     )  # progress of stages that take long
     with _hands(where, asked, args.actors) as hands:
@@ -192,10 +192,10 @@ def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> i
     from facequarry.jobs.mining_table import generation_table
     from facequarry.jobs.plans import faces_of, refresh_plan
     from facequarry.jobs.runs_on_disk import last_attempt
-    from facequarry.miner.approximate import check_index
-    from facequarry.miner.generation import make_generation
-    from facequarry.miner.journal import next_generation_number
-    from facequarry.miner.one_miner import mining
+    from facequarry.miner.engines.approximate import check_index
+    from facequarry.miner.queue.journal import next_generation_number
+    from facequarry.miner.refresh.generation import make_generation
+    from facequarry.miner.refresh.one_miner import mining
     from facequarry.trainer.batch.run_faces import RunFaces
 
     console = Console()
@@ -245,7 +245,7 @@ def _at_work(where: RunDir) -> str:
 def _replay(where: RunDir, config: RunConfig, number: int, hands: Hands) -> int:
     """Return 0 where the generation came out the same, else 1."""
     from facequarry.jobs.plans import faces_of
-    from facequarry.miner.replay import replay_generation
+    from facequarry.miner.refresh.replay import replay_generation
 
     replay = replay_generation(
         where, faces_of(config, where), number, threads=config.miner.threads, hands=hands

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.miner.kernels.compiled import kernel
-from facequarry.miner.kernels.distance import d2_of
+from facequarry.miner.kernels.hashed_d2 import d2_of
+from facequarry.miner.kernels.layout import Float32Array, Int64Array, Rows
 from facequarry.miner.kernels.tiles import (
     Int32Array,
     Scale,
@@ -16,7 +17,6 @@ from facequarry.miner.kernels.tiles import (
     width_without_residuals,
     within_bits,
 )
-from facequarry.miner.layout import Float32Array, Int64Array, Rows
 
 
 @kernel

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.miner.kernels.compiled import inlined, kernel
-from facequarry.miner.kernels.distance import d2_of, fold
-from facequarry.miner.layout import (
+from facequarry.miner.kernels.hashed_d2 import d2_of, fold
+from facequarry.miner.kernels.layout import (
     FARTHEST,
     HASH,
     NEAREST,

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.miner.kernels.compiled import kernel, reassociating_kernel
-from facequarry.miner.kernels.distance import d2_of
+from facequarry.miner.kernels.hashed_d2 import d2_of
+from facequarry.miner.kernels.layout import Float32Array, Int64Array, Rows, Searches
 from facequarry.miner.kernels.lists import admitted, offer
 from facequarry.miner.kernels.tiles import any_within
-from facequarry.miner.layout import Float32Array, Int64Array, Rows, Searches
 
 # Values that one vectorised comparison clears before any is looked at by itself.
 _BLOCK = 32

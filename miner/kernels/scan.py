@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.miner.kernels.compiled import inlined, kernel
-from facequarry.miner.kernels.distance import d2_of
+from facequarry.miner.kernels.hashed_d2 import d2_of
+from facequarry.miner.kernels.layout import NEAREST, Float32Array, Rows, Searches
 from facequarry.miner.kernels.lists import is_outhashed, offer, offer_only, place_of
 from facequarry.miner.kernels.tiles import (
     HIDDEN,
@@ -27,7 +28,6 @@ from facequarry.miner.kernels.tiles import (
     set_reach,
     within_bits,
 )
-from facequarry.miner.layout import NEAREST, Float32Array, Rows, Searches
 
 # Measures that one vectorised comparison clears before any is looked at by itself: first many,
 # then as many as one vector register holds. Where only the left side asks, a block is a whole row

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.miner.kernels.compiled import inlined, kernel
+from facequarry.miner.kernels.layout import Int64Array, Searches
 from facequarry.miner.kernels.lists import admitted
-from facequarry.miner.layout import Int64Array, Searches
 
 Int32Array = NDArray[np.int32]
 
@@ -48,7 +48,7 @@ class Side(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """What a product says about d2; `miner.products` makes it, `miner.distance` proves it.
+    """What a product says about d2; `miner.engines.products` makes it, `miner.core.distance` proves it.
 
     A product less the shifts of both its rows, times the grain and cut to a whole number, is the
     *measure* of the two: about -d2 / unit. Whatever multiplies, it is an int32 of 31 bits. With a

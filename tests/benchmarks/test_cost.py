@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.cost import PASSES, Point, crossover, fit, measure
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.cost import SECONDS_PER, choose_engine, seconds
+from facequarry.miner.engines.cost import SECONDS_PER, choose_engine, seconds
 
 
 def points(seconds_per: dict[str, float], *, wrong: float = 0.0) -> list[Point]:

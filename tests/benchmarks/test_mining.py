@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import CONFIG, Case, check_same, measure, mine_in_float32
-from facequarry.miner import exact, mine
-from facequarry.miner.products import int8_product
+from facequarry.miner import mine
+from facequarry.miner.engines.opening import exact
+from facequarry.miner.engines.products import int8_product
 
 
 @pytest.mark.parametrize("gallery", ["separated", "untrained"])

@@ -17,8 +17,8 @@ from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.datasets.sources.photos import LISTING_SCHEMA
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.observe import observe
-from facequarry.miner.stats import MiningStats
+from facequarry.miner.selection.observe import observe
+from facequarry.miner.selection.stats import MiningStats
 from tests.datasets.generations import publish_generation
 
 IDENTITIES, PHOTOS, SHARDS = 10, 8, 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.runs_on_disk import read_run
-from facequarry.miner.journal import Journal
-from facequarry.miner.queue import Switch
+from facequarry.miner.queue.journal import Journal
+from facequarry.miner.queue.queue import Switch
 
 
 def grant(run: RunDir, through_step: int) -> None:

@@ -17,7 +17,7 @@ from facequarry.jobs.pipeline import start_miner
 from facequarry.jobs.plans import refresh_hands
 from facequarry.jobs.runs_on_disk import open_run
 from facequarry.miner.config import Device, MinerConfig
-from facequarry.miner.hands import HERE, embed_faces
+from facequarry.miner.refresh.executors import HERE, embed_faces
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
 from tests.miner.small_run import PLAN
@@ -136,7 +136,7 @@ def test_no_actors_are_refused_by_hand_too(
 def test_a_generation_is_replayed_by_actors_with_one_flag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facequarry.miner.sharing.choose_num_blocks", lambda *_: 5)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.choose_num_blocks", lambda *_: 5)
     at = publish(tmp_path, IDENTITIES)
     config = RunConfig(name="run", runs=tmp_path, faces=at.root, split=PLAN.split, trainer=TRAINER)
     run, _ = open_run(config, at.open().manifest, resume=False)

@@ -31,10 +31,10 @@ from facequarry.jobs.pipeline import cluster_and_faces, driving, train_with_mini
 from facequarry.jobs.runs_on_disk import absolute, check_run
 from facequarry.miner.actors import QueueActor
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.journal import Journal
-from facequarry.miner.queue import lease_at
-from facequarry.miner.refresh_config import RefreshConfig
-from facequarry.miner.serve import Wait
+from facequarry.miner.queue.journal import Journal
+from facequarry.miner.queue.queue import lease_at
+from facequarry.miner.queue.serve import Wait
+from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.jobs.processes import actor_killed_when, ray_actors, wait_until

@@ -256,7 +256,7 @@ def test_an_interrupt_leaves_nothing(
             "facequarry: mining 24 x 8 embeddings with all of them as",
         ),
         (
-            "facequarry.miner.tables.concatenate",
+            "facequarry.miner.selection.tables.concatenate",
             "set or lower miner.anchors, miner.positives_per_anchor",
         ),
     ],

@@ -155,7 +155,7 @@ def test_an_index_that_cannot_be_built_is_refused_before_anything_is_embedded(
     def embed(*args: object, **kwargs: object) -> None:
         raise AssertionError("embedded")
 
-    monkeypatch.setattr("facequarry.miner.hands.embed", embed)
+    monkeypatch.setattr("facequarry.miner.refresh.executors.embed", embed)
     configure(run, MinerConfig(engine="faiss", faiss_index="IVF4,Flat", nprobe=9))
     assert "nprobe is 9, but IVF4,Flat has 4 inverted lists" in refused(run, capsys)
 
@@ -167,7 +167,7 @@ def test_a_refresh_that_fails_does_not_look_in_hand(
     def fail(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("facequarry.miner.generation.mine_into", fail)
+    monkeypatch.setattr("facequarry.miner.refresh.generation.mine_into", fail)
     assert main(["mine", "--run", str(run.root)]) in (1, 130)
     begin, failed = read_events(run.events, "miner")[-2:]
     assert (begin["event"], failed["event"]) == ("begin", "failed")
@@ -223,7 +223,7 @@ def test_rows_over_the_limit_of_uses_are_shown(
 def test_stages_that_take_long_say_how_far_they_are(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("facequarry.miner.pace._SAY_EVERY_S", 0)
+    monkeypatch.setattr("facequarry.miner.core.pace._SAY_EVERY_S", 0)
     assert main(["mine", "--run", str(run.root)]) == 0
     for stage, unit in (("embed", "faces"), ("search", "products")):
         said = [message for message in caplog.messages if message.startswith(stage)]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from facequarry.jobs.mining_table import as_table, generation_table, mining_rows
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.observe import observe
+from facequarry.miner.selection.observe import observe
 from tests.miner.inputs import separated
 
 CONFIG = MinerConfig(threads=1, fallback=("easy", "hard"), max_uses_as_negative=2, positive_cap=1.2)

@@ -25,7 +25,7 @@ from facequarry.jobs.endings import RunFailed
 from facequarry.jobs.pipeline import run_pipeline
 from facequarry.jobs.report import RunReport
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import publish_plainly, write_tree
 

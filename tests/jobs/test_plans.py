@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from facequarry.jobs.config import load_run_config
 from facequarry.jobs.plans import LEAST_BATCHES, refresh_plan
-from facequarry.miner.budget import Budget
+from facequarry.miner.refresh.budget.budget import Budget
 
 
 def test_a_budget_is_the_interval_of_the_checkpoints() -> None:

@@ -19,7 +19,7 @@ from facequarry.jobs.runs_on_disk import (
     read_run,
     snapshots_of,
 )
-from facequarry.miner.journal import CorruptJournal
+from facequarry.miner.queue.journal import CorruptJournal
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.evaluation.face_pairs import verification_pairs
 from facequarry.trainer.job import TrainJob

@@ -30,7 +30,7 @@ from facequarry.jobs.runs_on_disk import (
     open_run,
 )
 from facequarry.jobs.verbs.run import parse_run
-from facequarry.miner.queue import QueueMismatch
+from facequarry.miner.queue.queue import QueueMismatch
 from facequarry.trainer.checkpoints.checkpoint import publish_checkpoint
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.jobs.journals import grant

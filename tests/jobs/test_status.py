@@ -21,7 +21,7 @@ from facequarry.jobs.config import RunConfig, to_tree
 from facequarry.jobs.report import rows_by_kind
 from facequarry.jobs.run_state import read_state
 from facequarry.jobs.runs_on_disk import open_run, read_run
-from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.miner.refresh.refresh_config import RefreshConfig
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.trainer.stores import publish_rows
 

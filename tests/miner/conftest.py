@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import facequarry.miner.exact
+import facequarry.miner.engines.exact
 from tests.miner.small_run import SmallRun, copied, train_once
 
 
@@ -23,4 +23,4 @@ def small(trained: SmallRun, tmp_path: Path) -> SmallRun:
 @pytest.fixture(autouse=True)
 def small_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small galleries take the pass that large ones take."""
-    monkeypatch.setattr(facequarry.miner.exact, "ONE_SIDED_UP_TO", 0)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "ONE_SIDED_UP_TO", 0)

@@ -7,7 +7,7 @@ import pyarrow as pa
 from facequarry.datasets.disk.publish import write_json
 from facequarry.datasets.generations.triplets import TRIPLETS
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.serve import QueueSettings
+from facequarry.miner.queue.serve import QueueSettings
 from tests.datasets.generations import publish_generation
 
 BATCH = 4

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from facequarry.miner.exact import ExactSearch
-from facequarry.miner.kernels.distance import d2_of, d2_of_pairs
-from facequarry.miner.layout import (
+from facequarry.miner.core.search import Workers
+from facequarry.miner.engines.exact import ExactSearch
+from facequarry.miner.kernels.hashed_d2 import d2_of, d2_of_pairs
+from facequarry.miner.kernels.layout import (
     FARTHEST,
     HASH,
     NEAREST,
@@ -19,8 +20,7 @@ from facequarry.miner.layout import (
     Rows,
     make_query,
 )
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.inputs import galleries, separated
 
 

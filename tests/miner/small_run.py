@@ -14,9 +14,9 @@ from facequarry.datasets.generations.triplets import read_generation_manifest
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.generation import make_generation
-from facequarry.miner.hands import HERE, Hands
-from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.generation import make_generation
+from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import IDENTITIES, publish, train_small

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.engines import OpenEngine
-from facequarry.miner.layout import Rows
-from facequarry.miner.schedule import Schedule
-from facequarry.miner.search import Workers
-from facequarry.miner.shares import Shares
-from facequarry.miner.spread import Answer, Limits, Part, SpreadSearch, Task, cut_blocks
-from facequarry.miner.task_miner import TaskMiner
+from facequarry.miner.core.search import Workers
+from facequarry.miner.engines.opening import OpenEngine
+from facequarry.miner.kernels.layout import Rows
+from facequarry.miner.spread.placement import Shares
+from facequarry.miner.spread.schedule import Schedule
+from facequarry.miner.spread.spread import Answer, Limits, Part, SpreadSearch, Task, cut_blocks
+from facequarry.miner.spread.task_miner import TaskMiner
 
 
 class MinersHere:

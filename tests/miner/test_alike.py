@@ -4,7 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.alike import MOST_PROBED, centres, faces_to_probe, order_alike, probe_faces
+from facequarry.miner.refresh.budget.similarity import (
+    MOST_PROBED,
+    centres,
+    faces_to_probe,
+    order_alike,
+    probe_faces,
+)
 
 
 def test_the_probe_takes_the_first_faces_of_each_identity() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.approximate import check_index
+from facequarry.miner.engines.approximate import check_index
 from tests.miner.inputs import (
     assert_adds_up,
     assert_equals,

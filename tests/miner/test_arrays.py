@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.arrays import files_of, read_embeddings, sha256_of
-from facequarry.miner.labels import read_labels
+from facequarry.jobs.arrays.embeddings import files_of, read_embeddings, sha256_of
+from facequarry.jobs.arrays.labels import read_labels
 from tests.miner.array_files import EMBEDDINGS, LABEL_FILES, LABELS, NAMES, X, lists, npy, parquet
 from tests.miner.array_files import text as write_text
 

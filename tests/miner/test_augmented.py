@@ -10,8 +10,8 @@ import pytest
 from facequarry.datasets.generations.triplets import Lease, RowRange, read_table
 from facequarry.datasets.runs.events import read_events
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.recipe import RefreshPlan
-from facequarry.miner.replay import replay_generation
+from facequarry.miner.refresh.recipe import RefreshPlan
+from facequarry.miner.refresh.replay import replay_generation
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.config import Augmentation, TrainerConfig
 from tests.miner.small_run import PLAN, SmallRun

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facequarry.miner.budget import Budget, Rates, forecast, most_faces, rates_of
+from facequarry.miner.refresh.budget.budget import Budget, Rates, forecast, most_faces, rates_of
 from tests.miner.test_staleness import FakeLoop
 
 BUDGET = Budget(steps=50, share=0.8, least_rows=1)

@@ -13,10 +13,10 @@ import pytest
 from facequarry.datasets.faces.split import Split
 from facequarry.datasets.generations.triplets import read_generation_manifest
 from facequarry.datasets.runs.events import EventLog
-from facequarry.miner.budget import Budget
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.replay import replay_generation
-from facequarry.miner.rotation import IDENTITIES_FILE, read_rotation
+from facequarry.miner.refresh.budget.budget import Budget
+from facequarry.miner.refresh.budget.rotation import IDENTITIES_FILE, read_rotation
+from facequarry.miner.refresh.replay import replay_generation
 from tests.miner.small_run import PLAN, SmallRun, copied
 from tests.trainer.stores import IDENTITIES, publish
 

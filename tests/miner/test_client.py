@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import pytest
 
 from facequarry.datasets.generations.triplets import Lease, RowRange
-from facequarry.miner.client import NoAnswer, PatientSource
-from facequarry.miner.serve import Wait
+from facequarry.miner.queue.client import NoAnswer, PatientSource
+from facequarry.miner.queue.serve import Wait
 
 LEASE = Lease(7, 0, (RowRange(0, 0, 4),))
 
@@ -94,5 +94,5 @@ def test_an_actor_that_is_away_for_a_moment_is_asked_again(monkeypatch: pytest.M
         return answer
 
     monkeypatch.setattr(ray, "get", get)
-    monkeypatch.setattr("facequarry.miner.client._POLL_S", 0.0)
+    monkeypatch.setattr("facequarry.miner.queue.client._POLL_S", 0.0)
     assert QueueClient(Actor, timeout_s=30.0).lease(7) == LEASE

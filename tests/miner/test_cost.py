@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from facequarry.miner import MinerConfig
-from facequarry.miner.cost import SECONDS_PER, WORTH_S, Chosen, choose_engine, seconds, work
+from facequarry.miner.engines.cost import SECONDS_PER, WORTH_S, Chosen, choose_engine, seconds, work
 
 IVF = MinerConfig(faiss_index="IVF4096,Flat", nprobe=16)
 ENGINES: tuple[Chosen, ...] = ("exact", "routed", "faiss")

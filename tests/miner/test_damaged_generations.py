@@ -13,7 +13,7 @@ from facequarry.datasets.generations.triplets import (
 )
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.serve import TripletQueue, Wait
+from facequarry.miner.queue.serve import TripletQueue, Wait
 from tests.miner.generations import (
     publish,
     publish_checkpoint_folder,

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import facequarry.miner.exact
-import facequarry.miner.turns
+import facequarry.miner.engines.exact
+import facequarry.miner.engines.scratch
 from benchmarks.galleries import MakeGallery, collapsed, untrained
 from facequarry.miner import Mined, MinerConfig, mine
-from facequarry.miner.exact import is_symmetric
+from facequarry.miner.engines.exact import is_symmetric
+from facequarry.miner.engines.multiply import int8_is_exact, int8_pays, onednn_is_exact, onednn_pays
 from facequarry.miner.kernels.scan import scan_tile
-from facequarry.miner.multiply import int8_is_exact, int8_pays, onednn_is_exact, onednn_pays
 from tests.miner.inputs import assert_equals
 from tests.miner.oracle import mine_slowly
 
@@ -43,7 +43,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     if not int8_is_exact(128):
         pytest.skip("8-bit products are not exact on this processor")
     seen = Seen()
-    give_up = facequarry.miner.turns.Turn.give_up
+    give_up = facequarry.miner.engines.scratch.Turn.give_up
 
     def give_up_seen(turn: Any) -> None:
         seen.given_up += 1
@@ -54,17 +54,17 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         seen.cut_short += 0 < stopped < len(tile)
         return stopped, decided
 
-    monkeypatch.setattr(facequarry.miner.turns.Turn, "give_up", give_up_seen)
-    monkeypatch.setattr(facequarry.miner.exact, "scan_tile", scan_tile_seen)
-    monkeypatch.setattr(facequarry.miner.exact, "INT8_FROM", 0)
-    monkeypatch.setattr(facequarry.miner.exact, "int8_pays", lambda dimension: True)
+    monkeypatch.setattr(facequarry.miner.engines.scratch.Turn, "give_up", give_up_seen)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "scan_tile", scan_tile_seen)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "INT8_FROM", 0)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "int8_pays", lambda dimension: True)
     return seen
 
 
 def by_floats(monkeypatch: pytest.MonkeyPatch, mine_again: Callable[[], Mined]) -> Mined:
     """Return what the engine mines where 8-bit products are forbidden."""
     with monkeypatch.context() as patch:
-        patch.setattr(facequarry.miner.exact, "int8_pays", lambda dimension: False)
+        patch.setattr(facequarry.miner.engines.exact, "int8_pays", lambda dimension: False)
         return mine_again()
 
 
@@ -84,8 +84,8 @@ def test_a_tile_given_up_half_way_is_gone_on_with_in_float32(
     columns: int,
     config: MinerConfig,
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.exact, "TILE_ROWS", 32)
-    monkeypatch.setattr(facequarry.miner.exact, "TILE_COLUMNS", columns)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "TILE_ROWS", 32)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "TILE_COLUMNS", columns)
     x, identities = gallery(100 if columns == 64 else 310, faces_per_identity=5)
     assert x.shape[1] == 128
     mined = mine(x, identities, config=config)
@@ -125,7 +125,7 @@ def test_distances_that_underflow_are_decided_by_the_definition(
 def test_tiles_serve_both_sides_of_all_but_small_galleries_and_few_anchors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.exact, "ONE_SIDED_UP_TO", 2048)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "ONE_SIDED_UP_TO", 2048)
     assert not is_symmetric(2048, 2048)
     assert is_symmetric(2049, 2049) and is_symmetric(3501, 5000)
     assert not is_symmetric(3500, 5000)
@@ -135,7 +135,7 @@ def test_a_row_far_from_all_others_costs_only_where_it_is_met(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("TILE_ROWS", "TILE_COLUMNS", "CHUNK_ROWS"):
-        monkeypatch.setattr(facequarry.miner.exact, name, 16)
+        monkeypatch.setattr(facequarry.miner.engines.exact, name, 16)
     random = np.random.default_rng(0)
     x = np.ones((600, 64)) + 0.003 * random.normal(size=(600, 64))
     x[431] = -1

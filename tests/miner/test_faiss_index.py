@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.faiss_index import build_index, to_gpus
-from facequarry.miner.rows import check_rows
+from facequarry.miner.engines.faiss_index import build_index, to_gpus
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.inputs import separated
 
 
@@ -39,7 +39,7 @@ class FakeGpuFaiss:
 @pytest.mark.parametrize(("how", "shard"), [("replicas", False), ("shards", True)])
 def test_index_is_moved_to_all_gpus(how: Any, shard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeGpuFaiss(2)
-    monkeypatch.setattr("facequarry.miner.approximate.import_faiss", lambda: fake)
+    monkeypatch.setattr("facequarry.miner.engines.approximate.import_faiss", lambda: fake)
     x, identities = separated(20, 5, 16, 1.0)
     stats = mine(x, identities, config=MinerConfig(engine="faiss", faiss_gpus=how)).stats
     assert fake.moved == [shard]

@@ -23,8 +23,8 @@ from facequarry.datasets.generations.triplets import (
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.generation import make_generation
-from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.refresh.generation import make_generation
+from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import IDENTITIES, publish, train_small

@@ -13,26 +13,26 @@ from facequarry.datasets.disk.fence import FencedLock, LockLost
 from facequarry.datasets.disk.publish import sha256_file, sweep_staging
 from facequarry.datasets.generations.triplets import read_table
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.generation import STAGES
-from facequarry.miner.one_miner import mining
-from facequarry.miner.recipe import resolve_device
+from facequarry.miner.refresh.generation import STAGES
+from facequarry.miner.refresh.one_miner import mining
+from facequarry.miner.refresh.recipe import resolve_device
 from tests.miner.generations import publish
 from tests.miner.small_run import PLAN, SmallRun, copied
 
 _DIE = """
 import os, sys
 from pathlib import Path
-import facequarry.miner.generation
+import facequarry.miner.refresh.generation
 from tests.miner.small_run import SmallRun
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.one_miner import mining
+from facequarry.miner.refresh.one_miner import mining
 from facequarry.trainer.batch.run_faces import FacesAt
 
-write = facequarry.miner.generation.write_generation
+write = facequarry.miner.refresh.generation.write_generation
 def die(*args, **kwargs):
     write(*args, **kwargs)
     os.kill(os.getpid(), 9)
-facequarry.miner.generation.write_generation = die
+facequarry.miner.refresh.generation.write_generation = die
 
 run, root, cache = (Path(arg) for arg in sys.argv[1:])
 small = SmallRun(RunDir(run), FacesAt(root=root, cache=cache, snapshot=1))

@@ -5,10 +5,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from facequarry.miner.gpu_bound import LEVELS, distance_error, split
-from facequarry.miner.gpu_lists import fold
-from facequarry.miner.kernels.distance import d2_of, fold_each
-from facequarry.miner.rows import check_rows
+from facequarry.miner.engines.gpu.device_lists import fold
+from facequarry.miner.engines.gpu.float16_bound import LEVELS, distance_error, split
+from facequarry.miner.kernels.hashed_d2 import d2_of, fold_each
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.inputs import separated
 
 FloatArray = NDArray[np.float64]

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu_inputs import faces, usual_queries
-from facequarry.miner.gpu import GpuSearch
+from facequarry.miner.engines.gpu.gpu_engine import GpuSearch
 
 
 @pytest.mark.gpu

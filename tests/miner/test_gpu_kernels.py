@@ -15,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facequarry.miner import gpu_torch
-from facequarry.miner.gpu import GpuSearch, Sizes, Steps, triton_steps
-from facequarry.miner.gpu_bound import split
-from facequarry.miner.layout import Int64Array, Query, Rows
+from facequarry.miner.engines.gpu.float16_bound import split
+from facequarry.miner.engines.gpu.gpu_engine import GpuSearch, Sizes, Steps, triton_steps
+from facequarry.miner.engines.opening.gpu import torch_steps as gpu_torch
+from facequarry.miner.kernels.layout import Int64Array, Query, Rows
 from tests.miner.gpu_inputs import answers_of_cpu, assert_same, searches, usual_queries
 
 # Looked for and not imported: what an import reads from the environment, it reads once.
@@ -38,7 +38,9 @@ REGISTERS = 1 << 16
 
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[Steps]:
-    from facequarry.miner import gpu_kernels  # interpreted: tests/conftest.py
+    from facequarry.miner.engines.opening.gpu import (
+        triton_kernels as gpu_kernels,  # interpreted: tests/conftest.py
+    )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_kernels, "ANCHOR_BLOCK", 16)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import facequarry.miner.engines
+import facequarry.miner.engines.opening
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.gpu import GpuSearch, Sizes, torch_steps, uses_gpu
-from facequarry.miner.layout import FARTHEST, HASH, Int64Array, Query, Rows, make_query
-from facequarry.miner.rows import check_rows
+from facequarry.miner.engines.gpu.gpu_engine import GpuSearch, Sizes, torch_steps, uses_gpu
+from facequarry.miner.kernels.layout import FARTHEST, HASH, Int64Array, Query, Rows, make_query
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.gpu_inputs import answers_of_cpu, assert_same, searches, usual_queries
 from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
 from tests.miner.oracle import mine_slowly
@@ -49,7 +49,7 @@ def test_mined_tables_follow_the_definitions(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            facequarry.miner.engines,
+            facequarry.miner.engines.opening,
             "ExactSearch",
             lambda rows, *_: GpuSearch(rows, "cpu", sizes=cut),
         )

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.journal import (
+from facequarry.miner.queue.journal import (
     CorruptJournal,
     Journal,
     known_generations,
     next_generation_number,
 )
-from facequarry.miner.queue import Switch
-from facequarry.miner.records import read_records
+from facequarry.miner.queue.queue import Switch
+from facequarry.miner.queue.records import read_records
 from tests.miner.generations import publish_manifest
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-import facequarry.miner.kinds
-import facequarry.miner.pairs
+import facequarry.miner.selection.kinds
+import facequarry.miner.selection.pairs
 from facequarry.miner import Mined, MinerConfig, mine
-from facequarry.miner.layout import Int64Array, Rows
-from facequarry.miner.pairs import Pairs
+from facequarry.miner.kernels.layout import Int64Array, Rows
+from facequarry.miner.selection.pairs import Pairs
 from tests.miner.inputs import configs, galleries, separated
 from tests.miner.oracle import defined_d2
 
@@ -55,8 +55,8 @@ def test_negatives_of_every_pair_are_counted_by_the_definitions(
 def test_tiles_do_not_show_in_the_counts(
     monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, noise: float
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.kinds, "TILE_ROWS", rows)
-    monkeypatch.setattr(facequarry.miner.kinds, "TILE_COLUMNS", columns)
+    monkeypatch.setattr(facequarry.miner.selection.kinds, "TILE_ROWS", rows)
+    monkeypatch.setattr(facequarry.miner.selection.kinds, "TILE_COLUMNS", columns)
     x, identities = separated(10, 4, 16, noise)
     config = MinerConfig(count_kinds=True, margin=0.1, duplicate_floor=1e-6, threads=2)
     check(x, identities.tolist(), config, mine(x, identities, config=config))
@@ -81,10 +81,10 @@ def test_anchors_counted_together_do_not_show(
 
     def pair_up(rows: Rows, anchors: Int64Array, *others: Any) -> Pairs:
         paired.append(anchors.size)
-        return facequarry.miner.pairs.pair_up(rows, anchors, *others)
+        return facequarry.miner.selection.pairs.pair_up(rows, anchors, *others)
 
-    monkeypatch.setattr(facequarry.miner.pairs, "MOST_SEARCHES", searches)
-    monkeypatch.setattr(facequarry.miner.kinds, "pair_up", pair_up)
+    monkeypatch.setattr(facequarry.miner.selection.pairs, "MOST_SEARCHES", searches)
+    monkeypatch.setattr(facequarry.miner.selection.kinds, "pair_up", pair_up)
     other = mine(x, identities, config=config)
     assert usual.kinds is not None and usual.kinds.equals(other.kinds)
     assert usual.stats.negatives_by_kind == other.stats.negatives_by_kind

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facequarry.miner.kernels.compiled import kernel
+from facequarry.miner.kernels.layout import Int64Array, Rows, Searches, make_query, open_searches
 from facequarry.miner.kernels.lists import offer, offer_only
-from facequarry.miner.layout import Int64Array, Rows, Searches, make_query, open_searches
-from facequarry.miner.rows import check_rows
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.inputs import on_circle
 
 NUM_ROWS = 12

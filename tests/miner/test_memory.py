@@ -11,9 +11,9 @@ import torch
 
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner import Mined, MinerConfig, mine
-from facequarry.miner.engines import OpenEngine
-from facequarry.miner.hands import Hands
-from facequarry.miner.memory import OutOfMemory, explaining_memory
+from facequarry.miner.core.memory import OutOfMemory, explaining_memory
+from facequarry.miner.engines.opening import OpenEngine
+from facequarry.miner.refresh.executors import Hands
 from tests.miner.inputs import separated
 from tests.miner.small_run import SmallRun
 
@@ -40,11 +40,11 @@ def failing(error: Exception) -> Any:
     [
         "facequarry.miner.mining.check_rows",
         "facequarry.miner.mining.pair_up",
-        "facequarry.miner.exact.open_searches",
-        "facequarry.miner.exact.scan_tile",  # on a thread
-        "facequarry.miner.tables.concatenate",
-        "facequarry.miner.kinds.pair_up",
-        "facequarry.miner.kinds.count_within",
+        "facequarry.miner.engines.exact.open_searches",
+        "facequarry.miner.engines.exact.scan_tile",  # on a thread
+        "facequarry.miner.selection.tables.concatenate",
+        "facequarry.miner.selection.kinds.pair_up",
+        "facequarry.miner.selection.kinds.count_within",
     ],
 )
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_embedding_too_many_faces_names_the_knob_and_publishes_nothing(
 def test_mining_that_runs_out_of_memory_publishes_nothing(
     small: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facequarry.miner.tables.concatenate", failing(MemoryError()))
+    monkeypatch.setattr("facequarry.miner.selection.tables.concatenate", failing(MemoryError()))
     with pytest.raises(OutOfMemory, match="ran out of memory: set or lower miner.anchors"):
         small.mine(0)
     assert left(small.run) == []

@@ -10,10 +10,10 @@ import facequarry.miner.actors
 from facequarry.datasets.disk.fence import FencedLock, LockLost
 from facequarry.datasets.disk.publish import sweep_staging
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.datasets.runs.staleness import num_failed_refreshes
 from facequarry.miner.actors import MinerActor
-from facequarry.miner.generation import make_generation
-from facequarry.miner.refresh import MiningFailed
-from facequarry.miner.staleness import num_failed_refreshes
+from facequarry.miner.refresh.generation import make_generation
+from facequarry.miner.refresh.refresh import MiningFailed
 from tests.miner.small_run import PLAN, SmallRun
 
 
@@ -80,7 +80,7 @@ def test_an_error_beside_a_refresh_is_logged_and_mining_goes_on(
             raise PermissionError("read-only file system")
         return sweep_staging(folder)
 
-    monkeypatch.setattr("facequarry.miner.one_miner.sweep_staging", sweep)
+    monkeypatch.setattr("facequarry.miner.refresh.one_miner.sweep_staging", sweep)
     assert actor.work() == 1
     assert reasons(small) == ["PermissionError: read-only file system"] * 2
 

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import facequarry.miner.exact
-import facequarry.miner.multiply
-import facequarry.miner.pairs
-import facequarry.miner.products
+import facequarry.miner.engines.exact
+import facequarry.miner.engines.multiply
+import facequarry.miner.engines.products
+import facequarry.miner.selection.pairs
 from facequarry.miner import MinerConfig, mine
-from facequarry.miner.multiply import onednn_is_exact
-from facequarry.miner.stats import why_no_rows
+from facequarry.miner.engines.multiply import onednn_is_exact
+from facequarry.miner.selection.stats import why_no_rows
 from tests.miner.inputs import assert_equals, configs, galleries, on_circle, separated
 from tests.miner.oracle import mine_slowly
 
@@ -31,12 +31,12 @@ def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "oneDNN" and not onednn_is_exact(128):
         pytest.skip("this torch multiplies nothing through oneDNN, or rounds its inputs")
     monkeypatch.setattr(
-        facequarry.miner.exact, "int8_pays", lambda dimension: request.param == "int8"
+        facequarry.miner.engines.exact, "int8_pays", lambda dimension: request.param == "int8"
     )
-    monkeypatch.setattr(facequarry.miner.exact, "INT8_FROM", 0)
-    monkeypatch.setattr(facequarry.miner.products, "CHOSEN_FROM", 0)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "INT8_FROM", 0)
+    monkeypatch.setattr(facequarry.miner.engines.products, "CHOSEN_FROM", 0)
     pays = request.param == "oneDNN"
-    monkeypatch.setattr(facequarry.miner.multiply, "onednn_pays", lambda dimension: pays)
+    monkeypatch.setattr(facequarry.miner.engines.multiply, "onednn_pays", lambda dimension: pays)
     return request.param
 
 
@@ -97,10 +97,10 @@ def test_tiles_and_threads_do_not_show(
         "max_uses_as_negative": 3,
     }
     usual = mine(x, identities, config=MinerConfig(**options, threads=1))  # type: ignore[arg-type]
-    monkeypatch.setattr(facequarry.miner.pairs, "MOST_SEARCHES", searches)
-    monkeypatch.setattr(facequarry.miner.exact, "TILE_ROWS", rows)
-    monkeypatch.setattr(facequarry.miner.exact, "TILE_COLUMNS", columns)
-    monkeypatch.setattr(facequarry.miner.exact, "CHUNK_ROWS", 2 * rows + 1)
+    monkeypatch.setattr(facequarry.miner.selection.pairs, "MOST_SEARCHES", searches)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "TILE_ROWS", rows)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "TILE_COLUMNS", columns)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "CHUNK_ROWS", 2 * rows + 1)
     config = MinerConfig(**options, threads=threads)  # type: ignore[arg-type]
     other = mine(x, identities, config=config)
     assert other.table.equals(usual.table)
@@ -116,10 +116,10 @@ def test_small_galleries_are_searched_one_sided_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch, negatives: Any, fallback: Any, columns: int
 ) -> None:
     x, identities = separated(60, 6, 8, 0.7)
-    monkeypatch.setattr(facequarry.miner.exact, "TILE_COLUMNS", columns)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "TILE_COLUMNS", columns)
     config = MinerConfig(negatives=negatives, duplicate_floor=0.2, fallback=fallback)
     both_sides = mine(x, identities, config=config)
-    monkeypatch.setattr(facequarry.miner.exact, "ONE_SIDED_UP_TO", len(x))
+    monkeypatch.setattr(facequarry.miner.engines.exact, "ONE_SIDED_UP_TO", len(x))
     one_side = mine(x, identities, config=config)
     assert (both_sides.stats.symmetric, one_side.stats.symmetric) == (True, False)
     expected = mine_slowly(x, identities.tolist(), config, 0)

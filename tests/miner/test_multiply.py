@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import facequarry.miner.multiply
-from facequarry.miner.distance import product_share
-from facequarry.miner.multiply import (
+import facequarry.miner.engines.multiply
+from facequarry.miner.core.distance import product_share
+from facequarry.miner.engines.multiply import (
     MOST_DIMENSIONS,
     Multiply,
     blas_products,
@@ -77,7 +77,7 @@ def test_rounding_of_either_operand_is_seen_in_any_dimension(
         right = right if sides == "left" else rounded(right)
         return left @ right.T
 
-    monkeypatch.setattr(facequarry.miner.multiply, "_by_onednn", rounding)
+    monkeypatch.setattr(facequarry.miner.engines.multiply, "_by_onednn", rounding)
     assert not onednn_is_exact.__wrapped__(dimension)
 
 
@@ -85,10 +85,12 @@ def test_rounding_of_either_operand_is_seen_in_any_dimension(
 def test_a_product_that_rounds_nothing_is_exact(
     monkeypatch: pytest.MonkeyPatch, dimension: int
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.multiply, "_by_onednn", lambda left, right: left @ right.T)
+    monkeypatch.setattr(
+        facequarry.miner.engines.multiply, "_by_onednn", lambda left, right: left @ right.T
+    )
     assert onednn_is_exact.__wrapped__(dimension)
     monkeypatch.setattr(
-        facequarry.miner.multiply, "_by_onednn", lambda left, right: left @ right.T * np.nan
+        facequarry.miner.engines.multiply, "_by_onednn", lambda left, right: left @ right.T * np.nan
     )
     assert not onednn_is_exact.__wrapped__(dimension)
 
@@ -100,7 +102,7 @@ def test_a_torch_without_onednn_does_without(
     def absent(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         raise error
 
-    monkeypatch.setattr(facequarry.miner.multiply, "_by_onednn", absent)
+    monkeypatch.setattr(facequarry.miner.engines.multiply, "_by_onednn", absent)
     assert not onednn_is_exact.__wrapped__(128)
 
 
@@ -116,38 +118,40 @@ def test_a_torch_without_onednn_does_without(
 def test_what_pays_is_faster_by_enough(
     monkeypatch: pytest.MonkeyPatch, new: float, old: float, onednn: bool, int8: bool
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.multiply, "onednn_is_exact", lambda dimension: True)
-    monkeypatch.setattr(facequarry.miner.multiply, "int8_is_exact", lambda dimension: True)
+    monkeypatch.setattr(
+        facequarry.miner.engines.multiply, "onednn_is_exact", lambda dimension: True
+    )
+    monkeypatch.setattr(facequarry.miner.engines.multiply, "int8_is_exact", lambda dimension: True)
     took = {"onednn_products": new, "int8_products": new, "blas_products": old}
     called: list[str] = []
     for name in took:
         monkeypatch.setattr(
-            facequarry.miner.multiply, name, lambda *_, name=name: called.append(name)
+            facequarry.miner.engines.multiply, name, lambda *_, name=name: called.append(name)
         )
     monkeypatch.setattr(
-        facequarry.miner.multiply,
+        facequarry.miner.engines.multiply,
         "float32_products",
-        lambda _: facequarry.miner.multiply.blas_products,
+        lambda _: facequarry.miner.engines.multiply.blas_products,
     )
 
     def seconds(work: Callable[[], object]) -> float:
         work()
         return took[called[-1]]
 
-    monkeypatch.setattr(facequarry.miner.multiply, "_seconds", seconds)
+    monkeypatch.setattr(facequarry.miner.engines.multiply, "_seconds", seconds)
     assert onednn_pays.__wrapped__(128) == onednn
     assert int8_pays.__wrapped__(128) == int8
     assert sorted(set(called)) == sorted(took)
 
 
 def test_onednn_is_left_alone_where_torch_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facequarry.miner.multiply, "onednn_pays", lambda dimension: True)
+    monkeypatch.setattr(facequarry.miner.engines.multiply, "onednn_pays", lambda dimension: True)
     assert float32_products(128) is onednn_products
     with monkeypatch.context() as patch:
         patch.setattr(torch.backends.mkldnn, "enabled", False)
         assert float32_products(128) is blas_products
     for precision in ("high", "medium"):
-        monkeypatch.setattr(facequarry.miner.multiply, "float32_precision", [precision].pop)
+        monkeypatch.setattr(facequarry.miner.engines.multiply, "float32_precision", [precision].pop)
         assert float32_products(128) is blas_products
 
 
@@ -175,7 +179,7 @@ def test_whole_products_are_exact_without_fast_integers(monkeypatch: pytest.Monk
     )
     expected = (left.long() @ right.long().T).numpy()
     for is_exact in (int8_is_exact, lambda dimension: False):
-        monkeypatch.setattr(facequarry.miner.multiply, "int8_is_exact", is_exact)
+        monkeypatch.setattr(facequarry.miner.engines.multiply, "int8_is_exact", is_exact)
         room = torch.empty(5 * 33, dtype=torch.int32)
         np.testing.assert_array_equal(whole_products(left, right, room), expected)
 

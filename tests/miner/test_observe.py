@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.observe import MOST_LISTED, observe
+from facequarry.miner.selection.observe import MOST_LISTED, observe
 
 KINDS = ("semi_hard", "hard", "easy", "random")
 

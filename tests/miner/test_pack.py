@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from facequarry.datasets.generations.triplets import TRIPLETS
-from facequarry.miner.pack import BLOCK_ROWS, pack
+from facequarry.miner.refresh.pack import BLOCK_ROWS, pack
 
 
 def make_table(num_identities: int = 30, faces: int = 5, positives: int = 3) -> pa.Table:

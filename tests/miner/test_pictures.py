@@ -13,18 +13,18 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-import facequarry.miner.pictures
-from facequarry.miner import MinerConfig, mine
-from facequarry.miner.observe import observe
-from facequarry.miner.pictures import KINDS, OUTCOMES, mining_page
-from facequarry.miner.stats import useful_gflops
-from facequarry.miner.suspect_sheet import (
+import facequarry.jobs.pictures.mining_page
+from facequarry.jobs.pictures.mining_page import KINDS, OUTCOMES, mining_page
+from facequarry.jobs.pictures.suspect_sheet import (
     MOST_SHOWN,
     Suspect,
     SuspectPicture,
     suspect_sheet,
     worst_suspects,
 )
+from facequarry.miner import MinerConfig, mine
+from facequarry.miner.selection.observe import observe
+from facequarry.miner.selection.stats import useful_gflops
 from tests.miner.inputs import separated
 
 CONFIG = MinerConfig(threads=1, fallback=("easy",), max_uses_as_negative=3, positive_cap=1.2)
@@ -53,7 +53,7 @@ def drawn(
     figures: list[Figure] = []
     with monkeypatch.context() as patch:
         patch.setattr(
-            facequarry.miner.pictures,
+            facequarry.jobs.pictures.mining_page,
             "publish_figure",
             lambda figure, _, **__: figures.append(figure),
         )

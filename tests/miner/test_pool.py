@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from facequarry.miner.pool import ActorPool, actor_pool
-from facequarry.miner.schedule import WorkersDied
+from facequarry.miner.spread.actor_pool import ActorPool, actor_pool
+from facequarry.miner.spread.schedule import WorkersDied
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -113,7 +113,7 @@ class Idle:
 
 
 def test_no_answer_in_time_says_what_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facequarry.miner.pool._ANSWER_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.miner.spread.actor_pool._ANSWER_TIMEOUT_S", 0.0)
     with pytest.raises(TimeoutError, match="no squarer answered in 0 s; waited for 2 of 3 tasks"):
         squares(Idle, [1, 2, 3], num_actors=1)
 
@@ -121,7 +121,7 @@ def test_no_answer_in_time_says_what_was_waited_for(monkeypatch: pytest.MonkeyPa
 def test_actors_without_a_place_are_waited_for_with_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("facequarry.miner.pool._START_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.miner.spread.actor_pool._START_TIMEOUT_S", 0.0)
     with actor_pool("giant", Idle, 1, lambda seat: (), num_cpus=8.0) as pool:
         asked = pool.each([1], lambda actor, seat, task: actor.square.remote(task))
         with pytest.raises(TimeoutError, match="no giant started in 0 s; .* free of 2$"):

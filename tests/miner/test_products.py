@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facequarry.miner.kernels.distance import d2_of
+from facequarry.miner.core.search import Workers
+from facequarry.miner.engines.multiply import blas_products, onednn_is_exact, onednn_products
+from facequarry.miner.engines.products import Product, float32_product, int8_product, take_centre
+from facequarry.miner.kernels.hashed_d2 import d2_of
+from facequarry.miner.kernels.layout import Rows
 from facequarry.miner.kernels.tiles import Scale, measure
-from facequarry.miner.layout import Rows
-from facequarry.miner.multiply import blas_products, onednn_is_exact, onednn_products
-from facequarry.miner.products import Product, float32_product, int8_product, take_centre
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.inputs import on_circle, separated
 
 

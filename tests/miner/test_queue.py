@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facequarry.datasets.generations.triplets import Lease
-from facequarry.miner.queue import QueueState, Switch, add_grant, add_switch, lease_at
+from facequarry.miner.queue.queue import QueueState, Switch, add_grant, add_switch, lease_at
 
 # What can happen to a queue: a generation of so many batches, or a grant of so many steps.
 EVENTS = st.lists(

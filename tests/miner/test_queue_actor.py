@@ -10,8 +10,8 @@ from facequarry.datasets.disk.lock import LockHeld, WriterLock
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.actors import QueueActor
-from facequarry.miner.journal import CorruptJournal
-from facequarry.miner.serve import QueueSettings, Wait
+from facequarry.miner.queue.journal import CorruptJournal
+from facequarry.miner.queue.serve import QueueSettings, Wait
 from tests.miner.generations import publish
 
 SETTINGS = QueueSettings(

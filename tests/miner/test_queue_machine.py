@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from facequarry.datasets.generations.triplets import GenerationChanged, Lease, RowRange
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.journal import Journal, known_generations, next_generation_number
-from facequarry.miner.queue import QueueMismatch
-from facequarry.miner.serve import QueueSettings, TripletQueue
+from facequarry.miner.queue.journal import Journal, known_generations, next_generation_number
+from facequarry.miner.queue.queue import QueueMismatch
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue
 from tests.miner.generations import publish_manifest
 
 BATCHES = (4, 6, 12)

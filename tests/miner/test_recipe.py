@@ -6,7 +6,7 @@ import numpy as np
 
 from facequarry.datasets.faces.split import Split
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.recipe import RefreshPlan
+from facequarry.miner.refresh.recipe import RefreshPlan
 
 
 def test_anchors_are_budgeted_by_what_training_consumes() -> None:

@@ -11,7 +11,7 @@ import pytest
 from facequarry.datasets.disk.fence import LockLost
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.refresh import MiningFailed, Refresher
+from facequarry.miner.refresh.refresh import MiningFailed, Refresher
 from facequarry.trainer.checkpoints.checkpoint import CorruptCheckpoint
 from tests.miner.generations import publish
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from facequarry.jobs.config import BadFlags, RunConfig, load_run_config
-from facequarry.miner.refresh_config import RefreshConfig
+from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig
 
 

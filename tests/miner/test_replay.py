@@ -14,10 +14,10 @@ from facequarry.datasets.disk.publish import dump_json
 from facequarry.datasets.generations.generation_files import damaged_files, first_difference
 from facequarry.datasets.generations.triplets import generation_digest, read_generation_manifest
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.journal import Journal
-from facequarry.miner.one_miner import mining
-from facequarry.miner.queue import Switch
-from facequarry.miner.replay import replay_generation, replayable
+from facequarry.miner.queue.journal import Journal
+from facequarry.miner.queue.queue import Switch
+from facequarry.miner.refresh.one_miner import mining
+from facequarry.miner.refresh.replay import replay_generation, replayable
 from tests.miner.small_run import PLAN, SmallRun, copied
 from tests.trainer.stores import IDENTITIES, publish
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.queue import QueueState, Switch, add_grant, add_switch, lease_at
-from facequarry.miner.retire import deletable_generations
+from facequarry.miner.queue.queue import QueueState, Switch, add_grant, add_switch, lease_at
+from facequarry.miner.queue.retire import deletable_generations
 
 
 @given(

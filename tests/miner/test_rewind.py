@@ -18,11 +18,11 @@ from facequarry.datasets.disk.publish import flush
 from facequarry.datasets.generations.triplets import GenerationChanged, Lease
 from facequarry.datasets.runs.events import EventLog, last_attempt_by_step, read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.journal import CorruptJournal, Journal, next_generation_number
-from facequarry.miner.queue import Switch, lease_at
-from facequarry.miner.records import read_records
-from facequarry.miner.rewind import Rewound, kept_records, rewind
-from facequarry.miner.serve import QueueSettings, TripletQueue
+from facequarry.jobs.state.rewind import Rewound, kept_records, rewind
+from facequarry.miner.queue.journal import CorruptJournal, Journal, next_generation_number
+from facequarry.miner.queue.queue import Switch, lease_at
+from facequarry.miner.queue.records import read_records
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue
 from facequarry.trainer.checkpoints.checkpoint import publish_checkpoint
 from tests.miner.generations import publish
 
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_refused(run: RunDir) -> None:
 
 
 def test_a_run_that_is_being_mined_is_refused(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facequarry.miner.rewind._LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.jobs.state.rewind._LOCK_TIMEOUT_S", 0.0)
     with WriterLock(run.miner_lock), pytest.raises(LockHeld):
         rewind(run, 8)
 
@@ -177,7 +177,7 @@ def test_a_run_that_is_being_mined_is_refused(run: RunDir, monkeypatch: pytest.M
 def test_a_run_whose_queue_or_trainer_lives_on_is_refused(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, lock: property
 ) -> None:
-    monkeypatch.setattr("facequarry.miner.rewind._LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.jobs.state.rewind._LOCK_TIMEOUT_S", 0.0)
     before = everything(run)
     with WriterLock(lock.__get__(run)), pytest.raises(LockHeld):
         rewind(run, 8)
@@ -194,7 +194,7 @@ def test_a_miner_that_takes_over_meanwhile_keeps_its_journal(
         if folder == run.evaluations:  # the last that is moved
             run.miner_lock.unlink()
 
-    monkeypatch.setattr("facequarry.miner.rewind.flush", lose)
+    monkeypatch.setattr("facequarry.jobs.state.rewind.flush", lose)
     with pytest.raises(LockLost):
         rewind(run, 8)
     assert run.queue_journal.read_bytes() == journal

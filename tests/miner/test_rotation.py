@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.rotation import IDENTITIES_FILE, Rotation, next_part, read_rotation
+from facequarry.miner.refresh.budget.rotation import (
+    IDENTITIES_FILE,
+    Rotation,
+    next_part,
+    read_rotation,
+)
 
 sizes_of_identities = st.lists(st.integers(1, 30), min_size=2, max_size=80)
 

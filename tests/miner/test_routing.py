@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import facequarry.miner.lookalikes
-import facequarry.miner.routing
+import facequarry.miner.engines.lookalikes
+import facequarry.miner.engines.routing
 from benchmarks.galleries import confusable
 from facequarry.miner import MinerConfig, mine
 from facequarry.miner.config import Resolve
-from facequarry.miner.lookalikes import LookAlikes
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
+from facequarry.miner.core.search import Workers
+from facequarry.miner.engines.lookalikes import LookAlikes
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.inputs import assert_adds_up, assert_equals, configs, galleries, separated
 from tests.miner.oracle import mine_slowly
 
@@ -80,8 +80,8 @@ def test_routing_to_all_identities_equals_exact_on_a_larger_gallery(negatives: s
 def test_tables_are_the_same_for_any_number_of_threads(
     cells_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.lookalikes, "CELLS_FROM", cells_from)
-    monkeypatch.setattr(facequarry.miner.lookalikes, "PROBES", 3)
+    monkeypatch.setattr(facequarry.miner.engines.lookalikes, "CELLS_FROM", cells_from)
+    monkeypatch.setattr(facequarry.miner.engines.lookalikes, "PROBES", 3)
     x, identities = confusable(4000)
     first, *others = (
         mine(x, identities, config=MinerConfig(engine="routed", routed_identities=4, threads=n))
@@ -113,7 +113,7 @@ def test_sample_finds_bands_that_lie_beyond_the_look_alikes(
     x, identities = separated(100, 10, 32, 10.0)
     config = MinerConfig(engine="routed", routed_identities=1)
     with_sample = mine(x, identities, config=config).stats
-    monkeypatch.setattr(facequarry.miner.routing, "SAMPLE", 1)
+    monkeypatch.setattr(facequarry.miner.engines.routing, "SAMPLE", 1)
     without = mine(x, identities, config=config).stats
     assert without.semi_hard < 0.9 * without.pairs
     assert with_sample.semi_hard > 0.99 * with_sample.pairs
@@ -143,7 +143,7 @@ def test_a_row_in_the_sample_and_in_the_routes_is_offered_once() -> None:
 def test_look_alikes_are_those_of_the_mean_rows(
     cells_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.lookalikes, "CELLS_FROM", cells_from)
+    monkeypatch.setattr(facequarry.miner.engines.lookalikes, "CELLS_FROM", cells_from)
     x, identities = separated(60, 5, 16, 0.5)
     rows = check_rows(x, identities)
     with Workers(2) as workers:
@@ -158,7 +158,7 @@ def test_look_alikes_are_those_of_the_mean_rows(
 def test_lists_that_would_not_fit_are_refused_with_what_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.routing, "_MOST_ROUTES", 100)
+    monkeypatch.setattr(facequarry.miner.engines.routing, "_MOST_ROUTES", 100)
     x, identities = separated(20, 4, 8, 0.5)
     with pytest.raises(ValueError, match="routed_identities is 19: for 20 identities .* give 5 or"):
         mine(x, identities, config=MinerConfig(engine="routed", routed_identities=19))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facequarry.miner import mine
-from facequarry.miner.rows import check_rows
+from facequarry.miner.selection.rows import check_rows
 from tests.miner.inputs import on_circle, separated
 
 X = on_circle([0, 10, 12, 25])

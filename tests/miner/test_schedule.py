@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.schedule import MOST_DEATHS, Schedule, WorkersDied
+from facequarry.miner.spread.schedule import MOST_DEATHS, Schedule, WorkersDied
 
 
 @given(num_tasks=st.integers(0, 12), num_workers=st.integers(1, 4), data=st.data())

@@ -8,10 +8,10 @@ import pytest
 from facequarry.datasets.generations.triplets import GenerationChanged, Lease
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.empty import EmptyGeneration
-from facequarry.miner.journal import CorruptJournal, Journal
-from facequarry.miner.queue import QueueMismatch, Switch
-from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.queue.journal import CorruptJournal, Journal
+from facequarry.miner.queue.queue import QueueMismatch, Switch
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.queue.too_small import EmptyGeneration
 from tests.miner.generations import (
     BATCH,
     publish,
@@ -181,7 +181,7 @@ def test_a_queue_killed_before_the_files_went_finishes(
     publish_checkpoint_folder(run, 20)
     publish(run, 4, mined_at_step=16)
     with monkeypatch.context() as patch:
-        patch.setattr("facequarry.miner.serve.remove_generation", die)
+        patch.setattr("facequarry.miner.queue.serve.remove_generation", die)
         with pytest.raises(KeyboardInterrupt):
             queue.ask(16)
     assert '"deleted"' in run.queue_journal.read_text()
@@ -198,7 +198,7 @@ def test_files_that_cannot_be_removed_do_not_stop_the_queue(
     def refuse(_: Path) -> None:
         raise PermissionError("read-only file system")
 
-    monkeypatch.setattr("facequarry.miner.serve.remove_generation", refuse)
+    monkeypatch.setattr("facequarry.miner.queue.serve.remove_generation", refuse)
     queue = serve_generations(run, queue_settings(keep_generations=1), count=4)
     publish_checkpoint_folder(run, 20)
     publish(run, 4, mined_at_step=16)

@@ -13,8 +13,8 @@ import pytest
 from torch import nn
 
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.pool import ActorPool
-from facequarry.miner.sharing import EMBED_BLOCK, Sharing
+from facequarry.miner.refresh.shared_executors import EMBED_BLOCK, Sharing
+from facequarry.miner.spread.actor_pool import ActorPool
 from facequarry.trainer.batch.run_faces import FacesAt
 
 NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=1)
@@ -35,8 +35,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(told, num_actors=num_actors)
         return contextlib.nullcontext(Pool())
 
-    monkeypatch.setattr("facequarry.miner.sharing.actor_pool", actor_pool)
-    monkeypatch.setattr("facequarry.miner.sharing.put", lambda value: value)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.actor_pool", actor_pool)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.put", lambda value: value)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
     return asked
 

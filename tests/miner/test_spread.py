@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from facequarry.miner import mine
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.exact import ExactSearch
-from facequarry.miner.layout import (
+from facequarry.miner.core.search import Workers
+from facequarry.miner.engines.exact import ExactSearch
+from facequarry.miner.kernels.layout import (
     FARTHEST,
     HASH,
     NEAREST,
@@ -22,10 +23,9 @@ from facequarry.miner.layout import (
     Searches,
     make_query,
 )
-from facequarry.miner.pairs import hash_state
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
-from facequarry.miner.spread import (
+from facequarry.miner.selection.pairs import hash_state
+from facequarry.miner.selection.rows import check_rows
+from facequarry.miner.spread.spread import (
     LEAST_BLOCK_ROWS,
     Lists,
     Span,
@@ -196,7 +196,7 @@ def test_what_is_found_already_narrows_what_is_asked(monkeypatch: pytest.MonkeyP
         entries.append(found.row.size)
         merge(rows, searches, sort, which, found)
 
-    monkeypatch.setattr("facequarry.miner.spread.merge", counting)
+    monkeypatch.setattr("facequarry.miner.spread.spread.merge", counting)
     query = queries_of(ROWS, ALL)[:1]
     spread(ROWS, 1, num_blocks=6).search(ALL, query)
     assert sum(entries) < 0.7 * 6 * query[0].slot.size
@@ -207,7 +207,7 @@ def test_progress_is_said_with_rate_and_time_left(caplog: pytest.LogCaptureFixtu
     spans = cut_blocks(ROWS.first, 4)
     whole = spread(ROWS, 2, num_blocks=4)
     search = SpreadSearch(ROWS, spans, whole._miners, clock=lambda: next(moments))
-    with caplog.at_level("INFO", "facequarry.miner.pace"):
+    with caplog.at_level("INFO", "facequarry.miner.core.pace"):
         search.search(ALL, queries_of(ROWS, ALL)[:1])
     assert len(caplog.messages) == 3  # ten tasks, four seconds each
     assert caplog.messages[0].startswith("search 37.5 % | 1.25e+03 comparisons/s | eta 20 s")

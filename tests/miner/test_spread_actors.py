@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.hands import Hands
 from facequarry.miner.mining import Mined, mine
-from facequarry.miner.replay import replay_generation
-from facequarry.miner.sharing import EmbedActor, MineActor, Sharing
-from facequarry.miner.spread import Answer, Limits, Task
+from facequarry.miner.refresh.executors import Hands
+from facequarry.miner.refresh.replay import replay_generation
+from facequarry.miner.refresh.shared_executors import EmbedActor, MineActor, Sharing
+from facequarry.miner.spread.spread import Answer, Limits, Task
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
 from tests.miner.inputs import separated
@@ -41,8 +41,8 @@ THREE = replace(TWO, embed_actors=3, miner_actors=3)
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut galleries of a few hundred faces too."""
-    monkeypatch.setattr("facequarry.miner.sharing.choose_num_blocks", lambda *_: 5)
-    monkeypatch.setattr("facequarry.miner.sharing.EMBED_BLOCK", 128)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.choose_num_blocks", lambda *_: 5)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.EMBED_BLOCK", 128)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_generation_is_the_same_by_three_actors_by_one_by_two_with_shards_and_
     one = replace(THREE, at=small.at, embed_actors=1, miner_actors=1)
     hands = Hands(embed=one.embed, open_engine=one.open_engine)
     caplog.clear()
-    with caplog.at_level(logging.INFO, "facequarry.miner.sharing"):
+    with caplog.at_level(logging.INFO, "facequarry.miner.refresh.shared_executors"):
         replay = replay_generation(small.run, small.at, 0, hands=hands)
     assert (replay.difference, replay.rows) == (None, manifest["rows"])
     assert any(message.startswith("1 miner actors") for message in caplog.messages)
@@ -107,7 +107,7 @@ def test_the_task_of_a_killed_miner_is_done_by_another(
                 os.kill(os.getpid(), signal.SIGKILL)
             return found
 
-    monkeypatch.setattr("facequarry.miner.sharing.MineActor", Dying)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.MineActor", Dying)
     ours, theirs = mined(replace(TWO, gallery_gib=gallery_gib)), mined()
     assert marker.exists()
     assert sum("a miner actor died" in message for message in caplog.messages) == 1
@@ -119,7 +119,9 @@ def test_the_task_of_a_killed_miner_is_done_by_another(
 def test_a_miner_that_is_an_actor_itself_shares_its_search_out() -> None:
     class Miner:
         def work(self) -> pa.Table:
-            with mock.patch("facequarry.miner.sharing.choose_num_blocks", lambda *_: 5):
+            with mock.patch(
+                "facequarry.miner.refresh.shared_executors.choose_num_blocks", lambda *_: 5
+            ):
                 return mined(TWO).table
 
     remote: Any = ray.remote(num_cpus=0)(Miner)
@@ -140,7 +142,7 @@ def test_the_faces_of_a_killed_embedder_are_embedded_by_another(
             return super().embed(face_indices)
 
     small.mine(0)
-    monkeypatch.setattr("facequarry.miner.sharing.EmbedActor", Dying)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.EmbedActor", Dying)
     hands = replace(TWO, at=small.at, miner_actors=1).hands()
     assert replay_generation(small.run, small.at, 0, hands=hands).difference is None
     assert marker.exists()
@@ -155,7 +157,7 @@ def test_an_embedding_that_is_not_finite_is_said_with_its_face(
             rows[3] = np.nan
             return rows
 
-    monkeypatch.setattr("facequarry.miner.sharing.EmbedActor", Broken)
+    monkeypatch.setattr("facequarry.miner.refresh.shared_executors.EmbedActor", Broken)
     with pytest.raises(ValueError, match=r"step 4 embeds face \d+ as NaN or infinity"):
         small.mine(0, hands=replace(TWO, at=small.at).hands())
     assert small.run.generation_numbers() == []

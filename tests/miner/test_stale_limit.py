@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
-from facequarry.miner.staleness import measured_bound, num_steps_past_limit, staleness_bound
+from facequarry.datasets.runs.staleness import measured_bound, num_steps_past_limit, staleness_bound
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue, Wait
 from tests.miner.generations import (
     BATCH,
     publish_checkpoint_folder,

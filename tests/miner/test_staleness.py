@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facequarry.miner.queue import QueueState, Switch, add_grant, add_switch, lease_at
-from facequarry.miner.staleness import longest_refresh_steps, num_failed_refreshes, staleness_bound
+from facequarry.datasets.runs.staleness import (
+    longest_refresh_steps,
+    num_failed_refreshes,
+    staleness_bound,
+)
+from facequarry.miner.queue.queue import QueueState, Switch, add_grant, add_switch, lease_at
 
 
 class FakeLoop:

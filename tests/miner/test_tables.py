@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.tables import Triplets, in_order
+from facequarry.miner.selection.tables import Triplets, in_order
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6)
 

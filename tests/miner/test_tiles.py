@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from facequarry.miner.kernels.compiled import kernel
+from facequarry.miner.kernels.layout import FARTHEST, NEAREST, make_query, open_searches
 from facequarry.miner.kernels.tiles import (
     HIDDEN,
     MOST,
@@ -17,7 +18,6 @@ from facequarry.miner.kernels.tiles import (
     set_one,
     within_bits,
 )
-from facequarry.miner.layout import FARTHEST, NEAREST, make_query, open_searches
 
 INFINITY = float("inf")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import facequarry.miner.exact
+import facequarry.miner.engines.exact
 from benchmarks.galleries import untrained
-from facequarry.miner.exact import ExactSearch
-from facequarry.miner.layout import Query, make_query
-from facequarry.miner.rows import check_rows
-from facequarry.miner.search import Workers
-from facequarry.miner.turns import Turn
+from facequarry.miner.core.search import Workers
+from facequarry.miner.engines.exact import ExactSearch
+from facequarry.miner.engines.scratch import Turn
+from facequarry.miner.kernels.layout import Query, make_query
+from facequarry.miner.selection.rows import check_rows
 
 ROWS = check_rows(*untrained(600))
 ALL = np.arange(600)
@@ -45,7 +45,7 @@ def test_a_thread_has_one_turn_for_all_searches(monkeypatch: pytest.MonkeyPatch)
             super().__init__(rows, columns, most_searches)
             made.append(self)
 
-    monkeypatch.setattr(facequarry.miner.exact, "Turn", Watched)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "Turn", Watched)
     with Workers(1) as workers:
         engine = ExactSearch(ROWS, workers)
         for searches_per_anchor in (2, 1, 4):
@@ -66,8 +66,8 @@ def test_a_turn_that_is_fitted_to_more_searches_knows_what_it_learned() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_progress_is_told_many_times(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facequarry.miner.exact, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(facequarry.miner.exact, "ONE_SIDED_UP_TO", 100)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "ONE_SIDED_UP_TO", 100)
     told: list[int] = []
     with Workers(threads) as workers:
         ExactSearch(ROWS, workers, told.append).search(ALL, ask(1))
@@ -79,15 +79,15 @@ def test_progress_is_told_many_times(threads: int, monkeypatch: pytest.MonkeyPat
 def test_one_thread_cuts_what_is_cut_already_into_no_more_than_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.exact, "CHUNK_ROWS", 32)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "CHUNK_ROWS", 32)
     cuts = []
-    rounds = facequarry.miner.exact.rounds
+    rounds = facequarry.miner.engines.exact.rounds
 
     def rounds_seen(left, right, num_blocks):  # type: ignore[no-untyped-def]
         cuts.append(num_blocks)
         return rounds(left, right, num_blocks)
 
-    monkeypatch.setattr(facequarry.miner.exact, "rounds", rounds_seen)
+    monkeypatch.setattr(facequarry.miner.engines.exact, "rounds", rounds_seen)
     for threads in (1, 2):
         with Workers(threads) as workers:
             ExactSearch(ROWS, workers).search_between(ALL, ask(1), HERE, THERE)

@@ -19,9 +19,9 @@ from facequarry.datasets.generations.triplets import Lease, TripletSource
 from facequarry.datasets.runs.events import EventLog, last_attempt_by_step, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.generation import make_generation
-from facequarry.miner.recipe import RefreshPlan
-from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.refresh.generation import make_generation
+from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import (
     RandomSource,

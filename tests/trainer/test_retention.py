@@ -11,7 +11,7 @@ import pytest
 from facequarry.datasets.disk.publish import remove_published, sweep_staging, write_json
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.retire import remove_generation
+from facequarry.miner.queue.retire import remove_generation
 from facequarry.trainer.checkpoints.retention import prune_checkpoints
 from tests.miner.generations import publish_checkpoint_folder, publish_manifest
 

@@ -11,8 +11,8 @@ from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.client import PatientSource
-from facequarry.miner.serve import QueueSettings, TripletQueue, Wait
+from facequarry.miner.queue.client import PatientSource
+from facequarry.miner.queue.serve import QueueSettings, TripletQueue, Wait
 from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import publish_rows, small_store, still, train_small
 
