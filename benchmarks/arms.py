@@ -25,7 +25,7 @@ from benchmarks.common import show
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.jobs.config import RunConfig, load_run_config
-from facequarry.jobs.runs_on_disk import absolute, check_run, read_run
+from facequarry.jobs.state.runs_on_disk import absolute, check_run, read_run
 from facequarry.trainer.evaluation.figure import (
     BLUE,
     GREEN,

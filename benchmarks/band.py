@@ -21,8 +21,8 @@ from benchmarks.common import show
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import Generation, load_generation
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.jobs.plans import faces_of
-from facequarry.jobs.runs_on_disk import read_run
+from facequarry.jobs.state.plans import faces_of
+from facequarry.jobs.state.runs_on_disk import read_run
 from facequarry.trainer.batch.augment import augment, generation_seed
 from facequarry.trainer.checkpoints.checkpoint import load_model
 from facequarry.trainer.config import Augmentation

@@ -17,10 +17,10 @@ import torch
 
 from benchmarks.common import show
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.jobs.mining_pictures import suspect_pictures
+from facequarry.jobs.pictures.generation_pictures import suspect_pictures
 from facequarry.jobs.pictures.suspect_sheet import suspect_sheet
-from facequarry.jobs.plans import faces_of
-from facequarry.jobs.runs_on_disk import read_run
+from facequarry.jobs.state.plans import faces_of
+from facequarry.jobs.state.runs_on_disk import read_run
 from facequarry.miner import MinerConfig, mine
 from facequarry.trainer.checkpoints.checkpoint import load_model
 from facequarry.trainer.network.embed import embed

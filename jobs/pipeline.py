@@ -29,7 +29,8 @@ from facequarry.jobs.cluster import check_fits, check_machine, ray_cluster
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.endings import RunFailed, ending_of
 from facequarry.jobs.miner_end import MinerEnd
-from facequarry.jobs.plans import (
+from facequarry.jobs.reports.report import RunReport, make_report
+from facequarry.jobs.state.plans import (
     check_split,
     faces_of,
     most_rows,
@@ -37,9 +38,14 @@ from facequarry.jobs.plans import (
     refresh_hands,
     refresh_plan,
 )
-from facequarry.jobs.report import RunReport, make_report
-from facequarry.jobs.runs_on_disk import Attempt, absolute, attempt_of, check_run, pinned_snapshot
 from facequarry.jobs.state.rewind import rewind
+from facequarry.jobs.state.runs_on_disk import (
+    Attempt,
+    absolute,
+    attempt_of,
+    check_run,
+    pinned_snapshot,
+)
 from facequarry.jobs.watch import Watch, ingest_progress
 from facequarry.miner.actors import MinerActor, QueueActor, QueueClient
 from facequarry.miner.engines.approximate import check_index

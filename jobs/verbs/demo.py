@@ -41,7 +41,7 @@ def run(flags: Sequence[str]) -> int:
     from facequarry.datasets.disk.progress import Progress
     from facequarry.datasets.synthetic.photo_set import write_bad_photos, write_photos
     from facequarry.jobs.pipeline import run_pipeline
-    from facequarry.jobs.report_table import print_report
+    from facequarry.jobs.reports.report_table import print_report
 
     began = time.monotonic()
     root = (args.runs / f"demo-{time.strftime('%Y%m%d-%H%M%S')}").resolve()

@@ -19,7 +19,7 @@ from facequarry.jobs.config import parse
 if TYPE_CHECKING:  # an evaluation imports torch, and --help must not
     from facequarry.datasets.runs.run_dir import RunDir
     from facequarry.jobs.config import RunConfig
-    from facequarry.jobs.evaluated_faces import EvaluatedFaces
+    from facequarry.jobs.state.evaluated_faces import EvaluatedFaces
     from facequarry.trainer.evaluation.result import Evaluation
 
 
@@ -53,10 +53,10 @@ def run(flags: Sequence[str]) -> int:
     """Evaluate and print the figures and the paths of the pictures."""
     args = parse(Evaluate, flags, prog="facequarry evaluate")
     from facequarry.datasets.runs.run_dir import RunDir
-    from facequarry.jobs.evaluated_faces import EvaluatedFaces
-    from facequarry.jobs.evaluation_table import evaluation_table
-    from facequarry.jobs.origin import unknown_origin
-    from facequarry.jobs.runs_on_disk import read_run
+    from facequarry.jobs.reports.evaluation_table import evaluation_table
+    from facequarry.jobs.state.evaluated_faces import EvaluatedFaces
+    from facequarry.jobs.state.origin import unknown_origin
+    from facequarry.jobs.state.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
     config = read_run(where)

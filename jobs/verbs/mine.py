@@ -103,7 +103,7 @@ def run(flags: Sequence[str]) -> int:
     if args.actors < 1:
         raise ValueError(f"--actors is {args.actors}, it must be 1 or more")
     number = None if args.replay is None else _number(args.replay)
-    from facequarry.jobs.runs_on_disk import read_run
+    from facequarry.jobs.state.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
@@ -135,8 +135,8 @@ def _with_flags(config: RunConfig, args: Mine) -> RunConfig:
 
 
 def _mine_arrays(args: Mine) -> int:
-    from facequarry.jobs.mine_arrays import PICTURE, Arrays, mine_arrays
-    from facequarry.jobs.mining_table import as_table, mining_rows
+    from facequarry.jobs.arrays.mine_arrays import PICTURE, Arrays, mine_arrays
+    from facequarry.jobs.reports.mining_table import as_table, mining_rows
 
     assert args.out is not None
     manifest = mine_arrays(
@@ -168,7 +168,7 @@ def _mine_arrays(args: Mine) -> int:
 @contextlib.contextmanager
 def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
     """Yield who embeds and searches: this process, or actors that share the CPUs equally."""
-    from facequarry.jobs.plans import faces_of, refresh_hands
+    from facequarry.jobs.state.plans import faces_of, refresh_hands
 
     cluster = replace(config.cluster, miner_actors=actors, embed_actors=actors)
     if actors == 1:
@@ -188,10 +188,10 @@ def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> i
     from facequarry.datasets.disk.lock import LockHeld
     from facequarry.datasets.generations.triplets import read_generation_manifest
     from facequarry.datasets.runs.events import EventLog
-    from facequarry.jobs.mining_pictures import draw_generation, name_of
-    from facequarry.jobs.mining_table import generation_table
-    from facequarry.jobs.plans import faces_of, refresh_plan
-    from facequarry.jobs.runs_on_disk import last_attempt
+    from facequarry.jobs.pictures.generation_pictures import draw_generation, name_of
+    from facequarry.jobs.reports.mining_table import generation_table
+    from facequarry.jobs.state.plans import faces_of, refresh_plan
+    from facequarry.jobs.state.runs_on_disk import last_attempt
     from facequarry.miner.engines.approximate import check_index
     from facequarry.miner.queue.journal import next_generation_number
     from facequarry.miner.refresh.generation import make_generation
@@ -244,7 +244,7 @@ def _at_work(where: RunDir) -> str:
 
 def _replay(where: RunDir, config: RunConfig, number: int, hands: Hands) -> int:
     """Return 0 where the generation came out the same, else 1."""
-    from facequarry.jobs.plans import faces_of
+    from facequarry.jobs.state.plans import faces_of
     from facequarry.miner.refresh.replay import replay_generation
 
     replay = replay_generation(

@@ -17,7 +17,7 @@ from facequarry.datasets.disk.progress import duration
 from facequarry.datasets.ingest.faces_root import WRITER_LOCK
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import parse
-from facequarry.jobs.run_state import RunState, read_state
+from facequarry.jobs.state.run_state import RunState, read_state
 
 _LOG_WIDTH = 140
 _COLUMNS = (

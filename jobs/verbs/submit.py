@@ -46,7 +46,7 @@ def run(flags: Sequence[str]) -> int:
     # Ray looks when it is imported: an explicit address never turns tokens on by itself.
     if (Path.home() / ".ray" / "auth_token").is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from facequarry.jobs.submit import follow, submit_run
+    from facequarry.jobs.submission import follow, submit_run
 
     loopback = any(host in args.address for host in ("127.0.0.1", "localhost", "[::1]"))
     python = args.python or (sys.executable if loopback else "python")

@@ -29,7 +29,7 @@ class Train:
 def run(flags: Sequence[str]) -> int:
     """Train to the last step and print the closing table."""
     args = parse(Train, flags, prog="facequarry train")
-    from facequarry.jobs.runs_on_disk import read_run
+    from facequarry.jobs.state.runs_on_disk import read_run
 
     where = RunDir(args.run.resolve())
     config = read_run(where)
@@ -67,8 +67,8 @@ def trained_table(where: RunDir) -> Table:
     """Return what the last attempt of a run did, from its events."""
     from facequarry.datasets.disk.progress import duration
     from facequarry.datasets.runs.events import last_attempt_by_step, read_events
-    from facequarry.jobs.report import OF_TRAINING_TIME, wait_share
-    from facequarry.jobs.runs_on_disk import last_attempt
+    from facequarry.jobs.reports.report import OF_TRAINING_TIME, wait_share
+    from facequarry.jobs.state.runs_on_disk import last_attempt
 
     attempt = last_attempt(where)
     trainer = [e for e in read_events(where.events, "trainer") if e["attempt"] == attempt]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.jobs.runs_on_disk import read_run
+from facequarry.jobs.state.runs_on_disk import read_run
 from facequarry.miner.queue.journal import Journal
 from facequarry.miner.queue.queue import Switch
 

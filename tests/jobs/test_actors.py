@@ -14,8 +14,8 @@ from facequarry.jobs.cli import main
 from facequarry.jobs.cluster import DoesNotFit, check_fits, check_machine
 from facequarry.jobs.config import BadFlags, ClusterConfig, RunConfig, load_run_config
 from facequarry.jobs.pipeline import start_miner
-from facequarry.jobs.plans import refresh_hands
-from facequarry.jobs.runs_on_disk import open_run
+from facequarry.jobs.state.plans import refresh_hands
+from facequarry.jobs.state.runs_on_disk import open_run
 from facequarry.miner.config import Device, MinerConfig
 from facequarry.miner.refresh.executors import HERE, embed_faces
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces

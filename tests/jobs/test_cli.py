@@ -111,7 +111,9 @@ def test_submit_needs_the_verb_it_submits(capsys: pytest.CaptureFixture[str]) ->
 def test_a_job_that_is_not_followed_says_how_to_look_at_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facequarry.jobs.submit.submit_run", lambda config, **_: f"{config.name}-1")
+    monkeypatch.setattr(
+        "facequarry.jobs.submission.submit_run", lambda config, **_: f"{config.name}-1"
+    )
     assert main(["submit", "--no-follow", "run", "--name", "x", "--runs", "/far/runs"]) == 0
     printed = capsys.readouterr().out
     assert "ray job logs --address http://127.0.0.1:8265 --follow x-1\n" in printed

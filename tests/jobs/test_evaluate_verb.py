@@ -14,8 +14,8 @@ from facequarry.datasets.faces.split import Split
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig
-from facequarry.jobs.plans import faces_of
-from facequarry.jobs.runs_on_disk import open_run
+from facequarry.jobs.state.plans import faces_of
+from facequarry.jobs.state.runs_on_disk import open_run
 from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import WHOLE, publish_plainly
 from tests.trainer.pairs_files import Rows, all_pairs, write_pairs, write_people

@@ -28,7 +28,7 @@ from facequarry.jobs.cli import is_bad_input, main
 from facequarry.jobs.config import ClusterConfig, RunConfig, to_tree
 from facequarry.jobs.endings import BadRun, RunFailed
 from facequarry.jobs.pipeline import cluster_and_faces, driving, train_with_mining
-from facequarry.jobs.runs_on_disk import absolute, check_run
+from facequarry.jobs.state.runs_on_disk import absolute, check_run
 from facequarry.miner.actors import QueueActor
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.queue.journal import Journal

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 
-import facequarry.jobs.mine_arrays
+import facequarry.jobs.arrays.mine_arrays
 from facequarry.datasets.disk.publish import sha256_file
 from facequarry.datasets.generations.generation_files import damaged_files
+from facequarry.jobs.arrays.mine_arrays import Arrays, mine_arrays
 from facequarry.jobs.cli import main
-from facequarry.jobs.mine_arrays import Arrays, mine_arrays
 from facequarry.miner import MinerConfig, mine
 from tests.miner.array_files import EMBEDDINGS, LABEL_FILES, LABELS, NAMES, X, npy, parquet, text
 
@@ -201,7 +201,7 @@ def test_a_folder_that_is_not_empty_is_refused_before_anything_is_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
-        facequarry.jobs.mine_arrays, "read_labels", lambda *_, **__: pytest.fail("read")
+        facequarry.jobs.arrays.mine_arrays, "read_labels", lambda *_, **__: pytest.fail("read")
     )
     text(tmp_path / "file", "x")
     (tmp_path / "out").mkdir()
@@ -241,7 +241,7 @@ def test_an_interrupt_leaves_nothing(
     if where == "mine":
         told["mine"] = interrupt
     else:
-        monkeypatch.setattr(facequarry.jobs.mine_arrays, where, interrupt)
+        monkeypatch.setattr(facequarry.jobs.arrays.mine_arrays, where, interrupt)
     with pytest.raises(KeyboardInterrupt):
         mine_arrays(arrays, **told)
     assert sorted(tmp_path.iterdir()) == before
@@ -250,7 +250,10 @@ def test_an_interrupt_leaves_nothing(
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
-        ("facequarry.jobs.mine_arrays.read_embeddings", "give the embeddings as one .npy file"),
+        (
+            "facequarry.jobs.arrays.mine_arrays.read_embeddings",
+            "give the embeddings as one .npy file",
+        ),
         (
             "facequarry.miner.mining.check_rows",
             "facequarry: mining 24 x 8 embeddings with all of them as",
@@ -290,7 +293,7 @@ def test_an_interrupted_command_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(facequarry.jobs.mine_arrays, "write_tables", interrupt)
+    monkeypatch.setattr(facequarry.jobs.arrays.mine_arrays, "write_tables", interrupt)
     assert mined(tmp_path, *files)[0] == 130
     assert "interrupted; run it again" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

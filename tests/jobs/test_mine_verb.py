@@ -20,9 +20,9 @@ from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig, to_tree
-from facequarry.jobs.mining_pictures import draw_generation, manifests_until
-from facequarry.jobs.plans import faces_of
-from facequarry.jobs.runs_on_disk import open_run, read_run
+from facequarry.jobs.pictures.generation_pictures import draw_generation, manifests_until
+from facequarry.jobs.state.plans import faces_of
+from facequarry.jobs.state.runs_on_disk import open_run, read_run
 from facequarry.miner.config import MinerConfig
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.config import TrainerConfig

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from facequarry.jobs.mining_table import as_table, generation_table, mining_rows
+from facequarry.jobs.reports.mining_table import as_table, generation_table, mining_rows
 from facequarry.miner import MinerConfig, mine
 from facequarry.miner.selection.observe import observe
 from tests.miner.inputs import separated

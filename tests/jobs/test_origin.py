@@ -14,10 +14,10 @@ from facequarry.datasets.faces.split import Split
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig
-from facequarry.jobs.evaluated_faces import EvaluatedFaces
-from facequarry.jobs.origin import check_origin, origin_of
-from facequarry.jobs.plans import faces_of
-from facequarry.jobs.runs_on_disk import open_run
+from facequarry.jobs.state.evaluated_faces import EvaluatedFaces
+from facequarry.jobs.state.origin import check_origin, origin_of
+from facequarry.jobs.state.plans import faces_of
+from facequarry.jobs.state.runs_on_disk import open_run
 from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import publish_plainly
 from tests.trainer.pairs_files import all_pairs, write_pairs, write_people

@@ -23,7 +23,7 @@ from facequarry.jobs.cli import main
 from facequarry.jobs.config import ClusterConfig, EvaluationConfig, RunConfig
 from facequarry.jobs.endings import RunFailed
 from facequarry.jobs.pipeline import run_pipeline
-from facequarry.jobs.report import RunReport
+from facequarry.jobs.reports.report import RunReport
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from facequarry.jobs.config import load_run_config
-from facequarry.jobs.plans import LEAST_BATCHES, refresh_plan
+from facequarry.jobs.state.plans import LEAST_BATCHES, refresh_plan
 from facequarry.miner.refresh.budget.budget import Budget
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import facequarry.jobs.report
+import facequarry.jobs.reports.report
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
-from facequarry.jobs.report import draw
+from facequarry.jobs.reports.report import draw
 from facequarry.trainer.config import TrainerConfig
 from facequarry.trainer.evaluation.evaluate import evaluate
 from tests.trainer.stores import publish_rows, random_triplets, small_store, still, train_small
@@ -31,6 +31,6 @@ def test_a_run_that_ended_before_any_mined_row_was_consumed_has_no_picture_of_th
         for step in (0, 4)
     )
     steps = last_attempt_by_step(read_events(run.events, "trainer"), "step")
-    monkeypatch.setattr(facequarry.jobs.report, "draw_generation", lambda *_, **__: {})
+    monkeypatch.setattr(facequarry.jobs.reports.report, "draw_generation", lambda *_, **__: {})
     pictures = draw(RunConfig(), run, faces, steps, 9, before, after)
     assert sorted(pictures) == ["consumed", "d2", "loss", "roc"]

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from facequarry.datasets.runs.consumed import Consumed, Shares
-from facequarry.jobs.report import wait_share
-from facequarry.jobs.report_table import generations_table
+from facequarry.jobs.reports.report import wait_share
+from facequarry.jobs.reports.report_table import generations_table
 
 SHARES = Shares(active=1.0, in_band=0.5, now_hard=0.125, now_easy=0.375)
 

@@ -9,10 +9,10 @@ import pytest
 from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.jobs import runs_on_disk
 from facequarry.jobs.config import RunConfig
-from facequarry.jobs.plans import check_split, faces_of
-from facequarry.jobs.runs_on_disk import (
+from facequarry.jobs.state import runs_on_disk
+from facequarry.jobs.state.plans import check_split, faces_of
+from facequarry.jobs.state.runs_on_disk import (
     absolute,
     check_run,
     pinned_snapshot,

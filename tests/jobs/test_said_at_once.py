@@ -21,7 +21,7 @@ from facequarry.jobs import pipeline
 from facequarry.jobs.cli import main
 from facequarry.jobs.cluster import NoCluster, check_answers
 from facequarry.jobs.config import RunConfig, to_tree
-from facequarry.jobs.runs_on_disk import (
+from facequarry.jobs.state.runs_on_disk import (
     Attempt,
     absolute,
     changed_settings,
@@ -148,7 +148,7 @@ def test_steps_may_grow_only_where_no_schedule_depends_on_them(
         tree = to_tree(each)
         return {**tree, "trainer": {**tree["trainer"], "schedule": "cosine"}}
 
-    monkeypatch.setattr("facequarry.jobs.runs_on_disk.to_tree", with_a_schedule)
+    monkeypatch.setattr("facequarry.jobs.state.runs_on_disk.to_tree", with_a_schedule)
     with pytest.raises(ValueError, match=r"trainer.steps = 400, now it is 900"):
         check_run(absolute(longer), resume=True)
 

@@ -15,12 +15,12 @@ from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.ingest.faces_root import WRITER_LOCK
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.jobs.bound import bound_of
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig, to_tree
-from facequarry.jobs.report import rows_by_kind
-from facequarry.jobs.run_state import read_state
-from facequarry.jobs.runs_on_disk import open_run, read_run
+from facequarry.jobs.reports.report import rows_by_kind
+from facequarry.jobs.state.bound import bound_of
+from facequarry.jobs.state.run_state import read_state
+from facequarry.jobs.state.runs_on_disk import open_run, read_run
 from facequarry.miner.refresh.refresh_config import RefreshConfig
 from tests.datasets.photos import publish_plainly, write_tree
 from tests.trainer.stores import publish_rows

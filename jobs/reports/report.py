@@ -18,10 +18,10 @@ from facequarry.datasets.runs.staleness import (
     num_failed_refreshes,
     num_steps_past_limit,
 )
-from facequarry.jobs.bound import bound_of
 from facequarry.jobs.config import RunConfig
-from facequarry.jobs.mining_pictures import draw_generation
-from facequarry.jobs.runs_on_disk import snapshots_of
+from facequarry.jobs.pictures.generation_pictures import draw_generation
+from facequarry.jobs.state.bound import bound_of
+from facequarry.jobs.state.runs_on_disk import snapshots_of
 from facequarry.miner.queue.journal import known_generations
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.evaluation.plots import (

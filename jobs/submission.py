@@ -22,7 +22,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from facequarry.datasets.disk.publish import write_json
 from facequarry.jobs.config import RunConfig, to_tree
-from facequarry.jobs.runs_on_disk import absolute
+from facequarry.jobs.state.runs_on_disk import absolute
 
 CONFIG_FILE = "run.json"
 _NOT_READY = "No available agent"

@@ -9,8 +9,8 @@ from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import ClusterConfig, RunConfig
-from facequarry.jobs.origin import check_origin
-from facequarry.jobs.runs_on_disk import pinned_snapshot
+from facequarry.jobs.state.origin import check_origin
+from facequarry.jobs.state.runs_on_disk import pinned_snapshot
 from facequarry.miner.queue.serve import QueueSettings
 from facequarry.miner.refresh.budget.budget import Budget
 from facequarry.miner.refresh.executors import HERE, Hands

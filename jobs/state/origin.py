@@ -16,7 +16,7 @@ from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import mined_snapshot
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
-from facequarry.jobs.runs_on_disk import pinned_snapshot, read_run
+from facequarry.jobs.state.runs_on_disk import pinned_snapshot, read_run
 
 logger = logging.getLogger(__name__)
 

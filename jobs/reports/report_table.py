@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from facequarry.datasets.runs.consumed import Consumed
-from facequarry.jobs.report import OF_TRAINING_TIME, WHEN_CONSUMED, RunReport
+from facequarry.jobs.reports.report import OF_TRAINING_TIME, WHEN_CONSUMED, RunReport
 
 _LEGEND = (
     "semi/hard/easy: what the triplets were in the trainer's own forward pass when consumed; "

@@ -12,8 +12,8 @@ from facequarry.datasets.faces.split import Part, Split
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
-from facequarry.jobs.origin import Origin, origin_of, people_of
-from facequarry.jobs.plans import faces_of
+from facequarry.jobs.state.origin import Origin, origin_of, people_of
+from facequarry.jobs.state.plans import faces_of
 from facequarry.trainer.evaluation.evaluate import check_made_alike
 from facequarry.trainer.evaluation.face_pairs import IntArray
 from facequarry.trainer.evaluation.pairs_faces import rejected_photos

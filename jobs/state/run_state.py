@@ -11,8 +11,8 @@ from facequarry.datasets.disk.publish import read_manifest
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.datasets.runs.staleness import num_failed_refreshes
-from facequarry.jobs.bound import bound_of
-from facequarry.jobs.runs_on_disk import last_attempt, read_run, snapshots_of
+from facequarry.jobs.state.bound import bound_of
+from facequarry.jobs.state.runs_on_disk import last_attempt, read_run, snapshots_of
 from facequarry.miner.queue.journal import known_generations
 
 Event = Mapping[str, Any]
