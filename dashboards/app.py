@@ -1,6 +1,6 @@
 """The page: one run, live while it goes on and complete when it is over.
 
-Streamlit runs this file from top to bottom for every visitor; `dashboards.serve` starts it.
+Streamlit runs this file from top to bottom for every visitor; `dashboards.server` starts it.
 
     python -m streamlit run dashboards/app.py -- runs --run demo-1
 """
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from facequarry.dashboards import cards, sections
-from facequarry.dashboards.read import RunFacts, list_runs, read_run, signature
+from facequarry.dashboards import sections
+from facequarry.dashboards.drawing import cards
+from facequarry.dashboards.facts.read import RunFacts, list_runs, read_run, signature
 
 _LIVE_EVERY_S = 2.0
 # Streamlit mounts a changed plotly figure anew, which blinks: figures follow at a calmer pace.

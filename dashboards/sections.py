@@ -14,10 +14,12 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from facequarry.dashboards import cards, mining_panels, panels, tables
-from facequarry.dashboards.browse import ORDERS, Generation, Page, read_generation, read_page
-from facequarry.dashboards.headline import tiles
-from facequarry.dashboards.read import RunFacts
+from facequarry.dashboards.drawing import cards, mining_panels
+from facequarry.dashboards.drawing import markdown_tables as tables
+from facequarry.dashboards.drawing import training_panels as panels
+from facequarry.dashboards.facts.browse import ORDERS, Generation, Page, read_generation, read_page
+from facequarry.dashboards.facts.headline import tiles
+from facequarry.dashboards.facts.read import RunFacts
 from facequarry.datasets.faces.snapshots import read_identities
 
 _NEWEST = "newest"

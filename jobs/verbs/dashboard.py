@@ -28,7 +28,7 @@ class Dashboard:
 def run(flags: Sequence[str]) -> int:
     """Serve until interrupted."""
     args = parse(Dashboard, flags, prog="facequarry dashboard")
-    from facequarry.dashboards.serve import serve
+    from facequarry.dashboards.server import serve
 
     return serve(
         args.runs,

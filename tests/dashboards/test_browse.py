@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.dashboards.browse import ORDERS, PAGE_ROWS, read_faces, read_generation, read_page
-from facequarry.dashboards.cards import triplet_card
+from facequarry.dashboards.drawing.cards import triplet_card
+from facequarry.dashboards.facts.browse import (
+    ORDERS,
+    PAGE_ROWS,
+    read_faces,
+    read_generation,
+    read_page,
+)
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import FACES, identity_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from facequarry.dashboards.serve import end, start
+from facequarry.dashboards.server import end, start
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import Clock, log_step, make_run

@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from facequarry.dashboards import mining_panels, panels, tables
-from facequarry.dashboards.browse import Generation, read_generation
-from facequarry.dashboards.headline import tiles
-from facequarry.dashboards.look import MOST_POINTS, RED, running_mean, thin
-from facequarry.dashboards.read import read_run
+from facequarry.dashboards.drawing import markdown_tables as tables
+from facequarry.dashboards.drawing import mining_panels
+from facequarry.dashboards.drawing import training_panels as panels
+from facequarry.dashboards.drawing.look import MOST_POINTS, RED, running_mean, thin
+from facequarry.dashboards.facts.browse import Generation, read_generation
+from facequarry.dashboards.facts.headline import tiles
+from facequarry.dashboards.facts.read import read_run
 from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import EVERY, FACES, STEPS, begin_run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.dashboards.read import list_runs, read_run, signature
+from facequarry.dashboards.facts.read import list_runs, read_run, signature
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from facequarry.dashboards.serve import end, serve, start
+from facequarry.dashboards.server import end, serve, start
 from facequarry.datasets.runs.run_dir import RunDir
 
 DEADLINE_S = 90.0
@@ -67,7 +67,7 @@ def test_absent_folders_and_runs_are_refused(made: RunDir, tmp_path: Path) -> No
 def test_an_interrupt_ends_the_server_and_gives_0(made: RunDir, how: signal.Signals) -> None:
     port = free_port()
     code = (
-        "import sys; from pathlib import Path; from facequarry.dashboards.serve import serve; "
+        "import sys; from pathlib import Path; from facequarry.dashboards.server import serve; "
         f"sys.exit(serve(Path({str(made.root.parent)!r}), None, host='127.0.0.1', port={port}))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)

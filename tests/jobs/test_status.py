@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.dashboards.clock import RunClock
-from facequarry.dashboards.refreshes import read_refreshes
+from facequarry.dashboards.facts.clock import RunClock
+from facequarry.dashboards.facts.refreshes import read_refreshes
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import write_json
 from facequarry.datasets.faces.snapshots import read_snapshot

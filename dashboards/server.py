@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from facequarry.dashboards.read import list_runs
+from facequarry.dashboards.facts.read import list_runs
 
 APP = Path(__file__).with_name("app.py")
 _END_TIMEOUT_S = 10.0

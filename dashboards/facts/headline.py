@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facequarry.dashboards.read import Floats, RunFacts, Steps
+from facequarry.dashboards.facts.read import Floats, RunFacts, Steps
 
 _RECENT_STEPS = 20
 _NOTHING = "–"

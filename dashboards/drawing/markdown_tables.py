@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from facequarry.dashboards.browse import Generation
+from facequarry.dashboards.facts.browse import Generation
 
 _MOST_NAMED = 3
 _COUNTS = {

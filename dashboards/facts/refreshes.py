@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from facequarry.dashboards.clock import RunClock
+from facequarry.dashboards.facts.clock import RunClock
 from facequarry.datasets.runs.events import last_attempt_by_step, standing
 
 Events = Sequence[Mapping[str, Any]]

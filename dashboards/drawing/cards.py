@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import html
 
-from facequarry.dashboards.browse import Face, Triplet
-from facequarry.dashboards.look import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, clear
-from facequarry.dashboards.read import RunFacts, State
+from facequarry.dashboards.drawing.look import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, clear
+from facequarry.dashboards.facts.browse import Face, Triplet
+from facequarry.dashboards.facts.read import RunFacts, State
 
 _IN_BAND = clear(GREEN, 0.5)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from facequarry.dashboards.look import (
+from facequarry.dashboards.drawing.look import (
     BLUE,
     GREEN,
     GREY,
@@ -25,8 +25,8 @@ from facequarry.dashboards.look import (
     new_figure,
     stairs,
 )
-from facequarry.dashboards.read import Steps
-from facequarry.dashboards.refreshes import Refresh
+from facequarry.dashboards.facts.read import Steps
+from facequarry.dashboards.facts.refreshes import Refresh
 
 TIMELINE_COLORS = {
     "consumed": clear(GREEN, 0.35),

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from facequarry.dashboards.clock import RunClock
-from facequarry.dashboards.refreshes import Refresh, read_refreshes
+from facequarry.dashboards.facts.clock import RunClock
+from facequarry.dashboards.facts.refreshes import Refresh, read_refreshes
 from facequarry.datasets.disk.publish import read_manifest
 from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.generations.triplets import read_generation_manifest

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from facequarry.dashboards.look import (
+from facequarry.dashboards.drawing.look import (
     BLUE,
     GREEN,
     GREY,
@@ -24,7 +24,7 @@ from facequarry.dashboards.look import (
     stairs,
     thin,
 )
-from facequarry.dashboards.read import Steps
+from facequarry.dashboards.facts.read import Steps
 
 
 def loss(steps: Steps, takeovers: Sequence[int], last_step: int | None) -> go.Figure:
