@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from facequarry.datasets.faces.shards import SHARDS
 from facequarry.datasets.faces.snapshots import read_snapshot
-from facequarry.datasets.ingest.shard_maker import SHARDS
 
 FloatArray = NDArray[np.float64]
 _COLUMNS = ["source", "box", "width", "height", "num_faces_in_source"]

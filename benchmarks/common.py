@@ -17,7 +17,7 @@ from rich.table import Table
 
 from facequarry.datasets.config import DetectorName, IngestConfig
 from facequarry.datasets.ingest.ingest import ingest
-from facequarry.datasets.synthetic.photo_set import photo_bytes
+from facequarry.datasets.synthetic import photo_bytes
 
 CPUS = 2
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

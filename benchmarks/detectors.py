@@ -22,8 +22,10 @@ import cv2
 
 from benchmarks.common import REAL_DATA, show, write_photos
 from facequarry.datasets.config import MODEL_FILES, DetectorName, IngestConfig
-from facequarry.datasets.detection.decode import RgbImage, decode_photo
-from facequarry.datasets.detection.detectors import Detector, make_detector
+from facequarry.datasets.detection.decode import decode_photo
+from facequarry.datasets.detection.detection import Detector
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.jpeg import RgbImage
 
 NUM_PHOTOS: dict[DetectorName, int] = {"dlib-hog": 1000, "yunet": 1000, "dlib-mmod": 50}
 _MAX_PIXELS = 64_000_000

@@ -185,7 +185,7 @@ def sweep(dimension: int, num_anchors: int = 1 << 16, num_rows: int = 1 << 19) -
     """Time the scan alone in other shapes, two searches an anchor."""
     from triton.runtime.errors import OutOfResources
 
-    from facequarry.miner.engines.opening.gpu import triton_kernels as gpu_kernels
+    from facequarry.miner.engines.gpu import triton_kernels as gpu_kernels
 
     width = -(-dimension // gpu_kernels.depth_of(dimension)) * gpu_kernels.depth_of(dimension)
     x = torch.nn.functional.normalize(torch.randn((num_rows, dimension), device=DEVICE))

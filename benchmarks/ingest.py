@@ -29,8 +29,10 @@ from statistics import mean, median
 
 from benchmarks.common import CPUS, embedded_ray, show, write_photos
 from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.ingest.ingest import ingest
-from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import ShardTask
 
 NUM_PHOTOS = 4096
 REPEATS = 3
@@ -126,9 +128,11 @@ def _loop(
 ) -> None:
     import cv2
 
-    from facequarry.datasets.detection.crop import crop_face, encode_jpeg
+    from facequarry.datasets.detection.crop import crop_face
     from facequarry.datasets.detection.decode import decode_photo
-    from facequarry.datasets.detection.detectors import largest, make_detector
+    from facequarry.datasets.detection.detectors import make_detector
+    from facequarry.datasets.detection.meant_face import largest
+    from facequarry.datasets.faces.jpeg import encode_jpeg
 
     cv2.setNumThreads(1)
     detector = make_detector(CONFIG)

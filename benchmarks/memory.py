@@ -21,8 +21,10 @@ from pathlib import Path
 
 from benchmarks.common import CPUS, embedded_ray, show, write_photos
 from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.ingest.ingest import ingest
-from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import ShardTask
 
 NUM_PHOTOS = (1000, 9525)
 CONFIG = IngestConfig(detector="none", actors=CPUS)

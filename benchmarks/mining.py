@@ -28,9 +28,9 @@ from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.memory import peak_bytes, resident_bytes
 from facequarry.miner import Mined, MinerConfig, mine
 from facequarry.miner.core.search import Workers
+from facequarry.miner.engines import exact
 from facequarry.miner.engines.exact import TILE_COLUMNS, TILE_ROWS
 from facequarry.miner.engines.multiply import Multiply, blas_products, float32_products
-from facequarry.miner.engines.opening import exact
 
 CONFIG = MinerConfig(engine="exact", positives="random", positives_per_anchor=4)
 REPEATS = 3

@@ -19,15 +19,11 @@ from typing import TypeVar
 from benchmarks.common import show
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.shards import ShardSummary, write_shard
 from facequarry.datasets.faces.snapshots import publish_snapshot
 from facequarry.datasets.ingest.known import Known, find_news
 from facequarry.datasets.ingest.plan import plan_ingest
-from facequarry.datasets.ingest.shard_maker import (
-    ShardSummary,
-    ShardTask,
-    face_options,
-    write_shard,
-)
+from facequarry.datasets.ingest.shard_tasks import ShardTask, face_options
 from facequarry.datasets.sources.folder import FolderSource
 from facequarry.datasets.sources.photos import Photo, photos_of
 from facequarry.datasets.synthetic.large_listing import vggface2_layout, write_layout
@@ -85,7 +81,7 @@ def empty_shard(root: Path, task: ShardTask) -> ShardSummary:
         {"identity": photo.identity, "source": photo.source, "source_sha256": "0" * 64} | known
         for photo in photos_of(task.rows)
     ]
-    return write_shard(root, task, faces, [])
+    return write_shard(root, task.digest, faces, [])
 
 
 def never(photo: Photo) -> None:

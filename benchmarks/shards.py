@@ -3,7 +3,7 @@
 The faces of one ingest are written again and again, each time with one setting changed. For every
 file: its bytes beyond the JPEG bytes that it holds, reading one random image (a whole row group has
 to be read) as a ratio to decoding that image from memory, and reading the whole file. The files
-take turns; medians are shown. `datasets/ingest/shard_maker.py` and `ROW_GROUP_ROWS` follow this table.
+take turns; medians are shown. `datasets/faces/shards.py` and `ROW_GROUP_ROWS` follow this table.
 
     python -m benchmarks.shards
     python -m benchmarks.shards --photos PHOTOS     # identity folders of your own, such as LFW
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import decode_bare, publish_faces, show, take_turns, write_photos
 from facequarry.datasets.faces.schema import FACE_SCHEMA, ROW_GROUP_ROWS
-from facequarry.datasets.ingest.shard_maker import SHARDS
+from facequarry.datasets.faces.shards import SHARDS
 
 NUM_FACES, NUM_READS = 1024, 100
 REPEATS = 7

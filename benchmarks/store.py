@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.common import decode_bare, publish_faces, show, take_turns, write_photos
-from facequarry.datasets.detection.crop import decode_jpeg
+from facequarry.datasets.faces.jpeg import decode_jpeg
 from facequarry.datasets.faces.schema import ROW_GROUP_ROWS
+from facequarry.datasets.faces.shards import SHARDS
 from facequarry.datasets.faces.store import FaceStore
-from facequarry.datasets.ingest.shard_maker import SHARDS
 
 NUM_FACES, BATCH = 960, 192
 REPEATS = 9

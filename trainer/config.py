@@ -19,7 +19,7 @@ BACKBONES: tuple[Backbone, ...] = ("compact", "iresnet18", "iresnet34", "iresnet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """How faces are changed before the network sees them (`trainer.batch.augment`).
+    """How faces are changed before the network sees them (`batch.augment`).
 
     Attributes:
         flip: mirror each left to right with probability 1/2.

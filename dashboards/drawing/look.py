@@ -1,7 +1,7 @@
 """The look of every figure on the page, and the small arithmetic that drawing takes.
 
-The colours are those of the pictures that a run draws of itself (`trainer/evaluation/figure.py`), so that a
-curve here and a PNG there are read alike.
+The colours are those of the pictures that a run draws of itself
+(`trainer/evaluation/figure.py`), so that a curve here and a PNG there are read alike.
 """
 
 from __future__ import annotations

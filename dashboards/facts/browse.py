@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facequarry.datasets.faces.shards import SHARDS
 from facequarry.datasets.faces.snapshots import Snapshot, read_snapshot
 from facequarry.datasets.generations.triplets import read_generation_manifest, read_table
-from facequarry.datasets.ingest.shard_maker import SHARDS
 from facequarry.datasets.runs.run_dir import RunDir
 
 PAGE_ROWS = 8

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facequarry.datasets.detection.decode import RgbImage
+from facequarry.datasets.faces.jpeg import RgbImage
 
 _TEMPLATE_PX = 112
 # Eye, eye, nose, mouth corner, mouth corner, of each pair the left one in the picture first.

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.datasets.detection.alignment import align_face
-from facequarry.datasets.detection.decode import RgbImage
-from facequarry.datasets.detection.detectors import Detection
-from facequarry.datasets.faces.schema import JPEG_QUALITY
+from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.faces.jpeg import RgbImage
 
 # Larger squares are shrunk before they are padded.
 _LARGEST_SIDE_PX = 4096
@@ -91,32 +90,3 @@ def crop_face(
     padded = cv2.copyMakeBorder(square, above, below, before, after, cv2.BORDER_REPLICATE)
     how = cv2.INTER_AREA if side > crop_px else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(padded, (crop_px, crop_px), interpolation=how), np.uint8)
-
-
-def encode_jpeg(image: RgbImage) -> bytes:
-    """Encode an (H, W, 3) uint8 RGB picture at the quality of shards.
-
-    Raises:
-        ValueError: OpenCV refuses it.
-    """
-    is_done, raw = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    if not is_done:
-        raise ValueError(f"OpenCV cannot encode an array of shape {image.shape}")
-    encoded: bytes = raw.tobytes()
-    return encoded
-
-
-def decode_jpeg(raw: bytes | NDArray[np.uint8]) -> RgbImage:
-    """Decode JPEG bytes of our own making to (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: the bytes are no JPEG.
-    """
-    encoded = np.frombuffer(raw, np.uint8) if isinstance(raw, bytes) else raw
-    # The decoder writes RGB itself: turning BGR around afterwards costs a fourteenth more.
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError(f"{len(encoded)} bytes of a crop are no JPEG")
-    return np.asarray(image, np.uint8)

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from facequarry.datasets.faces.jpeg import RgbImage
 from facequarry.datasets.faces.schema import Reason, Rejected
-
-RgbImage = NDArray[np.uint8]
-"""(H, W, 3) uint8, channels red, green, blue."""
 
 # A closed list: some of Pillow's other formats start programs or read further files.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.datasets.config import MODEL_FILES
-from facequarry.datasets.detection.decode import RgbImage
-from facequarry.datasets.detection.detectors import Detection
+from facequarry.datasets.detection.detection import Detection
 from facequarry.datasets.disk.model_file import read_model, wrong_model
+from facequarry.datasets.faces.jpeg import RgbImage
 
 # Doubling a photo quadruples time and memory: small faces in large photos are left out.
 _MAX_HOG_DOUBLED_PIXELS = 16_000_000

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.datasets.config import MODEL_FILES
-from facequarry.datasets.detection.decode import RgbImage
-from facequarry.datasets.detection.detectors import Detection
+from facequarry.datasets.detection.detection import Detection
 from facequarry.datasets.disk.model_file import read_model, wrong_model
+from facequarry.datasets.faces.jpeg import RgbImage
 
 # At 320 px a face may fill the photo or be a thirteenth of its side. At 640 px, four times slower,
 # a quarter of the faces that fill a photo score below 0.8.

@@ -10,7 +10,7 @@ unlinks the lock's file and locks a new one. Clocks decide when that happens and
 safe: a holder that was taken for dead by mistake finds that out at `check`, and publishes nothing.
 
 The token counts acquisitions. A holder writes it into what it publishes, and whoever publishes next
-can tell from there that a later holder was at work before (`miner.refresh.one_miner`).
+can tell from there that a later holder was at work before (`refresh.one_miner`).
 """
 
 from __future__ import annotations

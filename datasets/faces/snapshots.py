@@ -27,7 +27,7 @@ from facequarry.datasets.disk.publish import (
     staged_folder,
 )
 from facequarry.datasets.faces.schema import IDENTITY_SCHEMA
-from facequarry.datasets.ingest.shard_maker import SHARDS, ShardSummary
+from facequarry.datasets.faces.shards import SHARDS, ShardSummary
 
 SNAPSHOTS = "snapshots"
 IDENTITIES = "identities.parquet"

@@ -1,6 +1,6 @@
 """The files of one generation: write them, find damaged ones, name what differs between two.
 
-`datasets.generations.triplets` reads generations; this is the side that makes and compares them.
+`generations.triplets` reads generations; this is the side that makes and compares them.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Generation:
         mined_at_step: step of the checkpoint whose embeddings were mined.
         snapshot: the snapshot of faces that was mined; its rows are face_index values of it.
         anchors, positives, negatives: (T,) int64 face_index, in lease order.
-        manifest: what `datasets.generations.generation_files` wrote.
+        manifest: what `generations.generation_files` wrote.
     """
 
     number: int

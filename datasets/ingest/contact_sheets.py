@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facequarry.datasets.detection.crop import decode_jpeg
-from facequarry.datasets.detection.decode import RgbImage, decode_photo
+from facequarry.datasets.detection.decode import decode_photo
 from facequarry.datasets.disk.publish import staged_file
+from facequarry.datasets.faces.jpeg import RgbImage, decode_jpeg
 from facequarry.datasets.faces.schema import ROW_GROUP_ROWS, Reason, Rejected
+from facequarry.datasets.faces.shards import SHARDS
 from facequarry.datasets.faces.snapshots import Snapshot
-from facequarry.datasets.ingest.shard_maker import SHARDS
 from facequarry.datasets.sources.photos import Photo, Source, photos_of
 
 _COLUMNS = 12

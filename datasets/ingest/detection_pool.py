@@ -16,7 +16,9 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.faces.schema import SourceChanged
-from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask, in_hand_path
+from facequarry.datasets.faces.shards import ShardSummary
+from facequarry.datasets.ingest.shard_maker import ShardMaker, in_hand_path
+from facequarry.datasets.ingest.shard_tasks import ShardTask
 from facequarry.datasets.sources.photos import Source
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import sweep_staging
+from facequarry.datasets.faces.shards import REJECTS, SHARDS
 from facequarry.datasets.faces.snapshots import SNAPSHOTS
-from facequarry.datasets.ingest.shard_maker import REJECTS, SHARDS
 
 WRITER_LOCK = ".writer.lock"
 ARCHIVES = "archives"

@@ -20,6 +20,7 @@ from types import TracebackType
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.detection.detectors import make_detector
 from facequarry.datasets.faces.schema import Rejected
+from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.faces.snapshots import (
     Snapshot,
     count_rejects,
@@ -44,7 +45,8 @@ from facequarry.datasets.ingest.plan import (
     plan_ingest,
     sweep_unnamed_shards,
 )
-from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, face_options
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import face_options
 from facequarry.datasets.ingest.tally import IngestProgress, IngestReport, Tally
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.sources.listing import Wanted, check_photos, open_source

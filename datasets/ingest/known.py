@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from facequarry.datasets.faces.schema import FACE_SCHEMA, REJECT_SCHEMA, CorruptShard
-from facequarry.datasets.ingest.shard_maker import REJECTS, SHARDS, ShardSummary
+from facequarry.datasets.faces.shards import REJECTS, SHARDS, ShardSummary
 from facequarry.datasets.sources.photos import Photo, photos_of
 
 BoolArray = NDArray[np.bool_]

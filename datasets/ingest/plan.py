@@ -16,17 +16,10 @@ from numpy.typing import NDArray
 
 from facequarry.datasets.disk.publish import sha256_file
 from facequarry.datasets.faces.schema import FaceOptions
+from facequarry.datasets.faces.shards import REJECTS, SHARDS, ShardSummary, read_summary
 from facequarry.datasets.faces.snapshots import Snapshot
-from facequarry.datasets.ingest.shard_maker import (
-    REJECTS,
-    SHARDS,
-    ShardSummary,
-    ShardTask,
-    in_hand_path,
-    plan_tasks,
-    read_summary,
-    task_digest,
-)
+from facequarry.datasets.ingest.shard_maker import in_hand_path
+from facequarry.datasets.ingest.shard_tasks import ShardTask, plan_tasks, task_digest
 from facequarry.datasets.sources.photos import photos_of
 
 _SHARD_NAME = re.compile("[0-9a-f]{16}")

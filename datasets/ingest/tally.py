@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.faces.snapshots import count_rejects
 from facequarry.datasets.ingest.plan import IngestPlan
-from facequarry.datasets.ingest.shard_maker import ShardSummary
 from facequarry.datasets.runs.events import EventLog
 
 logger = logging.getLogger(__name__)

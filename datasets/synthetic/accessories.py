@@ -1,7 +1,7 @@
 """What people wear and what gets in the way: glasses, hats, beards, masks, scarves, hands, phones.
 
-Shapes are in face coordinates (see `datasets.synthetic.people`) and are drawn onto a `Canvas` in an order
-that `datasets.synthetic.render` decides.
+Shapes are in face coordinates (see `synthetic.people`) and are drawn onto a `Canvas` in an order
+that `synthetic.render` decides.
 """
 
 from __future__ import annotations

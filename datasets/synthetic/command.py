@@ -1,6 +1,6 @@
-"""The command behind `python -m facequarry.datasets.synthetic.photo_set`: write a set of synthetic photos.
+"""The command behind `python -m facequarry.datasets.synthetic`: write a set of synthetic photos.
 
-    python -m facequarry.datasets.synthetic.photo_set --out photos --identities 60 --photos 12 \
+    python -m facequarry.datasets.synthetic --out photos --identities 60 --photos 12 \
         --bystanders 0.3 --label-errors 0.02
 
 Exit codes: 0 done, 1 failed, 2 bad input; either is said in one sentence.
@@ -18,7 +18,7 @@ from facequarry.datasets.synthetic.photo_options import PhotoOptions
 from facequarry.datasets.synthetic.photo_set import write_photos
 from facequarry.datasets.synthetic.photo_truth import LOOSE_BB, TRUTH
 
-_PROG = "python -m facequarry.datasets.synthetic.photo_set"
+_PROG = "python -m facequarry.datasets.synthetic"
 SHARES = {
     "glasses": "photos with thick, square or dark glasses",
     "hats": "photos with a beanie, a cap or a brimmed hat",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from facequarry.datasets.synthetic.people import rng_of
 from facequarry.datasets.synthetic.photo_options import PhotoOptions
 
-# Ends of a photo's key; `datasets.synthetic.scene` has 1 and 2.
+# Ends of a photo's key; `synthetic.scene` has 1 and 2.
 _ERROR, _PLAN = 3, 4
 
 

@@ -1,15 +1,13 @@
 """Seeded synthetic face photos in the VGGFace2 layout, for the demo and the tests.
 
-    from facequarry.datasets.synthetic.photo_set import write_photos
+    from facequarry.datasets.synthetic import write_photos
     write_photos(Path("photos"), num_identities=48, photos_per_identity=14)
-
-    python -m facequarry.datasets.synthetic.photo_set --out photos --identities 60 --photos 12 --hats 0.2
 
 Every photo is drawn from (seed, identity number, photo number) and the options alone: asking for
 more identities or photos changes none of the earlier ones, but for label errors and copies across
-identities, which name others of the set. `datasets.synthetic.people` and `datasets.synthetic.photo_options` say what
-is drawn at random, `datasets.synthetic.photo_plan` which person a photo shows, `datasets.synthetic.scene` who stands
-where; `datasets.synthetic.render` and its canvas and accessories turn it into pixels.
+identities, which name others of the set. `synthetic.people` and `synthetic.photo_options` say what
+is drawn at random, `synthetic.photo_plan` which person a photo shows, `synthetic.scene` who stands
+where; `synthetic.render` and its canvas and accessories turn it into pixels.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from facequarry.datasets.synthetic.scene import Scene, make_scene
 # What the digits of VGGFace2's names can count.
 _MAX_IDENTITIES, _MAX_PHOTOS = 999_999, 9_999
 _MAX_SEED = 2**63 - 1
-_VARIATION = 5  # end of a copy's key; `datasets.synthetic.scene` and `datasets.synthetic.photo_plan` have 1 to 4
+_VARIATION = 5  # end of a copy's key; `synthetic.scene` and `synthetic.photo_plan` have 1 to 4
 _PLAIN = PhotoOptions()
 
 
@@ -175,9 +173,3 @@ def _landscape(rng: np.random.Generator) -> bytes:
         cv2.fillPoly(picture, [hill], colour, cv2.LINE_AA)
     noise = rng.normal(0, 5, picture.shape)
     return to_jpeg(np.asarray(np.clip(picture + noise, 0, 255), np.uint8), quality=90)
-
-
-if __name__ == "__main__":
-    from facequarry.datasets.synthetic.command import main
-
-    raise SystemExit(main())

@@ -39,7 +39,7 @@ def run(flags: Sequence[str]) -> int:
     """Run the demo and print the closing table and the paths of its pictures."""
     args = parse(Demo, flags, prog="facequarry demo")
     from facequarry.datasets.disk.progress import Progress
-    from facequarry.datasets.synthetic.photo_set import write_bad_photos, write_photos
+    from facequarry.datasets.synthetic import write_bad_photos, write_photos
     from facequarry.jobs.pipeline import run_pipeline
     from facequarry.jobs.reports.report_table import print_report
 

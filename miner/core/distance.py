@@ -80,7 +80,7 @@ def product_share(dimension: int, precision: str = "highest") -> float:
       included, and the terms of u^2.
 
     To that comes `UNDERFLOW`. Cutting what is left to a measure loses less than one unit, which
-    `miner.engines.products` adds; a unit is 2^-87 at least, far above what D products lose that underflow.
+    `engines.products` adds; a unit is 2^-87 at least, far above what D products lose by underflow.
 
     Args:
         dimension: D.
@@ -105,7 +105,7 @@ def code_share() -> float:
         |d2 - (|a|^2 + |b|^2 - 2 s^2 A.B)| <= 2 ((|a| + |r|) |t| + |r| |b|),
 
     which `miner.kernels` takes from each row's own residual. What remains is the rounding of |a|^2
-    and |b|^2 to whole units, half a unit each, and `UNDERFLOW`, which `miner.engines.products` adds; and
+    and |b|^2 to whole units, half a unit each, and `UNDERFLOW`, which `engines.products` adds; and
     the rounding in the definition, u (|a| + |b|)^2, and as much again for float64.
 
     Returns:

@@ -1,8 +1,8 @@
 """What engines have in common: queries go in, the best negatives come out.
 
-`miner.engines.exact`, `miner.engines.routing`, `miner.engines.approximate` and `miner.engines.gpu.gpu_engine` differ in which rows they look
-at, and how. What qualifies, what is preferred and how ties break is in the query, so
-that everything after the search is shared.
+`engines.exact`, `engines.routing`, `engines.approximate` and `gpu.gpu_engine` differ in which rows
+they look at, and how. What qualifies, what is preferred and how ties break is in the query, so that
+everything after the search is shared.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A FAISS index of the gallery: checked, trained, filled and, where asked for, moved to GPUs.
 
-Apart from `miner.engines.approximate`, which searches it. What moves an index to GPUs is one call of FAISS;
-it is tested with a module that stands in for faiss-gpu and has not been run on hardware.
+Apart from `engines.approximate`, which searches it. What moves an index to GPUs is one call of
+FAISS; it is tested with a module that stands in for faiss-gpu and has not been run on hardware.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from facequarry.miner.config import FaissGpus, MinerConfig
+from facequarry.miner.core.hashing import TRAINING, hash_state
 from facequarry.miner.core.memory import OutOfMemory
 from facequarry.miner.kernels.layout import Float32Array, Rows
-from facequarry.miner.selection.pairs import TRAINING, hash_state
 
 
 def import_faiss() -> ModuleType:

@@ -15,6 +15,7 @@ import numpy as np
 
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.distance import index_error
+from facequarry.miner.core.hashing import SAMPLED, hash_state
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.lookalikes import Int32Array, LookAlikes
 from facequarry.miner.kernels.layout import (
@@ -29,7 +30,6 @@ from facequarry.miner.kernels.layout import (
     open_searches,
 )
 from facequarry.miner.kernels.routes import d2_roughly, list_rows, scan_listed
-from facequarry.miner.selection.pairs import SAMPLED, hash_state
 
 SAMPLE = 256
 """Rows of the gallery that unresolved searches look at besides."""

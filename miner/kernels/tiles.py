@@ -48,7 +48,7 @@ class Side(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """What a product says about d2; `miner.engines.products` makes it, `miner.core.distance` proves it.
+    """What a product says about d2; `engines.products` makes it, `core.distance` proves it.
 
     A product less the shifts of both its rows, times the grain and cut to a whole number, is the
     *measure* of the two: about -d2 / unit. Whatever multiplies, it is an int32 of 31 bits. With a

@@ -1,7 +1,7 @@
 """Who embeds and who searches for a refresh: this process, or others that do it for it.
 
 A refresh is the same whoever does its work: `Hands` name the two parts of it that can be shared
-out. `miner.spread.actor_pool` makes hands of Ray actors.
+out. `spread.actor_pool` makes hands of Ray actors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def embed_faces(
 ) -> npt.NDArray[np.float32]:
     """Embed faces as a recipe says.
 
-    Blocks that are whole batches of `trainer.network.embed` give the same bytes apart as together.
+    Blocks that are whole batches of `network.embed` give the same bytes apart as together.
 
     Args:
         recipe: device and augmentation are read.

@@ -1,7 +1,7 @@
 """Make one generation: load, open, choose, embed, mine, pack, write; then publish, or compare.
 
 `mine_into` is the one way from a recipe to files. `make_generation` publishes what it wrote,
-`miner.refresh.replay` compares it. Plain Python: the Ray actor that runs it beside training is in
+`refresh.replay` compares it. Plain Python: the Ray actor that runs it beside training is in
 `actors.py`, and `facequarry mine` calls it directly.
 """
 

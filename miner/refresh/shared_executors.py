@@ -42,7 +42,7 @@ from facequarry.miner.spread.task_miner import Held, TaskMiner
 from facequarry.trainer.batch.run_faces import FacesAt
 
 EMBED_BLOCK = 1024
-"""Faces that one embedder takes at a time. Whole batches of `trainer.network.embed`, so that every face
+"""Faces that one embedder takes at a time. Whole batches of `network.embed`, so that every face
 meets the same batch, and so the same roundings, as in one process."""
 
 _GIB = 1 << 30

@@ -10,16 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.miner.config import MinerConfig
+from facequarry.miner.core.hashing import ANCHOR, POSITIVE, hash_state
 from facequarry.miner.core.search import Workers
-from facequarry.miner.kernels.hashed_d2 import d2_of_pairs, fold_each
+from facequarry.miner.kernels.hashed_d2 import d2_of_pairs
 from facequarry.miner.kernels.layout import Float32Array, Int64Array, Rows
 from facequarry.miner.kernels.lists import choose_by_hash
 
 MOST_SEARCHES = 6_000_000
 """Searches that are answered in one pass over the gallery, about 0.6 GB; never changes results."""
-
-# What a hash is drawn for; keeps draws for different purposes independent.
-ANCHOR, POSITIVE, NEGATIVE, RECALL, USE, SAMPLED, TRAINING = range(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +34,6 @@ class Pairs:
     """(T,) distances."""
     is_suspect: NDArray[np.bool_]
     """(T,) over positive_cap: counted and reported, never mined."""
-
-
-def hash_state(seed: int, purpose: int, *values: Int64Array) -> NDArray[np.uint64]:
-    """Return hash(seed, purpose, values...) for each position of the equally long arrays.
-
-    The hash folds one integer after the other into a 64-bit state with the splitmix64 finaliser.
-    It depends on the values alone, so that a draw is the same for every order, tile or thread.
-    """
-    count = values[0].size
-    # Seeds of any size and sign; the two's complement of 64 bits is what a kernel can hold.
-    seed_bits = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF], np.uint64).view(np.int64)
-    state = np.zeros(1, np.uint64)
-    for value in (seed_bits, np.array([purpose], np.int64)):
-        fold_each(state, value, state)
-    state = np.repeat(state, count)
-    for value in values:
-        fold_each(state, np.ascontiguousarray(value), state)
-    return state
 
 
 def choose_anchors(rows: Rows, count: int | None, seed: int, purpose: int = ANCHOR) -> Int64Array:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from facequarry.miner.config import MinerConfig
+from facequarry.miner.core.hashing import RECALL
 from facequarry.miner.core.search import Search, Workers
 from facequarry.miner.engines.exact import ExactSearch
 from facequarry.miner.engines.resolve import Resolving
 from facequarry.miner.kernels.layout import Rows
-from facequarry.miner.selection.pairs import RECALL, choose_anchors, pair_up
+from facequarry.miner.selection.pairs import choose_anchors, pair_up
 from facequarry.miner.selection.select import Selector
 from facequarry.miner.selection.stats import Recall
 

@@ -1,7 +1,7 @@
 """Searches to triplets, counts and suspects, the same way for every engine.
 
 Hard, semi-hard and easy partition all triplets: d2_an <= d2_ap, d2_ap < d2_an < edge and the
-rest, with the edge of `miner.core.distance` (FaceNet, Schroff et al. 2015, section 3.2).
+rest, with the edge of `core.distance` (FaceNet, Schroff et al. 2015, section 3.2).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from facequarry.miner.config import MinerConfig, Rung
 from facequarry.miner.core.distance import band, edge, lowest
+from facequarry.miner.core.hashing import NEGATIVE, hash_state
 from facequarry.miner.core.search import Search, Workers, search_hashes
 from facequarry.miner.kernels.layout import (
     FARTHEST,
@@ -26,7 +27,7 @@ from facequarry.miner.kernels.layout import (
     Rows,
     make_query,
 )
-from facequarry.miner.selection.pairs import NEGATIVE, Pairs, hash_state
+from facequarry.miner.selection.pairs import Pairs
 from facequarry.miner.selection.stats import Counts, histogram
 from facequarry.miner.selection.tables import (
     KINDS,

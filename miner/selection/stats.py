@@ -115,7 +115,7 @@ class MiningStats:
     """Length of an embedding, D; None where nobody said."""
 
     observed: Observed | None = None
-    """Hubs and confused identities of the table, by `miner.selection.observe`; None where nobody looked."""
+    """Hubs and confused identities of the table, by `observe.py`; None where nobody looked."""
 
     negatives_by_kind: dict[str, int] | None = None
     """(pair, negative) by kind, all of them, exactly; None unless `count_kinds` asks for it."""

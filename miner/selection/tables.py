@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from facequarry.miner.core.hashing import USE, hash_state
 from facequarry.miner.kernels.layout import Float32Array, Int64Array
-from facequarry.miner.selection.pairs import USE, hash_state
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

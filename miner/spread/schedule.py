@@ -1,6 +1,6 @@
 """Who does which task: what waits, what is in hand, and what a dead worker leaves behind.
 
-Plain Python under `miner.spread.actor_pool`, which asks Ray; a test plays the workers itself.
+Plain Python under `spread.actor_pool`, which asks Ray; a test plays the workers itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a miner of tasks does: it holds rows of the gallery and searches between two blocks.
 
-It sits under the actors of `miner.spread.actor_pool`, and in tests in their place. All rows are held where they
-fit, else a shard of them; rows of a block that is not held visit with the task.
+It sits under the actors of `spread.actor_pool`, and in tests in their place. All rows are held
+where they fit, else a shard of them; rows of a block that is not held visit with the task.
 """
 
 from __future__ import annotations

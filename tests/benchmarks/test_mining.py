@@ -8,7 +8,7 @@ import pytest
 from benchmarks.galleries import GALLERIES
 from benchmarks.mining import CONFIG, Case, check_same, measure, mine_in_float32
 from facequarry.miner import mine
-from facequarry.miner.engines.opening import exact
+from facequarry.miner.engines import exact
 from facequarry.miner.engines.products import int8_product
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facequarry.datasets.detection.crop import encode_jpeg
 from facequarry.datasets.disk.publish import write_json
+from facequarry.datasets.faces.jpeg import encode_jpeg
+from facequarry.datasets.faces.shards import write_shard
 from facequarry.datasets.faces.snapshots import publish_snapshot
-from facequarry.datasets.ingest.shard_maker import ShardTask, write_shard
+from facequarry.datasets.ingest.shard_tasks import ShardTask
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.datasets.sources.photos import LISTING_SCHEMA
@@ -158,7 +159,7 @@ def make_faces(root: Path) -> None:
             | {"detail": "", "source_bytes": 1}
         ]
         task = ShardTask(shard, LISTING_SCHEMA.empty_table(), f"{shard}" * 64)
-        summaries.append(write_shard(root, task, faces, rejects))
+        summaries.append(write_shard(root, task.digest, faces, rejects))
     publish_snapshot(root, {"crop_px": 32}, summaries)
 
 

@@ -11,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.detection.decode import RgbImage
 from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.jpeg import RgbImage
 from facequarry.datasets.faces.schema import Rejected
+from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.faces.snapshots import publish_snapshot, read_snapshot, snapshot_numbers
 from facequarry.datasets.ingest.known import Known, find_news
 from facequarry.datasets.ingest.plan import plan_ingest
-from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, face_options
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import face_options
 from facequarry.datasets.sources.folder import FolderSource
 from facequarry.datasets.sources.photos import LISTING_SCHEMA, Photo, photos_of
 

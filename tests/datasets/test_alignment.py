@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facequarry.datasets.detection.alignment import align_face, similarity, template
-from facequarry.datasets.detection.decode import RgbImage
+from facequarry.datasets.faces.jpeg import RgbImage
 from tests.datasets.photos import draw
 
 Matrix = NDArray[np.float64]

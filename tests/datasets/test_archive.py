@@ -14,10 +14,11 @@ from facequarry.datasets.detection.detectors import make_detector
 from facequarry.datasets.faces.schema import Reason, Rejected, SourceChanged
 from facequarry.datasets.faces.snapshots import publish_snapshot
 from facequarry.datasets.ingest.plan import plan_ingest
-from facequarry.datasets.ingest.shard_maker import ShardMaker, face_options
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import face_options
+from facequarry.datasets.sources import archive
 from facequarry.datasets.sources.archive import LINKS, REPLACED, SPECIAL, TWICE, UNSAFE, TarSource
 from facequarry.datasets.sources.folder import BELOW, NO_IMAGES, OUTSIDE, FolderSource
-from facequarry.datasets.sources.listing import archive
 from facequarry.datasets.sources.photos import Listing, Photo, photos_of
 from tests.datasets.photos import (
     WHOLE,

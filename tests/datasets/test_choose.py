@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.datasets.detection.detectors import Detection, choose
+from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.detection.meant_face import choose
 
 
 def _face(x0: float, y0: float, x1: float, y1: float, score: float = 1.0) -> Detection:

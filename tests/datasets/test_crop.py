@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from facequarry.datasets.detection.alignment import align_face
-from facequarry.datasets.detection.crop import crop_face, cut_face, decode_jpeg, encode_jpeg
-from facequarry.datasets.detection.detectors import Detection
+from facequarry.datasets.detection.crop import crop_face, cut_face
+from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.faces.jpeg import decode_jpeg, encode_jpeg
 from tests.datasets.photos import draw
 
 

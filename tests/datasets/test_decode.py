@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facequarry.datasets.detection.decode import RgbImage, decode_photo
+from facequarry.datasets.detection.decode import decode_photo
+from facequarry.datasets.faces.jpeg import RgbImage
 from facequarry.datasets.faces.schema import Reason, Rejected
 from tests.datasets.photos import draw
 

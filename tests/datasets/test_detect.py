@@ -9,8 +9,11 @@ import pytest
 
 from facequarry.datasets.config import MODEL_FILES, IngestConfig
 from facequarry.datasets.detection.alignment import similarity, template
-from facequarry.datasets.detection.decode import RgbImage, decode_photo
-from facequarry.datasets.detection.detectors import Detection, choose, largest, make_detector
+from facequarry.datasets.detection.decode import decode_photo
+from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.detection.meant_face import choose, largest
+from facequarry.datasets.faces.jpeg import RgbImage
 
 
 def _photo(path: Path) -> RgbImage:

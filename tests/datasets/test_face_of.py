@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from facequarry.datasets.config import MODEL_FILES, IngestConfig
-from facequarry.datasets.detection.crop import cut_face, decode_jpeg
+from facequarry.datasets.detection.crop import cut_face
 from facequarry.datasets.detection.decode import decode_photo
-from facequarry.datasets.detection.detectors import Detection, make_detector
-from facequarry.datasets.ingest.shard_maker import ShardMaker, face_options, plan_tasks
+from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.faces.jpeg import decode_jpeg
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import face_options, plan_tasks
 from facequarry.datasets.sources.folder import FolderSource
 from facequarry.datasets.sources.photos import Photo
 from tests.datasets.photos import WHOLE, photos_in, table_of, write_tree

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from facequarry.datasets.detection.crop import decode_jpeg
 from facequarry.datasets.disk.publish import sha256_file
+from facequarry.datasets.faces import store as faces_module
+from facequarry.datasets.faces.jpeg import decode_jpeg
 from facequarry.datasets.faces.schema import CorruptShard
 from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.faces.store import FaceStore
-from facequarry.datasets.faces.store import store as faces_module
 from tests.datasets.photos import publish_plainly, write_bad_photos, write_tree
 
 

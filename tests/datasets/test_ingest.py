@@ -12,11 +12,13 @@ import pytest
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.disk.lock import LockHeld, WriterLock
 from facequarry.datasets.faces.schema import CorruptShard
+from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.faces.snapshots import snapshot_numbers
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.ingest.faces_root import CannotWrite
 from facequarry.datasets.ingest.ingest import NoFaces, ingest
-from facequarry.datasets.ingest.shard_maker import ShardMaker, ShardSummary, ShardTask
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import ShardTask
 from facequarry.datasets.ingest.tally import IngestProgress
 from facequarry.datasets.runs.events import read_events
 from tests.datasets.photos import (

@@ -15,7 +15,7 @@ from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.ingest.known import Known, News, Watched, find_news
 from facequarry.datasets.ingest.plan import plan_ingest
-from facequarry.datasets.ingest.shard_maker import face_options, task_digest
+from facequarry.datasets.ingest.shard_tasks import face_options, task_digest
 from facequarry.datasets.sources.photos import LISTING_SCHEMA, Photo
 from facequarry.datasets.synthetic.large_listing import vggface2_layout
 from tests.datasets.photos import WHOLE, bytes_of, publish_plainly, write_photo, write_tree

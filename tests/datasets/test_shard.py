@@ -9,17 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.detection.crop import decode_jpeg
 from facequarry.datasets.detection.detectors import make_detector
 from facequarry.datasets.disk.publish import NewerSchema, sha256_file, write_json
+from facequarry.datasets.faces.jpeg import decode_jpeg
 from facequarry.datasets.faces.schema import FACE_SCHEMA, REJECT_SCHEMA, FaceOptions
-from facequarry.datasets.ingest.shard_maker import (
-    ShardMaker,
-    ShardTask,
-    face_options,
-    plan_tasks,
-    read_summary,
-)
+from facequarry.datasets.faces.shards import read_summary
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import ShardTask, face_options, plan_tasks
 from facequarry.datasets.sources.folder import FolderSource
 from tests.datasets.photos import (
     WHOLE,

@@ -18,7 +18,8 @@ from facequarry.datasets.faces.snapshots import (
     snapshot_folder,
 )
 from facequarry.datasets.ingest.plan import check_options, plan_ingest, sweep_unnamed_shards
-from facequarry.datasets.ingest.shard_maker import ShardMaker, face_options
+from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_tasks import face_options
 from facequarry.datasets.sources.folder import FolderSource
 from tests.datasets.photos import (
     WHOLE,

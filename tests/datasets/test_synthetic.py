@@ -14,7 +14,9 @@ import pytest
 
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.detection.decode import decode_photo
-from facequarry.datasets.detection.detectors import Detection, largest, make_detector
+from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.detection.detectors import make_detector
+from facequarry.datasets.detection.meant_face import largest
 from facequarry.datasets.faces.schema import Reason, Rejected
 from facequarry.datasets.sources.folder import FolderSource
 from facequarry.datasets.synthetic.people import identity_of, random_shot, rng_of

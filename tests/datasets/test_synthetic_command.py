@@ -66,7 +66,7 @@ def test_flags_that_do_not_parse_are_one_sentence_and_exit_code_2(
     assert stop.value.code == 2
     assert (
         capsys.readouterr().err
-        == f"python -m facequarry.datasets.synthetic.photo_set: {sentence}; see --help\n"
+        == f"python -m facequarry.datasets.synthetic: {sentence}; see --help\n"
     )
 
 

@@ -135,7 +135,7 @@ def test_a_missing_run_file_says_where_the_shipped_ones_are(tmp_path: Path) -> N
 
 def test_reading_a_run_file_imports_nothing_heavy() -> None:
     code = (
-        "import sys, jobs.config; from pathlib import Path;"
+        "import sys, facequarry.jobs.config; from pathlib import Path;"
         f"facequarry.jobs.config.load_run_config(Path({str(RUN_FILES[0])!r}), []);"
         "print([m for m in ('torch', 'ray', 'faiss', 'numba', 'cv2', 'sklearn')"
         " if m in sys.modules])"

@@ -18,7 +18,7 @@ from facequarry.datasets.faces.split import Split
 from facequarry.datasets.generations.triplets import read_generation_manifest, read_table
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events, standing
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.datasets.synthetic.photo_set import write_photos
+from facequarry.datasets.synthetic import write_photos
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import ClusterConfig, EvaluationConfig, RunConfig
 from facequarry.jobs.endings import RunFailed

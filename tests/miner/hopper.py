@@ -21,7 +21,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from facequarry.miner.engines.opening.gpu import triton_kernels as gpu_kernels
+from facequarry.miner.engines.gpu import triton_kernels as gpu_kernels
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _POINTERS = {

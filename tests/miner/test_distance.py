@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facequarry.miner.core.distance import band, edge, index_error, product_share
+from facequarry.miner.core.hashing import hash_state
 from facequarry.miner.kernels.hashed_d2 import d2_in_order, d2_of
-from facequarry.miner.selection.pairs import hash_state
 from tests.miner.inputs import separated
 from tests.miner.oracle import defined_d2, seeded_hash
 

@@ -15,9 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facequarry.miner.engines.gpu import torch_steps as gpu_torch
 from facequarry.miner.engines.gpu.float16_bound import split
 from facequarry.miner.engines.gpu.gpu_engine import GpuSearch, Sizes, Steps, triton_steps
-from facequarry.miner.engines.opening.gpu import torch_steps as gpu_torch
 from facequarry.miner.kernels.layout import Int64Array, Query, Rows
 from tests.miner.gpu_inputs import answers_of_cpu, assert_same, searches, usual_queries
 
@@ -38,7 +38,7 @@ REGISTERS = 1 << 16
 
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[Steps]:
-    from facequarry.miner.engines.opening.gpu import (
+    from facequarry.miner.engines.gpu import (
         triton_kernels as gpu_kernels,  # interpreted: tests/conftest.py
     )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from facequarry.miner import mine
 from facequarry.miner.config import MinerConfig
+from facequarry.miner.core.hashing import hash_state
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.exact import ExactSearch
 from facequarry.miner.kernels.layout import (
@@ -23,7 +24,6 @@ from facequarry.miner.kernels.layout import (
     Searches,
     make_query,
 )
-from facequarry.miner.selection.pairs import hash_state
 from facequarry.miner.selection.rows import check_rows
 from facequarry.miner.spread.spread import (
     LEAST_BLOCK_ROWS,

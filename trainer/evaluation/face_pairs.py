@@ -1,6 +1,6 @@
 """Pairs of faces to verify: two faces, and whether they show one identity.
 
-`verification_pairs` chooses them, `pair_d2` measures them, `trainer.evaluation.verification` judges the
+`verification_pairs` chooses them, `pair_d2` measures them, `evaluation.verification` judges the
 distances.
 
     pairs = verification_pairs(identity_index, max_pairs=20_000, seed=0)

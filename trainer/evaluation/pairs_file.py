@@ -5,7 +5,7 @@
     AJ_Cook<TAB>1<TAB>Aaron_Sorkin<TAB>2
 
 A line names photos by person and number: `AJ_Cook/AJ_Cook_0001`, whatever their suffix.
-`trainer.evaluation.pairs_faces` finds their faces.
+`evaluation.pairs_faces` finds their faces.
 
     pairs = read_pairs_file(Path("pairsDevTrain.txt"))
 """

@@ -1,7 +1,7 @@
 """The curves and histograms of a run: ROC, d2, loss, staleness.
 
 Each function takes data and a path and publishes one PNG there, whole or not at all; any thread
-may draw. `jobs.pictures.triplet_page` shows triplets, `jobs.pictures.mining_page` what mining found.
+may draw. `pictures.triplet_page` shows triplets, `pictures.mining_page` what mining found.
 
     roc({"before": roc_points(d2_0, is_same), "after": roc_points(d2_1, is_same)}, path)
 """
@@ -172,7 +172,7 @@ def shares(
 ) -> None:
     """Draw what the consumed triplets were to the network that trained on them.
 
-    The percentages in the legend are over all triplets, as `datasets.runs.consumed` has them.
+    The percentages in the legend are over all triplets, as `runs.consumed` has them.
 
     Args:
         steps: (S,) integers, ascending.

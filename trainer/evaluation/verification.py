@@ -1,7 +1,7 @@
 """How well d2 tells same from different: verification figures and retrieval figures.
 
-Pure functions over distances and embeddings; `trainer.evaluation.face_pairs` chooses the pairs, `trainer.evaluation.plots`
-draws the curves.
+Pure functions over distances and embeddings; `face_pairs.py` chooses the pairs, `plots.py` draws
+the curves.
 
     verification = verify(pair_d2(embeddings, pairs.left, pairs.right), pairs.is_same)
     print(verification.auc, verification.tar_at_far["1e-3"])
@@ -102,7 +102,7 @@ def verify(
     Args:
         d2: (P,) float32, squared L2 on unit rows, 0..4.
         is_same: (P,) bool.
-        fold_of: (2, P) integer, the folds of each pair's two identities (`trainer.evaluation.folds`), or (P,)
+        fold_of: (2, P) integer, the folds of each pair's two identities (`folds.py`), or (P,)
             where the two are one. A fold judges the pairs inside it, by a threshold chosen on the
             pairs that have neither face in it: so the accuracy is one on unseen people. None deals
             the pairs out at random, each kind evenly.

@@ -22,16 +22,16 @@ import torch
 
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.memory import OutOfMemory
+from facequarry.miner.engines.gpu import torch_steps as gpu_torch
 from facequarry.miner.engines.gpu.candidates import Candidates, Cells, window
 from facequarry.miner.engines.gpu.device_gallery import Band, Block, Gallery
 from facequarry.miner.engines.gpu.device_lists import Lists, Names
 from facequarry.miner.engines.gpu.float16_bound import LEVELS, distance_error
-from facequarry.miner.engines.opening.gpu import torch_steps as gpu_torch
 from facequarry.miner.kernels.layout import Found, Int64Array, Query, Report, Rows
 
 
 class Steps(NamedTuple):
-    """What touches every row: the functions of `miner.engines.gpu.triton_kernels` or of `miner.engines.gpu.torch_steps`."""
+    """What touches every row: the functions of `gpu.triton_kernels` or of `gpu.torch_steps`."""
 
     anchor_block: int
     depth_of: Callable[[int], int]
@@ -313,7 +313,7 @@ def _rounds(cells: Sequence[Cells], most: int) -> Iterator[list[Cells]]:
 
 def triton_steps() -> Steps:
     """Return the kernels; importing them takes Triton."""
-    from facequarry.miner.engines.opening.gpu import triton_kernels as kernels
+    from facequarry.miner.engines.gpu import triton_kernels as kernels
 
     return Steps(kernels.ANCHOR_BLOCK, kernels.depth_of, kernels.scan, kernels.measure)
 

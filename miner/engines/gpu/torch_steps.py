@@ -1,6 +1,6 @@
 """The two steps of the GPU engine in plain torch: on a CPU in tests, and where Triton is missing.
 
-Both are what `miner.engines.gpu.triton_kernels` does in Triton, with the products written out to memory.
+Both are what `gpu.triton_kernels` does in Triton, with the products written out to memory.
 """
 
 from __future__ import annotations

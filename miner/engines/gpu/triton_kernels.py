@@ -1,4 +1,4 @@
-"""The two Triton kernels of the GPU engine; `miner.engines.gpu.torch_steps` does the same in plain torch.
+"""The two Triton kernels of the GPU engine; `gpu.torch_steps` does the same in plain torch.
 
 Neither knows of orders, ties or lists: the first says how near each tile of the gallery comes to
 each search, the second measures the tiles that matter by the definition. They run through

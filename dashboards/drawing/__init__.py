@@ -1,0 +1,1 @@
+"""How the page shows it: figures, cards, tables. Imports `facts`."""

@@ -1,0 +1,1 @@
+"""A photo to its faces, and the meant face to a crop. Imports `disk`, `faces` and `config`."""

@@ -1,0 +1,1 @@
+"""Photos before anyone looks at them: folders, archives, VGGFace2's csv files, lists of people."""

@@ -1,0 +1,1 @@
+"""`facequarry mine --embeddings`: arrays and labels from files, mined into a folder."""

@@ -1,0 +1,1 @@
+"""The pictures that verbs leave: triplets, suspects, and what mining found."""

@@ -1,0 +1,1 @@
+"""The closing tables of verbs, from what is on disk."""

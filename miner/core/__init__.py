@@ -1,0 +1,4 @@
+"""What every engine shares: the distance, hashes, searches and threads, memory, time.
+
+Imports `kernels`.
+"""

@@ -1,0 +1,1 @@
+"""What answers searches: exact, routed, FAISS, GPU. Imports `core` and `kernels`."""

@@ -1,0 +1,1 @@
+"""One refresh after the other: what is embedded and mined, by whom, and how it is published."""

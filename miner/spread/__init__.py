@@ -1,0 +1,1 @@
+"""One exact search shared out over tasks and actors, with the same answers. Imports `engines`."""

@@ -1,0 +1,1 @@
+"""Checkpoints: saved, found, kept, started from. Imports `network` and `batch`."""

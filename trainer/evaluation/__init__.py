@@ -1,0 +1,1 @@
+"""How well a checkpoint verifies people it was not trained on: pairs, figures, pictures."""

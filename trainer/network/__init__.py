@@ -1,0 +1,1 @@
+"""What the network is: backbones, batch normalisation, and faces to embeddings."""
