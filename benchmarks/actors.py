@@ -27,7 +27,7 @@ from facequarry.miner.core.distance import band
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.exact import ExactSearch
 from facequarry.miner.kernels.layout import Found, Int64Array, Query, Rows, make_query
-from facequarry.miner.refresh.shared_executors import Sharing
+from facequarry.miner.refresh.shared_executors import SharedExecutors
 from facequarry.miner.selection.pairs import choose_anchors, pair_up
 from facequarry.miner.selection.rows import check_rows
 from facequarry.miner.spread.spread import SpreadSearch
@@ -96,7 +96,9 @@ def _actors(
     gallery: Rows, workers: Workers, count: int
 ) -> contextlib.AbstractContextManager[SpreadSearch]:
     # Half a CPU each: three of them have to find a place on two, and they never work at a time.
-    sharing = Sharing(at=_NOWHERE, embed_actors=1, miner_actors=count, cpus=0.5, gallery_gib=1.0)
+    sharing = SharedExecutors(
+        at=_NOWHERE, embed_actors=1, miner_actors=count, cpus=0.5, gallery_gib=1.0
+    )
     return sharing.open_engine(gallery, CONFIG, workers)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.common import show
 from facequarry.miner import MinerConfig, mine
 from facequarry.miner.refresh.budget.rotation import next_part
-from facequarry.miner.refresh.budget.similarity import centres, order_alike, probe_faces
+from facequarry.miner.refresh.budget.similarity import centres, order_by_similarity, probe_faces
 
 GROUPS, IDENTITIES, FACES, DIM = 60, 1200, 8, 64
 CONFIG = MinerConfig(positives="random", positives_per_anchor=2, engine="exact")
@@ -73,7 +73,7 @@ def row(
         order = np.random.default_rng(1).permutation(known.size)
     else:
         points = centres(embeddings[probed], identities[probed], known)
-        order = order_alike(points, faces, parts)
+        order = order_by_similarity(points, faces, parts)
     tables = [
         mined(embeddings, identities, np.flatnonzero(np.isin(identities, known[part])))
         for part in cycle(order, faces, parts)

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.gpu_inputs import Kind, defined_d2, every_sort_of_query, faces, usual_queries
 from facequarry.miner.engines.gpu.float16_bound import split
-from facequarry.miner.engines.gpu.gpu_engine import GpuSearch, Sizes, Steps, triton_steps
+from facequarry.miner.engines.gpu.gpu_engine import GpuSearch, Sizes, TileSteps, triton_steps
 from facequarry.miner.kernels.layout import Found, Query, Rows
 
 DEVICE = "cuda"
@@ -109,7 +109,7 @@ class Stages:
         self.pairs = 0
         self.widths: set[int] = set()
         steps = triton_steps()
-        self.steps: Steps = steps._replace(
+        self.steps: TileSteps = steps._replace(
             scan=self._timed("scan", steps.scan), measure=self._timed("measure", steps.measure)
         )
 

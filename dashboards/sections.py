@@ -17,7 +17,7 @@ import streamlit as st
 from facequarry.dashboards.drawing import cards, mining_panels
 from facequarry.dashboards.drawing import markdown_tables as tables
 from facequarry.dashboards.drawing import training_panels as panels
-from facequarry.dashboards.facts.browse import ORDERS, Generation, Page, read_generation, read_page
+from facequarry.dashboards.facts.browse import ORDERS, Page, TripletBook, read_generation, read_page
 from facequarry.dashboards.facts.headline import tiles
 from facequarry.dashboards.facts.read import RunFacts
 from facequarry.datasets.faces.snapshots import read_identities
@@ -95,7 +95,7 @@ def mining(facts: RunFacts) -> None:
     )
     mined_at = {refresh.generation: refresh.mined_at_step for refresh in facts.refreshes}
     chosen = choose.selectbox(
-        "Generation",
+        "TripletBook",
         [_NEWEST, *reversed(facts.generations)],
         format_func=lambda number: _generation_name(number, mined_at),
         on_change=_turn_to,
@@ -181,7 +181,7 @@ def _turn_to(index: int) -> None:
     st.session_state["page_of_triplets"] = index
 
 
-def _page(facts: RunFacts, generation: Generation, order: str) -> Page | None:
+def _page(facts: RunFacts, generation: TripletBook, order: str) -> Page | None:
     """Read the page that is turned to; say why where there is none."""
     index = st.session_state.get("page_of_triplets", 0)
     try:
@@ -196,7 +196,7 @@ def _page(facts: RunFacts, generation: Generation, order: str) -> Page | None:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _generation(root: Path, number: int) -> Generation:
+def _generation(root: Path, number: int) -> TripletBook:
     return read_generation(root, number)
 
 
@@ -205,7 +205,7 @@ def _read_page(faces: Path, root: Path, number: int, order: str, index: int) -> 
     return read_page(_generation(root, number), faces, order=order, index=index)
 
 
-def _identities(facts: RunFacts, generation: Generation) -> list[str]:
+def _identities(facts: RunFacts, generation: TripletBook) -> list[str]:
     """Return names by identity_index; none where the faces are gone."""
     with contextlib.suppress(OSError, ValueError):
         if generation.snapshot is not None:

@@ -35,7 +35,7 @@ from facequarry.jobs.state.plans import (
     faces_of,
     most_rows,
     queue_settings,
-    refresh_hands,
+    refresh_executors,
     refresh_plan,
 )
 from facequarry.jobs.state.rewind import rewind
@@ -279,5 +279,5 @@ def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) ->
         max_failures=config.refresh.max_failures,
         threads=max(1, int(config.cluster.miner_cpus)),
         attempt=attempt,
-        hands=refresh_hands(config.cluster, faces),
+        executors=refresh_executors(config.cluster, faces),
     )

@@ -20,7 +20,7 @@ from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.queue.client import NoAnswer, PatientSource
 from facequarry.miner.queue.serve import QueueSettings, TripletQueue, Wait
-from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.generation import make_generation
 from facequarry.miner.refresh.one_miner import mining
 from facequarry.miner.refresh.recipe import RefreshPlan
@@ -109,7 +109,7 @@ class MinerActor:
         max_failures: int,
         threads: int,
         attempt: int,
-        hands: Hands = HERE,
+        executors: Executors = HERE,
     ) -> None:
         torch.set_num_threads(threads)
         self._run = run
@@ -130,7 +130,7 @@ class MinerActor:
                 number=number,
                 log=self._log,
                 lock=self._lock,
-                hands=hands,
+                executors=executors,
             )
 
         self._refresher = Refresher(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from facequarry.dashboards.facts.browse import Generation
+from facequarry.dashboards.facts.browse import TripletBook
 
 _MOST_NAMED = 3
 _COUNTS = {
@@ -20,7 +20,7 @@ _COUNTS = {
 }
 
 
-def counts(generation: Generation) -> str:
+def counts(generation: TripletBook) -> str:
     """Return what the miner counted in a generation."""
     stats = generation.stats
     lines = [
@@ -38,7 +38,7 @@ def counts(generation: Generation) -> str:
     return _table(["", "count"], [[word, value] for word, value in lines])
 
 
-def observed(generation: Generation, identities: Sequence[str]) -> str:
+def observed(generation: TripletBook, identities: Sequence[str]) -> str:
     """Return the faces that are negative most often and the identities most often confused.
 
     Args:

@@ -25,7 +25,7 @@ from facequarry.dashboards.drawing.look import (
     new_figure,
     stairs,
 )
-from facequarry.dashboards.facts.read import Steps
+from facequarry.dashboards.facts.read import StepCurves
 from facequarry.dashboards.facts.refreshes import Refresh
 
 TIMELINE_COLORS = {
@@ -38,7 +38,7 @@ PAIR_COLORS = {"semi_hard": GREEN, "band_empty": GREY, "beyond_search": PURPLE, 
 _MOST_ROWS = 24
 
 
-def timeline(refreshes: Sequence[Refresh], steps: Steps, *, elapsed_s: float) -> go.Figure:
+def timeline(refreshes: Sequence[Refresh], steps: StepCurves, *, elapsed_s: float) -> go.Figure:
     """Draw when each generation was mined and when training consumed it; failures in red."""
     shown = _shown(refreshes)
     labels = {r.generation: f"gen {r.generation} at {r.mined_at_step}" for r in shown}
@@ -169,6 +169,6 @@ def _story(refresh: Refresh) -> str:
     return "<br>".join(html.escape(part) for part in parts if part)
 
 
-def _begin_of(steps: Steps, step: int) -> float:
+def _begin_of(steps: StepCurves, step: int) -> float:
     """Return when the step before `step` ended: then `step` began."""
     return float(steps.at_s[max(int(np.searchsorted(steps.step, step)) - 1, 0)])

@@ -24,10 +24,10 @@ from facequarry.dashboards.drawing.look import (
     stairs,
     thin,
 )
-from facequarry.dashboards.facts.read import Steps
+from facequarry.dashboards.facts.read import StepCurves
 
 
-def loss(steps: Steps, takeovers: Sequence[int], last_step: int | None) -> go.Figure:
+def loss(steps: StepCurves, takeovers: Sequence[int], last_step: int | None) -> go.Figure:
     """Draw the loss of each step, its running mean, and where new triplets took over."""
     window = max(5, len(steps) // 20)
     figure = new_figure("step", "triplet loss (d2)", x_range=_steps_range(steps, last_step))
@@ -44,7 +44,7 @@ def loss(steps: Steps, takeovers: Sequence[int], last_step: int | None) -> go.Fi
 
 
 def staleness(
-    steps: Steps, every: int | None, bound: float | None, last_step: int | None
+    steps: StepCurves, every: int | None, bound: float | None, last_step: int | None
 ) -> go.Figure:
     """Draw the age of the consumed triplets against the checkpoint interval and the bound."""
     figure = new_figure("step", "staleness (steps)", x_range=_steps_range(steps, last_step))
@@ -70,7 +70,7 @@ def staleness(
     return figure
 
 
-def shares(steps: Steps, last_step: int | None, *, height: int = HEIGHT) -> go.Figure:
+def shares(steps: StepCurves, last_step: int | None, *, height: int = HEIGHT) -> go.Figure:
     """Draw where consumed triplets stand in the trainer's own forward pass, as stacked shares."""
     x_range = _steps_range(steps, last_step)
     figure = new_figure("step", "share of triplets", x_range=x_range, height=height)
@@ -149,6 +149,6 @@ def _mark_takeovers(figure: go.Figure, first_steps: Sequence[int]) -> None:
         )
 
 
-def _steps_range(steps: Steps, last_step: int | None) -> tuple[float, float]:
+def _steps_range(steps: StepCurves, last_step: int | None) -> tuple[float, float]:
     reached = float(steps.step[-1]) if len(steps) else 1.0
     return 0.0, max(reached, float(last_step or 0), 1.0)

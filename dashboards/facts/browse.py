@@ -37,7 +37,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Generation:
+class TripletBook:
     """A published generation: its rows and what its manifest says of it."""
 
     number: int
@@ -99,7 +99,7 @@ class Page:
     triplets: tuple[Triplet, ...]
 
 
-def read_generation(root: Path, number: int) -> Generation:
+def read_generation(root: Path, number: int) -> TripletBook:
     """Read a generation of the run at `root`.
 
     Raises:
@@ -108,7 +108,7 @@ def read_generation(root: Path, number: int) -> Generation:
     """
     folder = RunDir(root).generation(number)
     manifest = read_generation_manifest(folder)
-    return Generation(
+    return TripletBook(
         number=number,
         mined_at_step=manifest["mined_at_step"],
         snapshot=manifest.get("snapshot"),
@@ -119,7 +119,7 @@ def read_generation(root: Path, number: int) -> Generation:
     )
 
 
-def read_page(generation: Generation, faces: Path, *, order: str, index: int) -> Page:
+def read_page(generation: TripletBook, faces: Path, *, order: str, index: int) -> Page:
     """Read one page of triplets.
 
     Args:

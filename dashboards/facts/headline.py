@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facequarry.dashboards.facts.read import Floats, RunFacts, Steps
+from facequarry.dashboards.facts.read import Floats, RunFacts, StepCurves
 
 _RECENT_STEPS = 20
 _NOTHING = "–"
@@ -101,6 +101,6 @@ def _mean(values: Floats) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _wait_share(steps: Steps) -> float:
+def _wait_share(steps: StepCurves) -> float:
     spent = float(np.nansum(steps.step_s))
     return float(np.nansum(steps.wait_s)) / spent if spent else 0.0

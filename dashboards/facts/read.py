@@ -41,7 +41,7 @@ class Settings:
     """What the page needs of `config.json`."""
 
     steps: int | None
-    """Steps of the whole run."""
+    """StepCurves of the whole run."""
     checkpoint_every: int | None
     """N, steps between checkpoints."""
     margin: float
@@ -65,7 +65,7 @@ class Faces:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Steps:
+class StepCurves:
     """The trainer's steps, each (S,), ascending by step; a value that was not logged is NaN."""
 
     step: Ints
@@ -98,7 +98,7 @@ class RunFacts:
     elapsed_s: float
     """Time the run spent so far, pauses between attempts left out."""
     attempts: int
-    steps: Steps
+    steps: StepCurves
     refreshes: tuple[Refresh, ...]
     generations: tuple[int, ...]
     """Published ones that are still on disk."""
@@ -192,15 +192,15 @@ def _state(driver: Events, silent_s: float) -> tuple[State, str]:
     return ("quiet", "") if silent_s > _QUIET_AFTER_S else ("running", "")
 
 
-def _steps(trainer: Events, clock: RunClock) -> Steps:
+def _steps(trainer: Events, clock: RunClock) -> StepCurves:
     events = last_attempt_by_step(trainer, "step")
 
     def column(name: str) -> Floats:
         values = (event.get(name) for event in events)
         return np.array([np.nan if value is None else value for value in values], np.float64)
 
-    names = [name for name in Steps.__slots__ if name not in ("step", "at_s")]
-    return Steps(
+    names = [name for name in StepCurves.__slots__ if name not in ("step", "at_s")]
+    return StepCurves(
         step=np.array([event["step"] for event in events], np.int64),
         at_s=np.array([clock.at_s(event) for event in events], np.float64),
         **{name: column(name) for name in names},

@@ -21,10 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from facequarry.datasets.faces.jpeg import decode_jpeg
-from facequarry.datasets.faces.jpeg import RgbImage
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import sha256_file, staged_file, sweep_staging
+from facequarry.datasets.faces.jpeg import RgbImage, decode_jpeg
 from facequarry.datasets.faces.schema import FACE_SCHEMA, CorruptShard
 from facequarry.datasets.faces.shards import SHARDS, ShardSummary
 from facequarry.datasets.faces.snapshots import Snapshot, read_identities, read_snapshot

@@ -9,8 +9,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shares:
-    """Shares of consumed triplets, from the forward pass that trained on them.
+class KindShares:
+    """KindShares of consumed triplets, from the forward pass that trained on them.
 
     Attributes:
         active: had a loss above zero.
@@ -42,9 +42,9 @@ class Consumed:
     """Over the steps that had a triplet, squared L2; 0 where none had."""
     faces_per_triplet: float | None
     """Over all its triplets; None where there were none."""
-    at_takeover: Shares
+    at_takeover: KindShares
     """Of its first step."""
-    overall: Shares
+    overall: KindShares
     """Over all its triplets."""
     min_staleness_steps: int | None
     """None where the rows were not mined."""
@@ -90,7 +90,7 @@ def _sum_up(generation: int | None, events: list[Mapping[str, Any]]) -> Consumed
     )
 
 
-def _shares(events: list[Mapping[str, Any]]) -> Shares:
+def _shares(events: list[Mapping[str, Any]]) -> KindShares:
     """Average the events' shares, each weighing as much as it has triplets."""
     count: int = max(sum(event["num_triplets"] for event in events), 1)
 
@@ -98,7 +98,7 @@ def _shares(events: list[Mapping[str, Any]]) -> Shares:
         total: float = sum(event[name] * event["num_triplets"] for event in events)
         return total / count
 
-    return Shares(
+    return KindShares(
         active=mean("active_share"),
         in_band=mean("in_band_share"),
         now_hard=mean("now_hard_share"),

@@ -13,7 +13,7 @@ from facequarry.jobs.state.origin import check_origin
 from facequarry.jobs.state.runs_on_disk import pinned_snapshot
 from facequarry.miner.queue.serve import QueueSettings
 from facequarry.miner.refresh.budget.budget import Budget
-from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.batch.batches import RandomTriplets
 from facequarry.trainer.batch.online import identity_batches
@@ -107,16 +107,16 @@ def refresh_plan(config: RunConfig) -> RefreshPlan:
     )
 
 
-def refresh_hands(config: ClusterConfig, faces: FacesAt) -> Hands:
+def refresh_executors(config: ClusterConfig, faces: FacesAt) -> Executors:
     """Say who embeds and searches in a refresh: the miner itself, or actors."""
     if config.num_miner_processes == 1:
         return HERE
-    from facequarry.miner.refresh.shared_executors import Sharing  # heavy: Ray and numba
+    from facequarry.miner.refresh.shared_executors import SharedExecutors  # heavy: Ray and numba
 
-    return Sharing(
+    return SharedExecutors(
         at=faces,
         embed_actors=config.embed_actors,
         miner_actors=config.miner_actors,
         cpus=config.miner_cpus,
         gallery_gib=config.gallery_gib,
-    ).hands()
+    ).executors()

@@ -25,7 +25,7 @@ _RATE_STEPS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Refresh:
+class LastRefresh:
     """A refresh in hand."""
 
     generation: int
@@ -64,7 +64,7 @@ class RunState:
     staleness_bound_steps: int | None
     serving: int | None
     newest: int | None
-    refresh: Refresh | None
+    refresh: LastRefresh | None
     refreshes: int
     failed_refreshes: int
     restarts: int
@@ -134,7 +134,7 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
 def _state(
     driver: Sequence[Event],
     last: Event | None,
-    refresh: Refresh | None,
+    refresh: LastRefresh | None,
     *,
     is_driven: bool,
     is_complete: bool,
@@ -161,7 +161,7 @@ def _completed(trainer: Sequence[Event]) -> int:
     return 0
 
 
-def _refresh_in_hand(miner: Sequence[Event], *, attempt: int) -> Refresh | None:
+def _refresh_in_hand(miner: Sequence[Event], *, attempt: int) -> LastRefresh | None:
     """Return the refresh that began last, if neither an event nor its attempt's end ended it."""
     for event in reversed(miner):
         if event["attempt"] < attempt:
@@ -169,7 +169,7 @@ def _refresh_in_hand(miner: Sequence[Event], *, attempt: int) -> Refresh | None:
         if event["event"] in ("published", "failed"):
             return None
         if event["event"] == "begin":
-            return Refresh(event["generation"], event["checkpoint_step"], event["time"])
+            return LastRefresh(event["generation"], event["checkpoint_step"], event["time"])
     return None
 
 

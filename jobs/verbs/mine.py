@@ -21,7 +21,7 @@ from facequarry.jobs.config import RunConfig, parse
 from facequarry.miner.config import MinerConfig
 
 if TYPE_CHECKING:
-    from facequarry.miner.refresh.executors import Hands
+    from facequarry.miner.refresh.executors import Executors
     from facequarry.miner.refresh.replay import Replay
 
 
@@ -115,10 +115,10 @@ def run(flags: Sequence[str]) -> int:
     logging.getLogger("facequarry.miner.core.pace").setLevel(
         logging.INFO
     )  # progress of stages that take long
-    with _hands(where, asked, args.actors) as hands:
+    with _executors(where, asked, args.actors) as executors:
         if number is None:
-            return _mine(where, asked, args.step, hands)
-        return _replay(where, asked, number, hands)
+            return _mine(where, asked, args.step, executors)
+        return _replay(where, asked, number, executors)
 
 
 def _with_flags(config: RunConfig, args: Mine) -> RunConfig:
@@ -166,13 +166,13 @@ def _mine_arrays(args: Mine) -> int:
 
 
 @contextlib.contextmanager
-def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
+def _executors(where: RunDir, config: RunConfig, actors: int) -> Iterator[Executors]:
     """Yield who embeds and searches: this process, or actors that share the CPUs equally."""
-    from facequarry.jobs.state.plans import faces_of, refresh_hands
+    from facequarry.jobs.state.plans import faces_of, refresh_executors
 
     cluster = replace(config.cluster, miner_actors=actors, embed_actors=actors)
     if actors == 1:
-        yield refresh_hands(cluster, faces_of(config, where))
+        yield refresh_executors(cluster, faces_of(config, where))
         return
     import ray
 
@@ -181,10 +181,10 @@ def _hands(where: RunDir, config: RunConfig, actors: int) -> Iterator[Hands]:
     with ray_cluster(config.cluster):
         cpus = ray.cluster_resources()["CPU"] / actors
         cluster = replace(cluster, miner_cpus=math.floor(cpus * 100) / 100)
-        yield refresh_hands(cluster, faces_of(config, where))
+        yield refresh_executors(cluster, faces_of(config, where))
 
 
-def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> int:
+def _mine(where: RunDir, config: RunConfig, step: int | None, executors: Executors) -> int:
     from facequarry.datasets.disk.lock import LockHeld
     from facequarry.datasets.generations.triplets import read_generation_manifest
     from facequarry.datasets.runs.events import EventLog
@@ -214,7 +214,14 @@ def _mine(where: RunDir, config: RunConfig, step: int | None, hands: Hands) -> i
             plan = refresh_plan(config)
             try:
                 make_generation(
-                    where, faces, plan, step=step, number=number, log=log, lock=lock, hands=hands
+                    where,
+                    faces,
+                    plan,
+                    step=step,
+                    number=number,
+                    log=log,
+                    lock=lock,
+                    executors=executors,
                 )
             except BaseException as error:  # Ctrl-C too: without an end it would look in hand
                 reason = f"{type(error).__name__}: {error}"
@@ -242,13 +249,13 @@ def _at_work(where: RunDir) -> str:
     return f"another miner ({process}) is at work; try again when it has ended"
 
 
-def _replay(where: RunDir, config: RunConfig, number: int, hands: Hands) -> int:
+def _replay(where: RunDir, config: RunConfig, number: int, executors: Executors) -> int:
     """Return 0 where the generation came out the same, else 1."""
     from facequarry.jobs.state.plans import faces_of
     from facequarry.miner.refresh.replay import replay_generation
 
     replay = replay_generation(
-        where, faces_of(config, where), number, threads=config.miner.threads, hands=hands
+        where, faces_of(config, where), number, threads=config.miner.threads, executors=executors
     )
     for line in replay_lines(replay):
         Console().print(line, soft_wrap=True, highlight=False)

@@ -25,7 +25,7 @@ import torch
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.multiply import int8_pays
 from facequarry.miner.engines.products import Product, float32_product, int8_product, take_centre
-from facequarry.miner.engines.scratch import Count, Turn
+from facequarry.miner.engines.scratch import Count, Scratch
 from facequarry.miner.kernels.layout import (
     Found,
     Int64Array,
@@ -93,7 +93,7 @@ class ExactSearch:
         self._symmetric = False
         self._total = Count()
         # Idle ones. A job takes one and puts it back; either is one step, so no lock is needed.
-        self._turns: list[Turn] = []
+        self._scratches: list[Scratch] = []
 
     def search(self, anchors: Int64Array, queries: Sequence[Query]) -> list[Found]:
         """Answer queries about some anchors (see `miner.search.Search`)."""
@@ -147,7 +147,7 @@ class ExactSearch:
         searches = open_searches(queries, len(anchors))
         slot = np.full(len(self._rows.x), -1, np.int64)
         slot[anchors] = np.arange(len(anchors))
-        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse, self._turns)
+        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse, self._scratches)
         if others is None:
             # Anchors may be any rows in any order; a thread takes as many at a time.
             parts = _cut(anchors, max(1, min(CHUNK_ROWS, len(anchors) // self._workers.threads)))
@@ -216,53 +216,54 @@ class _Scan:
         slot: Int64Array,
         exact: Product,
         coarse: Product | None,
-        turns: list[Turn],
+        scratches: list[Scratch],
     ) -> None:
         self._rows = rows
         self._searches = searches
         self._slot = slot
         self._exact = exact
         self._coarse = coarse
-        self._turns = turns
+        self._scratches = scratches
         num_searches = np.diff(searches.begin, axis=1).sum(axis=0)
         self._most_searches = int(num_searches.max(initial=1))
 
     def ask(self, anchors: Int64Array, gallery: Int64Array) -> Count:
         """Search all of `gallery` for the anchors."""
-        with self._turn() as turn:
+        with self._scratch() as scratch:
             for left in _cut(anchors, CHUNK_ROWS):
-                self._strip(left, gallery, turn, both=False)
-            return turn.end()
+                self._strip(left, gallery, scratch, both=False)
+            return scratch.end()
 
     def meet(self, left: Int64Array, right: Int64Array) -> Count:
         """Let two blocks of rows search each other, or one block itself."""
-        with self._turn() as turn:
+        with self._scratch() as scratch:
             if left is not right:
                 for chunk in _cut(left, CHUNK_ROWS):
-                    self._strip(chunk, right, turn, both=True)
-                return turn.end()
+                    self._strip(chunk, right, scratch, both=True)
+                return scratch.end()
             # What meets itself is multiplied twice, so it is cut finer.
             for number, chunk in enumerate(_cut(left, TILE_COLUMNS), start=1):
-                self._strip(chunk, chunk, turn, both=False)
-                self._strip(chunk, left[number * TILE_COLUMNS :], turn, both=True)
-            return turn.end()
+                self._strip(chunk, chunk, scratch, both=False)
+                self._strip(chunk, left[number * TILE_COLUMNS :], scratch, both=True)
+            return scratch.end()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[Turn]:
+    def _scratch(self) -> Iterator[Scratch]:
         """Lend a job what an earlier one has left: its memory, and what it learned."""
         try:
-            turn = self._turns.pop()
+            scratch = self._scratches.pop()
         except IndexError:  # all are in use
-            turn = Turn(TILE_ROWS, TILE_COLUMNS, self._most_searches)
-        turn.fit(self._most_searches)
-        yield turn
-        self._turns.append(turn)  # not after an error: what it counted would be counted again
+            scratch = Scratch(TILE_ROWS, TILE_COLUMNS, self._most_searches)
+        scratch.fit(self._most_searches)
+        yield scratch
+        # Not after an error: what it counted would be counted again.
+        self._scratches.append(scratch)
 
-    def _strip(self, left: Int64Array, right: Int64Array, turn: Turn, *, both: bool) -> None:
+    def _strip(self, left: Int64Array, right: Int64Array, scratch: Scratch, *, both: bool) -> None:
         """Go through the tiles of some rows with all of `right`."""
         taken: dict[torch.dtype, _Operand] = {}
         for columns in _cut(right, TILE_COLUMNS):
-            product = self._exact if self._coarse is None or turn.is_costly() else self._coarse
+            product = self._exact if self._coarse is None or scratch.is_costly() else self._coarse
             stopped = 0
             while stopped < left.size:
                 if product.dtype not in taken:
@@ -270,12 +271,12 @@ class _Scan:
                 down, across = taken[product.dtype], self._take(product, columns)
                 if not both:
                     across = across.unasking()
-                stopped = self._column(product, down, across, stopped, turn)
+                stopped = self._column(product, down, across, stopped, scratch)
                 if stopped < left.size:
-                    turn.give_up()
+                    scratch.give_up()
                     product = self._exact
                 elif product is self._coarse:
-                    turn.succeed()
+                    scratch.succeed()
 
     def _take(self, product: Product, rows: Int64Array) -> _Operand:
         norm = product.norm[rows]
@@ -294,10 +295,10 @@ class _Scan:
         return _Operand(side, product.take(rows))
 
     def _column(
-        self, product: Product, left: _Operand, right: _Operand, begin: int, turn: Turn
+        self, product: Product, left: _Operand, right: _Operand, begin: int, scratch: Scratch
     ) -> int:
         """Go down a column of tiles from row `begin`; return the row that it stopped before."""
-        room = turn.room
+        room = scratch.room
         width = right.side.row.size
         # What is known of all of the left side holds for each tile of it.
         num_right = set_limits(self._searches, right.side, left.side, product.scale, room.right)
@@ -319,7 +320,7 @@ class _Scan:
             tile = product.multiply(part.rows, right.rows, room.tile.view(product.dtype))
             stopped, decided = scan_tile(met, tile, num_right, most_decided)
             del tile  # some products bring their own memory: there is room for one
-            turn.count.add(stopped * width * (2 if right.side.slot.size else 1), decided)
+            scratch.count.add(stopped * width * (2 if right.side.slot.size else 1), decided)
             if stopped < part.side.row.size:
                 return start + stopped
         return left.side.row.size

@@ -49,7 +49,7 @@ class Room:
     """(C,)"""
 
 
-class Turn:
+class Scratch:
     """A thread's turn, job after job.
 
     Args:

@@ -15,8 +15,6 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-import facequarry.miner.kernels.layout
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -59,8 +57,6 @@ def _folder() -> str | None:
     config: Any = numba.config
     if config.CACHE_DIR or not os.access(Path(__file__).parent, os.W_OK):
         return None
-    sources = sorted(Path(__file__).parent.glob("*.py")) + [
-        Path(facequarry.miner.kernels.layout.__file__)
-    ]
+    sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return str(Path(__file__).parent / "__pycache__" / digest[:16])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-class Unchanged:
+class FolderWatch:
     """Proof that folders hold what they held when they were last looked through.
 
     A folder's date moves when a name in it does, but only as often as the file system's clock: a

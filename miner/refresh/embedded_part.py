@@ -27,7 +27,7 @@ from facequarry.miner.refresh.budget.similarity import (
     Ints,
     centres,
     faces_to_probe,
-    order_alike,
+    order_by_similarity,
     probe_faces,
 )
 from facequarry.miner.refresh.recipe import RefreshPlan, resolve_device, rows_of
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class EmbeddedPart:
     """Whom a refresh embeds."""
 
     rotation: Rotation | None = None
@@ -90,7 +90,7 @@ class Chooser:
         self._trainer = EventTail(run.events, "trainer", last_bytes=_RECENT_BYTES)
         self._rates = rates_of(self._trainer.new(), read_events(run.events, "miner"))
 
-    def choose(self, number: int, store: FaceStore, model: nn.Module) -> Choice:
+    def choose(self, number: int, store: FaceStore, model: nn.Module) -> EmbeddedPart:
         """Return whom generation `number` embeds.
 
         Args:
@@ -102,7 +102,7 @@ class Chooser:
         anchors, num_probed = self._plan.resolved(gallery.identities).anchors, 0
         most = self._most(gallery, anchors)
         if most >= gallery.total:
-            return Choice(forecast=self._forecast(anchors, gallery.total))
+            return EmbeddedPart(forecast=self._forecast(anchors, gallery.total))
         rotation = last_rotation(self._run)
         if rotation is None or not rotation.left.size:
             count = faces_to_probe(gallery.known.size, most)
@@ -124,13 +124,13 @@ class Chooser:
             least_rows=self._budget.least_rows,
         )
         num_faces = int(gallery.faces[place[:part]].sum())
-        return Choice(
+        return EmbeddedPart(
             rotation=rotation.taken(part, number),
             probe_faces=num_probed,
             forecast=self._forecast(anchors, num_faces, num_probed),
         )
 
-    def outcome(self, choice: Choice) -> dict[str, object]:
+    def outcome(self, choice: EmbeddedPart) -> dict[str, object]:
         """Return what was planned and what came of it, as fields of the event that ends it."""
         steps = sum(event["event"] == "step" for event in self._trainer.new())
         fields: dict[str, object] = {
@@ -153,7 +153,7 @@ class Chooser:
         embeddings = embed(model.to(device), store, sample, device=device)
         whose = gallery.identities[np.searchsorted(gallery.face_indices, sample)]
         points = centres(embeddings, whose, gallery.known)
-        return order_alike(points, gallery.faces, math.ceil(gallery.total / max(1, most)))
+        return order_by_similarity(points, gallery.faces, math.ceil(gallery.total / max(1, most)))
 
     def _most(self, gallery: _Gallery, anchors: int | None, num_probed: int = 0) -> int:
         if self._rates is None:

@@ -1,7 +1,7 @@
 """Who embeds and who searches for a refresh: this process, or others that do it for it.
 
-A refresh is the same whoever does its work: `Hands` name the two parts of it that can be shared
-out. `spread.actor_pool` makes hands of Ray actors.
+A refresh is the same whoever does its work: `Executors` name the two parts of it that can be shared
+out. `spread.actor_pool` makes executors of Ray actors.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def changes(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Hands:
+class Executors:
     """The two parts of a refresh that can be shared out; by default nothing is."""
 
     embed: Embed = field(default=embed_faces)
@@ -77,5 +77,5 @@ class Hands:
     """What `mine` opens in place of its own exact engine, with the same answers."""
 
 
-HERE = Hands()
+HERE = Executors()
 """This process does everything."""

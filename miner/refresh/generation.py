@@ -30,8 +30,8 @@ from facequarry.miner.core.pace import Pace
 from facequarry.miner.core.stopwatch import Stopwatch
 from facequarry.miner.refresh.budget.budget import Forecast
 from facequarry.miner.refresh.budget.rotation import IDENTITIES_FILE
-from facequarry.miner.refresh.embedded_part import Choice, Chooser
-from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.embedded_part import Chooser, EmbeddedPart
+from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.one_miner import check_turn
 from facequarry.miner.refresh.pack import pack
 from facequarry.miner.refresh.recipe import Recipe, RefreshPlan
@@ -60,7 +60,7 @@ def make_generation(
     number: int,
     log: EventLog,
     lock: FencedLock | None = None,
-    hands: Hands = HERE,
+    executors: Executors = HERE,
     clock: Callable[[], float] = time.time,
 ) -> int:
     """Mine the checkpoint of `step` and publish generation `number`; return its rows.
@@ -74,7 +74,7 @@ def make_generation(
         log: takes its begin and its end.
         lock: the miner's; looked at first, and again right before the rename that publishes. None
             where nobody else can mine.
-        hands: who embeds and searches.
+        executors: who embeds and searches.
         clock: seconds since the epoch.
 
     Raises:
@@ -97,7 +97,7 @@ def make_generation(
     watch.lap("load")
     store = _store_to_mine(run, faces, plan)
     watch.lap("open")
-    choice = Choice()
+    choice = EmbeddedPart()
     if chooser is not None:
         with explaining_memory("embedding a probe of faces", _EMBED_FEWER):
             choice = chooser.choose(number, store, model)
@@ -114,7 +114,7 @@ def make_generation(
                 watch=watch,
                 token=token,
                 planned=choice.forecast,
-                hands=hands,
+                executors=executors,
             )
     except Exception:
         check()  # who took over swept what was staged here, and that is the reason then
@@ -153,7 +153,7 @@ def mine_into(
     watch: Stopwatch,
     token: int | None = None,
     planned: Forecast | None = None,
-    hands: Hands = HERE,
+    executors: Executors = HERE,
 ) -> dict[str, Any]:
     """Mine what the recipe says and write it as a generation; return its manifest.
 
@@ -165,7 +165,7 @@ def mine_into(
         watch: takes the seconds of embed, mine and pack.
         token: the fencing token of the lock that is held.
         planned: what it should take, to stand beside what it took.
-        hands: who embeds and searches; never changes what is written, beside its timing.
+        executors: who embeds and searches; never changes what is written, beside its timing.
 
     Raises:
         ValueError: there is nothing to mine, or the engine refuses its index.
@@ -177,7 +177,7 @@ def mine_into(
     face_indices = recipe.faces(store)
     identities = store.identity_index[face_indices]
     with explaining_memory(f"embedding {len(face_indices):,} faces", _EMBED_FEWER):
-        embeddings = hands.embed(recipe, model, store, face_indices)
+        embeddings = executors.embed(recipe, model, store, face_indices)
     watch.lap("embed")
     # An index is searched here: only the exact search is shared out.
     mined = mine(
@@ -186,7 +186,7 @@ def mine_into(
         config=recipe.config,
         seed=recipe.seed,
         row_ids=face_indices,
-        open_engine=hands.open_engine if recipe.config.engine == "exact" else None,
+        open_engine=executors.open_engine if recipe.config.engine == "exact" else None,
         progress=Pace("search", "products").reach,
     )
     watch.lap("mine")

@@ -14,7 +14,7 @@ from facequarry.datasets.disk.fence import LockLost
 from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
 from facequarry.datasets.runs.events import EventLog, EventTail
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.queue.folder_watch import Unchanged
+from facequarry.miner.queue.folder_watch import FolderWatch
 from facequarry.miner.queue.journal import next_generation_number
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Refresher:
         self._mined_at: dict[int, int] = {}
         self._published_steps: set[int] = set()
         self._trainer = EventTail(run.events, "trainer")
-        self._idle = Unchanged((run.checkpoints, run.generations), clock)
+        self._idle = FolderWatch((run.checkpoints, run.generations), clock)
 
     @property
     def failures(self) -> int:

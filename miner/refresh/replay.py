@@ -25,7 +25,7 @@ from facequarry.datasets.generations.triplets import check_generation, read_gene
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.core.stopwatch import Stopwatch
 from facequarry.miner.queue.journal import checkpoint_before, known_generations, switch_to
-from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.generation import made_with, mine_into
 from facequarry.miner.refresh.one_miner import mining
 from facequarry.miner.refresh.recipe import Recipe, resolve_device
@@ -63,7 +63,7 @@ def replay_generation(
     number: int,
     *,
     threads: int | None = None,
-    hands: Hands = HERE,
+    executors: Executors = HERE,
     clock: Callable[[], float] = time.time,
 ) -> Replay:
     """Mine a generation again, as its manifest says, and compare.
@@ -76,7 +76,7 @@ def replay_generation(
         at: where its faces are.
         number: the generation's.
         threads: CPU threads to mine with; never changes results.
-        hands: who embeds and searches; never changes results either.
+        executors: who embeds and searches; never changes results either.
         clock: seconds since the epoch.
 
     Raises:
@@ -105,7 +105,7 @@ def replay_generation(
         model = _load(run, recipe)
         store = _open(at, recipe)
         with staged_folder(kept) as staging:
-            again = mine_into(staging, recipe, model, store, watch=watch, hands=hands)
+            again = mine_into(staging, recipe, model, store, watch=watch, executors=executors)
         difference = first_difference(manifest, again)
         if difference is None:
             if lock is not None:

@@ -21,11 +21,11 @@ from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.pace import Pace
 from facequarry.miner.core.search import Workers
 from facequarry.miner.kernels.layout import Rows
-from facequarry.miner.refresh.executors import Hands, embed_faces
+from facequarry.miner.refresh.executors import Executors, embed_faces
 from facequarry.miner.refresh.recipe import Recipe
 from facequarry.miner.selection.rows import writable
 from facequarry.miner.spread.actor_pool import ActorPool, actor_pool, put, resources
-from facequarry.miner.spread.placement import Shares
+from facequarry.miner.spread.placement import Placement
 from facequarry.miner.spread.row_slices import join_rows
 from facequarry.miner.spread.schedule import TASKS_IN_HAND
 from facequarry.miner.spread.spread import (
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sharing:
+class SharedExecutors:
     """Who shares a refresh. Embedders have ended when miners start: they reserve in turn.
 
     Attributes:
@@ -68,9 +68,9 @@ class Sharing:
     cpus: float
     gallery_gib: float
 
-    def hands(self) -> Hands:
-        """Return the hands that do so."""
-        return Hands(
+    def executors(self) -> Executors:
+        """Return the executors that do so."""
+        return Executors(
             embed=self.embed if self.embed_actors > 1 else embed_faces,
             open_engine=self.open_engine if self.miner_actors > 1 else None,
         )
@@ -130,36 +130,38 @@ class Sharing:
         """
         spans = cut_blocks(rows.first, choose_num_blocks(rows.ids.size, self.miner_actors))
         gib = sum(column.nbytes for column in rows) / _GIB
-        shares = Shares(spans, self.miner_actors, sharded=gib > self.gallery_gib)
-        self._check_fits(gib, shares)
-        whole = None if shares.sharded else put(rows)
-        blocks = [put(shares.block(rows, b)) for b in range(len(spans))] if shares.sharded else []
+        placement = Placement(spans, self.miner_actors, sharded=gib > self.gallery_gib)
+        self._check_fits(gib, placement)
+        whole = None if placement.sharded else put(rows)
+        blocks = (
+            [put(placement.block(rows, b)) for b in range(len(spans))] if placement.sharded else []
+        )
 
         def arguments(seat: int) -> tuple[Any, ...]:
-            held = [whole] if whole else [blocks[block] for block in shares.held_blocks(seat)]
-            begin = shares.held_span(seat).begin
+            held = [whole] if whole else [blocks[block] for block in placement.held_blocks(seat)]
+            begin = placement.held_span(seat).begin
             return (spans, begin, self._threads(config.threads), *held)
 
         with actor_pool(
-            "miner actor", MineActor, shares.num_miners, arguments, num_cpus=self.cpus
+            "miner actor", MineActor, placement.num_miners, arguments, num_cpus=self.cpus
         ) as pool:
             logger.info(
                 "%d miner actors of %d threads share the search | gallery %.2f GiB, %s",
-                shares.num_miners,
+                placement.num_miners,
                 self._threads(config.threads),
                 gib,
-                "a shard each" if shares.sharded else "whole at each",
+                "a shard each" if placement.sharded else "whole at each",
             )
-            yield SpreadSearch(rows, spans, MineActors(pool, shares, blocks))
+            yield SpreadSearch(rows, spans, MineActors(pool, placement, blocks))
 
     def _threads(self, wanted: int | None) -> int:
         return wanted or max(1, int(self.cpus))
 
-    def _check_fits(self, gib: float, shares: Shares) -> None:
-        together = shares.num_miners * self.gallery_gib
+    def _check_fits(self, gib: float, placement: Placement) -> None:
+        together = placement.num_miners * self.gallery_gib
         if gib > together:
             raise ValueError(
-                f"the gallery takes {gib:.2g} GiB, {shares.num_miners} miner actors with "
+                f"the gallery takes {gib:.2g} GiB, {placement.num_miners} miner actors with "
                 f"cluster.gallery_gib = {self.gallery_gib:g} hold {together:.2g}; raise "
                 "cluster.gallery_gib or cluster.miner_actors"
             )
@@ -228,13 +230,13 @@ class MineActors:
 
     Args:
         pool: of `MineActor`.
-        shares: who holds which blocks.
+        placement: who holds which blocks.
         blocks: references to the rows of the blocks; empty where all hold all.
     """
 
-    def __init__(self, pool: ActorPool[Task], shares: Shares, blocks: Sequence[Any]) -> None:
+    def __init__(self, pool: ActorPool[Task], placement: Placement, blocks: Sequence[Any]) -> None:
         self._pool = pool
-        self._shares = shares
+        self._placement = placement
         self._blocks = blocks
 
     def answers(
@@ -244,14 +246,14 @@ class MineActors:
         put_parts = [put(part) for part in parts]
 
         def ask(actor: Any, seat: int, task: Task) -> Any:
-            visitors = self._shares.visitors(task, seat)
+            visitors = self._placement.visitors(task, seat)
             sent = [put_parts[block] for block in task.blocks]
             sent += [self._blocks[block] for block in visitors]
             return actor.answer.remote(task, limits(task), visitors, *sent)
 
         # A task given out later has tighter limits, and less to find.
-        in_hand = TASKS_IN_HAND if self._shares.sharded else 1
-        yield from self._pool.each(tasks, ask, self._shares.fit, in_hand)
+        in_hand = TASKS_IN_HAND if self._placement.sharded else 1
+        yield from self._pool.each(tasks, ask, self._placement.fit, in_hand)
 
 
 def _as_one(pieces: Sequence[Rows]) -> Rows:

@@ -10,7 +10,7 @@ from facequarry.miner.spread.spread import Span, Task
 from facequarry.miner.spread.task_miner import Held
 
 
-class Shares:
+class Placement:
     """Says who holds which blocks.
 
     Args:

@@ -85,7 +85,7 @@ class Part:
     """The caller's queries; slots count in `anchors`."""
 
 
-class Lists(NamedTuple):
+class BestLists(NamedTuple):
     """The best lists of one part's query, without the empty ones: what travels back."""
 
     search: Int32Array
@@ -104,7 +104,7 @@ Limits = tuple[tuple[Float32Array | None, ...], ...]
 """By block of a task and by query: (Q,) the limit that the lists so far leave a search (see
 `limit_of`); None: they leave all."""
 
-Answer = tuple[tuple[Lists, ...], ...]
+Answer = tuple[tuple[BestLists, ...], ...]
 """By block of a task and by query: what its searches found in the other block."""
 
 
@@ -283,7 +283,7 @@ def limited(query: Query, limit: Float32Array | None) -> Query:
     return query._replace(high=limit) if query.order == NEAREST else query._replace(low=limit)
 
 
-def pack_lists(best: Best, first: int, last: int, shift: int) -> Lists:
+def pack_lists(best: Best, first: int, last: int, shift: int) -> BestLists:
     """Return the lists of searches `first:last` as they travel, rows moved by `shift`."""
     num = best.num[first:last]
     search = np.flatnonzero(num)
@@ -291,7 +291,7 @@ def pack_lists(best: Best, first: int, last: int, shift: int) -> Lists:
     is_kept = np.arange(best.d2.shape[1]) < num[:, None]
     row = best.row[first:last][search][is_kept] + shift
     total = best.total[first:last][search] if best.total.size else np.zeros(search.size, np.int64)
-    return Lists(
+    return BestLists(
         search=search.astype(np.int32),
         num=num.astype(np.int32),
         total=total,
@@ -300,7 +300,7 @@ def pack_lists(best: Best, first: int, last: int, shift: int) -> Lists:
     )
 
 
-def merge(rows: Rows, searches: Searches, sort: int, which: Int64Array, found: Lists) -> None:
+def merge(rows: Rows, searches: Searches, sort: int, which: Int64Array, found: BestLists) -> None:
     """Take what a task found into the caller's lists.
 
     Args:

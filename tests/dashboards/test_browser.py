@@ -14,7 +14,7 @@ from facequarry.dashboards.server import end, start
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import Clock, log_step, make_run
-from tests.dashboards.test_serve import free_port, wait_until_healthy
+from tests.dashboards.test_server import free_port, wait_until_healthy
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed; pip install 'facequarry[dev]'"

@@ -14,7 +14,7 @@ from facequarry.jobs.cli import main
 from facequarry.jobs.cluster import DoesNotFit, check_fits, check_machine
 from facequarry.jobs.config import BadFlags, ClusterConfig, RunConfig, load_run_config
 from facequarry.jobs.pipeline import start_miner
-from facequarry.jobs.state.plans import refresh_hands
+from facequarry.jobs.state.plans import refresh_executors
 from facequarry.jobs.state.runs_on_disk import open_run
 from facequarry.miner.config import Device, MinerConfig
 from facequarry.miner.refresh.executors import HERE, embed_faces
@@ -34,14 +34,14 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_by_default_the_miner_does_everything() -> None:
-    assert refresh_hands(ClusterConfig(), AT) is HERE
+    assert refresh_executors(ClusterConfig(), AT) is HERE
 
 
 def test_embedding_and_search_are_shared_out_apart() -> None:
-    hands = refresh_hands(ClusterConfig(miner_actors=2), AT)
-    assert hands.embed is embed_faces and hands.open_engine is not None
-    hands = refresh_hands(ClusterConfig(embed_actors=2), AT)
-    assert hands.embed is not embed_faces and hands.open_engine is None
+    executors = refresh_executors(ClusterConfig(miner_actors=2), AT)
+    assert executors.embed is embed_faces and executors.open_engine is not None
+    executors = refresh_executors(ClusterConfig(embed_actors=2), AT)
+    assert executors.embed is not embed_faces and executors.open_engine is None
 
 
 @pytest.mark.usefixtures("no_ray")

@@ -14,7 +14,7 @@ from facequarry.datasets.generations.triplets import read_generation_manifest
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.refresh.executors import HERE, Hands
+from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.generation import make_generation
 from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
@@ -43,7 +43,7 @@ class SmallRun:
         step: int = 4,
         plan: RefreshPlan = PLAN,
         lock: FencedLock | None = None,
-        hands: Hands = HERE,
+        executors: Executors = HERE,
         clock: Callable[[], float] = lambda: 1.0,
     ) -> dict[str, Any]:
         """Publish a generation; return its manifest."""
@@ -55,7 +55,7 @@ class SmallRun:
             number=number,
             log=EventLog(self.run.events, "miner", attempt=1),
             lock=lock,
-            hands=hands,
+            executors=executors,
             clock=clock,
         )
         return read_generation_manifest(self.run.generation(number))

@@ -11,7 +11,7 @@ from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.opening import OpenEngine
 from facequarry.miner.kernels.layout import Rows
-from facequarry.miner.spread.placement import Shares
+from facequarry.miner.spread.placement import Placement
 from facequarry.miner.spread.schedule import Schedule
 from facequarry.miner.spread.spread import Answer, Limits, Part, SpreadSearch, Task, cut_blocks
 from facequarry.miner.spread.task_miner import TaskMiner
@@ -27,7 +27,7 @@ class MinersHere:
         seed: of the order of things.
     """
 
-    def __init__(self, rows: Rows, shares: Shares, *, deaths: int = 0, seed: int = 0) -> None:
+    def __init__(self, rows: Rows, shares: Placement, *, deaths: int = 0, seed: int = 0) -> None:
         self._rows = rows
         self._shares = shares
         self._deaths = deaths
@@ -78,7 +78,7 @@ def spread(
 ) -> SpreadSearch:
     """Return a search shared out in this process."""
     spans = cut_blocks(rows.first, num_blocks)
-    shares = Shares(spans, num_miners, sharded=sharded)
+    shares = Placement(spans, num_miners, sharded=sharded)
     return SpreadSearch(rows, spans, MinersHere(rows, shares, deaths=deaths, seed=seed))
 
 

@@ -33,9 +33,9 @@ class Verification:
     """What `verify` measured. Rates are shares, 0..1; a pair is accepted when d2 < threshold."""
 
     num_same: int
-    """Pairs of one identity."""
+    """FacePairs of one identity."""
     num_different: int
-    """Pairs of two identities."""
+    """FacePairs of two identities."""
     auc: float
     """Area under the ROC: how often a same pair is nearer than a different one, ties half."""
     eer: float

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from facequarry.miner.engines.gpu.device_lists import Lists
+from facequarry.miner.engines.gpu.device_lists import DeviceLists
 
 # Values gathered at a time.
 _ELEMENTS = 1 << 24
@@ -17,7 +17,7 @@ _ELEMENTS = 1 << 24
 class Cells:
     """Searches of one query in one band of anchors."""
 
-    lists: Lists
+    lists: DeviceLists
     which: torch.Tensor
     """(n,) int64, their positions in the query."""
     anchor: torch.Tensor

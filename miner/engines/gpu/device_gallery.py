@@ -11,7 +11,7 @@ from facequarry.miner.engines.gpu.float16_bound import Factors, split
 from facequarry.miner.kernels.layout import Rows
 
 
-class Block:
+class GalleryBlock:
     """Gallery rows `begin:begin + num_rows` on the device, padded with zeros to whole tiles.
 
     Args:
@@ -66,12 +66,12 @@ class Gallery:
         self._tile_rows = tile_rows
         self._width = width
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.whole: Block | None = None
+        self.whole: GalleryBlock | None = None
         """The only block, where everything fits."""
         if block_rows >= len(rows.x):
             self.whole = self._block(self._copy(0), 0)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[GalleryBlock]:
         if self.whole is not None:
             yield self.whole
             return
@@ -87,8 +87,8 @@ class Gallery:
                     coming = copier.submit(self._copy, begin + self._block_rows)
                 yield self._block(x, begin)
 
-    def _block(self, x: torch.Tensor, begin: int) -> Block:
-        return Block(x, begin, self._tile_rows, self._width)
+    def _block(self, x: torch.Tensor, begin: int) -> GalleryBlock:
+        return GalleryBlock(x, begin, self._tile_rows, self._width)
 
     def _copy(self, begin: int) -> torch.Tensor:
         """Return the rows of one block on the device, all there."""
@@ -135,7 +135,7 @@ class Band:
             self._factors[level] = split(self.x, level, self._width, is_gallery=False)
         return self._factors[level]
 
-    def own_rows(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
+    def own_rows(self, block: GalleryBlock) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (A,) int32 first and one past the last row of the own identity in `block`."""
         local = (self.identity - block.begin).clamp(0, block.num_rows).to(torch.int32)
         return local[:, 0].contiguous(), local[:, 1].contiguous()

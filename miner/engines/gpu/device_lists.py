@@ -59,7 +59,7 @@ class Names:
         self.place[self.row_of_place] = torch.arange(len(ids), device=device)
 
 
-class Lists:
+class DeviceLists:
     """The best negatives so far of the Q searches of one query.
 
     Args:

@@ -24,13 +24,13 @@ from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.memory import OutOfMemory
 from facequarry.miner.engines.gpu import torch_steps as gpu_torch
 from facequarry.miner.engines.gpu.candidates import Candidates, Cells, window
-from facequarry.miner.engines.gpu.device_gallery import Band, Block, Gallery
-from facequarry.miner.engines.gpu.device_lists import Lists, Names
+from facequarry.miner.engines.gpu.device_gallery import Band, Gallery, GalleryBlock
+from facequarry.miner.engines.gpu.device_lists import DeviceLists, Names
 from facequarry.miner.engines.gpu.float16_bound import LEVELS, distance_error
 from facequarry.miner.kernels.layout import Found, Int64Array, Query, Report, Rows
 
 
-class Steps(NamedTuple):
+class TileSteps(NamedTuple):
     """What touches every row: the functions of `gpu.triton_kernels` or of `gpu.torch_steps`."""
 
     anchor_block: int
@@ -91,7 +91,7 @@ class GpuSearch:
         *,
         memory_gib: float | None = None,
         sizes: Sizes = DEFAULT_SIZES,
-        steps: Steps | None = None,
+        steps: TileSteps | None = None,
     ) -> None:
         self._rows = rows
         self._device = torch.device(device)
@@ -131,7 +131,7 @@ class GpuSearch:
         place = np.empty_like(order)
         place[order] = np.arange(order.size)
         rows = anchors[order]
-        lists = [Lists(query, self._names) for query in queries]
+        lists = [DeviceLists(query, self._names) for query in queries]
         asked = [
             _Asked(query, place, best, self._device)
             for query, best in zip(queries, lists, strict=True)
@@ -148,7 +148,7 @@ class GpuSearch:
         return [best.found() for best in lists]
 
     def _search_band(
-        self, block: Block, band: Band, cells: Sequence[Cells], levels: list[int]
+        self, block: GalleryBlock, band: Band, cells: Sequence[Cells], levels: list[int]
     ) -> None:
         """Answer searches of one band in one block.
 
@@ -176,7 +176,7 @@ class GpuSearch:
                     levels[place] = level + 1
 
     def _scan(
-        self, block: Block, band: Band, cells: Sequence[Cells], level: int
+        self, block: GalleryBlock, band: Band, cells: Sequence[Cells], level: int
     ) -> list[Candidates]:
         """Return the tiles that could matter to each query's searches."""
         factors, gallery = band.factors(level), block.factors(level)
@@ -201,7 +201,9 @@ class GpuSearch:
             for part, limits in zip(cells, windows, strict=True)
         ]
 
-    def _measure(self, block: Block, band: Band, cells: Cells, candidates: Candidates) -> None:
+    def _measure(
+        self, block: GalleryBlock, band: Band, cells: Cells, candidates: Candidates
+    ) -> None:
         """Offer the rows of all candidate tiles, with their defined d2."""
         own = band.own_rows(block)
         for searches, tiles in candidates.pairs():
@@ -249,7 +251,7 @@ class GpuSearch:
         fitting = self._bytes * _GALLERY_SHARE / (2 * row_bytes + 12 * dimension)
         return _whole(fitting, self._sizes.tile_rows)
 
-    def _band_anchors(self, block: Block, searches: int) -> int:
+    def _band_anchors(self, block: GalleryBlock, searches: int) -> int:
         """Return how many anchors to search together."""
         if self._sizes.band_anchors is not None:
             return self._sizes.band_anchors
@@ -271,7 +273,9 @@ class _Asked:
         device: where to keep them.
     """
 
-    def __init__(self, query: Query, place: Int64Array, lists: Lists, device: torch.device) -> None:
+    def __init__(
+        self, query: Query, place: Int64Array, lists: DeviceLists, device: torch.device
+    ) -> None:
         which = np.flatnonzero(query.low <= query.high)
         which = which[np.argsort(place[query.slot[which]], kind="stable")]
         self._place = place[query.slot[which]]
@@ -311,16 +315,16 @@ def _rounds(cells: Sequence[Cells], most: int) -> Iterator[list[Cells]]:
         ]
 
 
-def triton_steps() -> Steps:
+def triton_steps() -> TileSteps:
     """Return the kernels; importing them takes Triton."""
     from facequarry.miner.engines.gpu import triton_kernels as kernels
 
-    return Steps(kernels.ANCHOR_BLOCK, kernels.depth_of, kernels.scan, kernels.measure)
+    return TileSteps(kernels.ANCHOR_BLOCK, kernels.depth_of, kernels.scan, kernels.measure)
 
 
-def torch_steps() -> Steps:
+def torch_steps() -> TileSteps:
     """Return what stands in for the kernels where Triton is missing."""
-    return Steps(1, gpu_torch.depth_of, gpu_torch.scan, gpu_torch.measure)
+    return TileSteps(1, gpu_torch.depth_of, gpu_torch.scan, gpu_torch.measure)
 
 
 def _plan_bytes(device: torch.device, memory_gib: float | None) -> float:

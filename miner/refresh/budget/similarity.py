@@ -1,8 +1,8 @@
 """Which identities look alike, so that one refresh embeds those that are negatives of each other.
 
 It is asked of the weights that are about to be mined: a few faces of each identity are embedded
-beforehand (`probe`), never compared with what other weights gave. `order_alike` puts identities
-into an order any stretch of which looks alike.
+beforehand (`probe`), never compared with what other weights gave. `order_by_similarity` puts
+identities into an order any stretch of which looks alike.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def centres(embeddings: Floats, identities: Ints, of: Ints) -> Floats:
     return sums
 
 
-def order_alike(points: Floats, weights: Ints, parts: int) -> Ints:
+def order_by_similarity(points: Floats, weights: Ints, parts: int) -> Ints:
     """Return an order of the points in which neighbours look alike.
 
     The points are split in two as balanced 2-means does, each side again, and so on. The first

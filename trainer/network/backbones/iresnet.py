@@ -23,7 +23,7 @@ _GRID = 7
 _INITIAL_STD = 0.1
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut; the second one takes the stride."""
 
     def __init__(self, channels: int, out_channels: int, stride: int) -> None:
@@ -64,8 +64,8 @@ class IResNet(nn.Module):
         self.prelu = nn.PReLU(_CHANNELS[0])
         channels = _CHANNELS[0]
         for number, (out_channels, count) in enumerate(zip(_CHANNELS, blocks, strict=True), 1):
-            strided = Block(channels, out_channels, 2)
-            others = [Block(out_channels, out_channels, 1) for _ in range(count - 1)]
+            strided = ResidualBlock(channels, out_channels, 2)
+            others = [ResidualBlock(out_channels, out_channels, 1) for _ in range(count - 1)]
             self.add_module(f"layer{number}", nn.Sequential(strided, *others))
             channels = out_channels
         self.bn2 = nn.BatchNorm2d(channels)
