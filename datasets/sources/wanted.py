@@ -34,7 +34,7 @@ class NobodyLeft(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WantedIdentities:
     """The photos of the wanted identities."""
 
     photos: pa.Table
@@ -75,7 +75,7 @@ def choose_identities(
     keep: Sequence[str] | None,
     leave_out: Sequence[str] | None,
     meta: pa.Table | None,
-) -> Wanted:
+) -> WantedIdentities:
     """Leave out the photos of identities that are not wanted.
 
     An entry of a list names the identity whose folder is called exactly so, else, with `meta`,
@@ -103,7 +103,7 @@ def choose_identities(
         IN_LEAVE_OUT_LIST: num_dropped,
         NOT_IN_KEEP_LIST: photos.num_rows - num_dropped - num_wanted,
     }
-    return Wanted(
+    return WantedIdentities(
         photos=photos.filter(is_wanted),
         left_out={reason: num for reason, num in left_out.items() if num},
         unmatched=list(dict.fromkeys(unmatched + unmatched_too)),

@@ -78,7 +78,7 @@ def test_alignment_and_margin_follow_from_the_detector() -> None:
 
 def test_config_imports_nothing_heavy() -> None:
     code = (
-        "import sys, datasets.config; "
+        "import sys, facequarry.datasets.config; "
         "print([name for name in ('ray', 'dlib', 'cv2', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run(

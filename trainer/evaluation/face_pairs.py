@@ -1,4 +1,4 @@
-"""FacePairs of faces to verify: two faces, and whether they show one identity.
+"""Pairs of faces to verify: two faces, and whether they show one identity.
 
 `verification_pairs` chooses them, `pair_d2` measures them, `evaluation.verification` judges the
 distances.
@@ -20,7 +20,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class FacePairs:
+class DrawnPairs:
     """Unordered pairs of faces, same-identity pairs first; no pair occurs twice."""
 
     left: IntArray
@@ -37,7 +37,7 @@ def verification_pairs(
     max_pairs: int,
     seed: int,
     different_per_same: int = 1,
-) -> FacePairs:
+) -> DrawnPairs:
     """Choose same-identity pairs, and different-identity pairs to set against them.
 
     Every same-identity pair is taken while there are at most `max_pairs`; beyond that, a uniform
@@ -88,7 +88,7 @@ def verification_pairs(
     different = _sample_pairs(np.zeros_like(starts), starts, wanted, rng)
     faces = order[np.concatenate([same, different], axis=1)]
     is_same = np.arange(faces.shape[1]) < len(same[0])
-    return FacePairs(left=faces.min(axis=0), right=faces.max(axis=0), is_same=is_same)
+    return DrawnPairs(left=faces.min(axis=0), right=faces.max(axis=0), is_same=is_same)
 
 
 def pair_d2(embeddings: FloatArray, left: IntArray, right: IntArray) -> FloatArray:

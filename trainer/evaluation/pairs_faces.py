@@ -27,12 +27,12 @@ _SHOWN_NAMES = 3
 
 
 class TrainingPairs(ValueError):
-    """FacePairs touch people that the model was trained on."""
+    """Pairs touch people that the model was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FacePairs:
-    """FacePairs of faces that a file named, same-identity or not in any order."""
+    """Pairs of faces that a file named, same-identity or not in any order."""
 
     left: IntArray
     """(P,) int64, face_index of each pair's first face."""
@@ -43,7 +43,7 @@ class FacePairs:
     fold_of: IntArray | None
     """(P,) int64, the file's fold of each pair; None where the file has one set."""
     rejected: dict[str, int]
-    """FacePairs left out because a photo gave no face, by the reason of its rejection."""
+    """Pairs left out because a photo gave no face, by the reason of its rejection."""
 
     @property
     def face_indices(self) -> IntArray:

@@ -33,9 +33,9 @@ class Verification:
     """What `verify` measured. Rates are shares, 0..1; a pair is accepted when d2 < threshold."""
 
     num_same: int
-    """FacePairs of one identity."""
+    """Pairs of one identity."""
     num_different: int
-    """FacePairs of two identities."""
+    """Pairs of two identities."""
     auc: float
     """Area under the ROC: how often a same pair is nearer than a different one, ties half."""
     eer: float

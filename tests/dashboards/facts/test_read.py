@@ -147,7 +147,8 @@ def test_runs_are_folders_with_a_configuration(runs: Path, made: RunDir) -> None
 def test_reading_imports_nothing_heavy() -> None:
     heavy = "torch ray faiss numba streamlit plotly"
     code = (
-        "import sys, dashboards.read, dashboards.browse, dashboards.headline, dashboards.tables; "
+        "import sys, facequarry.dashboards.facts.read, facequarry.dashboards.facts.browse, "
+        "facequarry.dashboards.facts.headline, facequarry.dashboards.drawing.markdown_tables; "
         f"print([name for name in '{heavy}'.split() if name in sys.modules])"
     )
     done = subprocess.run(

@@ -14,7 +14,7 @@ from facequarry.datasets.sources.vggface2 import IDENTITY_META_SCHEMA, read_iden
 from facequarry.datasets.sources.wanted import (
     IN_LEAVE_OUT_LIST,
     NOT_IN_KEEP_LIST,
-    Wanted,
+    WantedIdentities,
     choose_identities,
     name_key,
     read_names,
@@ -67,7 +67,7 @@ def _listing(identities: list[str]) -> pa.Table:
 PHOTOS = _listing(["n000002", "n000002", "n000003", "n000004", "n000005", "n000006"])
 
 
-def _identities(choice: Wanted) -> list[str]:
+def _identities(choice: WantedIdentities) -> list[str]:
     found: list[str] = choice.photos["identity"].to_pylist()
     return found
 

@@ -1,4 +1,4 @@
-"""FacePairs, verification and retrieval against slow direct definitions."""
+"""Pairs, verification and retrieval against slow direct definitions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def unit_rows(num_faces: int, *, seed: int, dim: int = 3) -> FloatArray:
     return rows.astype(np.float32)
 
 
-# FacePairs
+# Pairs
 
 
 @given(st.lists(st.integers(-3, 3), max_size=12), st.integers(0, 5), st.integers(1, 3))
