@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from facequarry.dashboards.facts.read import list_runs
+from facequarry.datasets.disk.errors import BadInput, NotFound
 
 APP = Path(__file__).with_name("app.py")
 _END_TIMEOUT_S = 10.0
@@ -32,7 +33,7 @@ def serve(
             address that others reach.
 
     Raises:
-        ValueError, OSError: as `start` does.
+        BadInput, OSError: as `start` does.
     """
     child = start(runs, run, host=host, port=port, behind_auth_proxy=behind_auth_proxy)
     # A plain kill of this process must not leave the server behind.
@@ -52,23 +53,23 @@ def start(
     """Start the server and return its process; `end` it when done.
 
     Raises:
-        ValueError: others reach `host` and no proxy checks them, or the port is out of range.
-        FileNotFoundError: there is no such folder or run.
+        BadInput: others reach `host` and no proxy checks them, or the port is out of range.
+        NotFound: there is no such folder or run.
         OSError: the address cannot be listened on, for instance because the port is taken.
     """
     if not behind_auth_proxy and not _is_loopback(host):
-        raise ValueError(
+        raise BadInput(
             f"host is {host}, which others reach, and the page has no login; leave it at "
             "127.0.0.1, or put a proxy with a login before it and add --behind-auth-proxy"
         )
     if not 1 <= port <= 65535:
-        raise ValueError(f"port is {port}, expected 1 to 65535")
+        raise BadInput(f"port is {port}, expected 1 to 65535")
     if not runs.is_dir():
-        raise FileNotFoundError(f"no folder of runs at {runs}; start a run, or name it by --runs")
+        raise NotFound(f"no folder of runs at {runs}; start a run, or name it by --runs")
     known = list_runs(runs)
     if run is not None and run not in known:
         names = ", ".join(known[:5]) or "none"
-        raise FileNotFoundError(f"no run {run!r} under {runs}, the newest ones there: {names}")
+        raise NotFound(f"no run {run!r} under {runs}, the newest ones there: {names}")
     _check_free(host, port)
     return subprocess.Popen(_command(runs.resolve(), run, host, port))
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from facequarry.datasets.disk.errors import BadInput
+
 DetectorName = Literal["dlib-hog", "dlib-mmod", "yunet", "none"]
 Alignment = Literal["box", "five-point"]
 
@@ -115,7 +117,7 @@ class IngestConfig:
         """Check the ranges.
 
         Raises:
-            ValueError: a value is out of range; the sentence names field, value and range.
+            BadInput: a value is out of range; the sentence names field, value and range.
         """
         self._check_detector()
         for name, low, high in (
@@ -130,37 +132,37 @@ class IngestConfig:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ValueError(f"{name} is {value}, expected {low}..{high}")
+                raise BadInput(f"{name} is {value}, expected {low}..{high}")
         if self.margin_px is not None and not 0 <= self.margin_px <= self.crop_px // 2:
-            raise ValueError(
+            raise BadInput(
                 f"margin_px is {self.margin_px}, expected 0..{self.crop_px // 2} "
                 f"(half of crop_px {self.crop_px})"
             )
         if self.actors is not None and self.actors < 1:
-            raise ValueError(f"actors is {self.actors}, expected 1 or more")
+            raise BadInput(f"actors is {self.actors}, expected 1 or more")
         if self.shard_timeout_s is not None and not 0 < self.shard_timeout_s < 1e7:
-            raise ValueError(f"shard_timeout_s is {self.shard_timeout_s}, expected 0..10000000")
+            raise BadInput(f"shard_timeout_s is {self.shard_timeout_s}, expected 0..10000000")
 
     def _check_detector(self) -> None:
         if self.detector not in get_args(DetectorName):
             names = ", ".join(get_args(DetectorName))
-            raise ValueError(f"detector is {self.detector!r}, expected one of {names}")
+            raise BadInput(f"detector is {self.detector!r}, expected one of {names}")
         needed = MODEL_FILES.get(self.detector)
         if needed is not None and self.detector_model is None:
-            raise ValueError(
+            raise BadInput(
                 f"detector_model is None, expected the path of {needed} for detector "
                 f"{self.detector}"
             )
         if needed is None and self.detector_model is not None:
-            raise ValueError(
+            raise BadInput(
                 f"detector_model is {self.detector_model}, but detector {self.detector} takes "
                 f"none; expected it with: {', '.join(MODEL_FILES)}"
             )
         self._check_min_score()
         if self.alignment not in (None, *get_args(Alignment)):
-            raise ValueError(f"alignment is {self.alignment!r}, expected 'box' or 'five-point'")
+            raise BadInput(f"alignment is {self.alignment!r}, expected 'box' or 'five-point'")
         if self.alignment == "five-point" and self.detector not in WITH_LANDMARKS:
-            raise ValueError(
+            raise BadInput(
                 f"alignment is 'five-point', but detector {self.detector} gives no landmarks; "
                 f"expected 'box', or detector {' or '.join(WITH_LANDMARKS)}"
             )
@@ -169,12 +171,12 @@ class IngestConfig:
         if self.min_score is None:
             return
         if self.detector not in _MIN_SCORE_RANGES:
-            raise ValueError(
+            raise BadInput(
                 f"min_score is {self.min_score}, but detector {self.detector} gives no scores"
             )
         low, high = _MIN_SCORE_RANGES[self.detector]
         if not low <= self.min_score <= high:
-            raise ValueError(
+            raise BadInput(
                 f"min_score is {self.min_score}, expected {low:g}..{high:g} for detector "
                 f"{self.detector}"
             )
@@ -230,8 +232,8 @@ class FollowConfig:
         """Check the ranges.
 
         Raises:
-            ValueError: a value is out of range.
+            BadInput: a value is out of range.
         """
         for name in ("settle_s", "every_s"):
             if not 0 < getattr(self, name) < 86_400:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0..86400 seconds")
+                raise BadInput(f"{name} is {getattr(self, name)}, expected 0..86400 seconds")

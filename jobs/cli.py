@@ -6,22 +6,17 @@ later), 2 bad input, 130 interrupted. Every verb has `--help`. Only this module 
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 
+from facequarry.datasets.disk.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, exit_code_of
 from facequarry.jobs.signals import take_sigterm_for_ctrl_c
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("datasets", "trainer", "miner", "jobs", "dashboards")
 # What an interrupt leaves of a verb; the others keep nothing.
 _KEPT = {
     "ingest": "what was finished stays: the same command goes on from it",
@@ -86,40 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
-        if is_bad_input(error):
-            logger.debug("bad input", exc_info=True)
-            return _refuse(str(error))
-        if is_expected_failure(error):
-            print(f"facequarry: {error}", file=sys.stderr)
-        else:
+        code = exit_code_of(error)
+        if code is None:
             logger.exception("facequarry %s failed", verb)
-        return FAILED
-
-
-def is_bad_input(error: Exception) -> bool:
-    """Say whether an error is the user's to mend: a sentence of ours, and no failure under way.
-
-    Bad input is raised as a builtin with a whole sentence, or a subclass of one. The same builtins
-    from inside another library are bugs, and time-outs, lost connections and full disks failures.
-    What does not fit into memory asks for other settings.
-    """
-    if type(error).__name__ == "OutOfMemory":  # by name: see below
-        return True
-    if isinstance(error, OSError):
-        is_failure = isinstance(error, TimeoutError | ConnectionError)
-        return not is_failure and error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
-    frames = traceback.extract_tb(error.__traceback__)
-    raised_in = Path(frames[-1].filename).resolve()
-    return isinstance(error, ValueError) and any(
-        raised_in.is_relative_to(ROOT / package) for package in PACKAGES
-    )
-
-
-def is_expected_failure(error: Exception) -> bool:
-    """Say whether an error's sentence is enough: a failure we name, in place of a bug."""
-    # By name, so that this module imports nothing heavy before a verb is chosen.
-    named = ("ActorsDied", "RunFailed", "LockHeld", "LockLost", "MiningFailed", "JobFailed")
-    return isinstance(error, OSError) or type(error).__name__ in named
+            return FAILED
+        logger.debug("exit code %d", code, exc_info=True)
+        print(f"facequarry: {error}", file=sys.stderr)
+        return code
 
 
 def _usage() -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import ray
 
+from facequarry.datasets.disk.errors import BadInput, Failure
 from facequarry.jobs.config import ClusterConfig, RunConfig
 from facequarry.jobs.signals import take_sigterm_for_ctrl_c
 
@@ -18,11 +19,11 @@ _GIB = 1 << 30
 _ANSWER_TIMEOUT_S = 30.0
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(BadInput):
     """The cluster can never place what the run asks for."""
 
 
-class NoCluster(ConnectionError):
+class NoCluster(Failure, ConnectionError):
     """Nothing answers where the cluster should be."""
 
 

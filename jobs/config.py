@@ -22,6 +22,7 @@ import docstring_parser
 import tyro
 
 from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.faces.split import Split
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.refresh.refresh_config import RefreshConfig
@@ -42,7 +43,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         if self.max_pairs < 10:
-            raise ValueError(f"evaluation.max_pairs is {self.max_pairs}, it must be 10 or more")
+            raise BadInput(f"evaluation.max_pairs is {self.max_pairs}, it must be 10 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,11 +76,11 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         for name in ("object_store_gib", "trainer_cpus", "miner_cpus", "gallery_gib"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"cluster.{name} is {getattr(self, name)}, it must be positive")
+                raise BadInput(f"cluster.{name} is {getattr(self, name)}, it must be positive")
         for name in ("num_cpus", "miner_actors", "embed_actors"):
             count = getattr(self, name)
             if count is not None and count < 1:
-                raise ValueError(f"cluster.{name} is {count}, it must be 1 or more")
+                raise BadInput(f"cluster.{name} is {count}, it must be 1 or more")
 
     @property
     def num_miner_processes(self) -> int:
@@ -111,19 +112,19 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ValueError(f"name is {self.name!r}, expected a plain folder name")
+            raise BadInput(f"name is {self.name!r}, expected a plain folder name")
         if len(self.name.encode()) > _MOST_NAME_BYTES:
-            raise ValueError(
+            raise BadInput(
                 f"name has {len(self.name.encode())} bytes, a folder's may have "
                 f"{_MOST_NAME_BYTES}; it begins with {self.name[:20]!r}"
             )
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")
+            raise BadInput(f"seed is {self.seed}, it must lie in 0 to 2**32 - 1")
         _check_finite(to_tree(self))
         limit = self.refresh.max_staleness_steps
         least = self.trainer.checkpoint_every + self.trainer.prefetch
         if limit is not None and limit < least:
-            raise ValueError(
+            raise BadInput(
                 f"refresh.max_staleness_steps is {limit}, less than trainer.checkpoint_every + "
                 f"trainer.prefetch = {least}: each generation would be too old before the next one "
                 f"can be there; set it to {least} or more"
@@ -135,7 +136,7 @@ def _check_finite(tree: Mapping[str, Any], prefix: str = "") -> None:
         if isinstance(value, Mapping):
             _check_finite(value, f"{prefix}{key}.")
         elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{prefix}{key} is {value}, it must be a finite number")
+            raise BadInput(f"{prefix}{key} is {value}, it must be a finite number")
 
 
 RUN_HELP = """Ingest (if photos are named), train with mining beside it, evaluate.
@@ -146,7 +147,7 @@ checkpoint; --resume-from STEP, to go on at the checkpoint of that step and set 
 after it."""
 
 
-class BadFlags(ValueError):
+class BadFlags(BadInput):
     """Flags or a run file that do not parse; the message says which, where and what to do."""
 
 
@@ -162,7 +163,7 @@ def load_run_config(
 
     Raises:
         BadFlags: an unknown key (with a suggestion), a wrong type or a value out of range.
-        FileNotFoundError: there is no such file.
+        NotFound: there is no such file.
     """
     config = RunConfig()
     if file is not None:
@@ -177,10 +178,10 @@ def read_tree(file: Path) -> dict[str, Any]:
 
     Raises:
         BadFlags: it is neither.
-        FileNotFoundError: there is no such file.
+        NotFound: there is no such file.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"no run file {file}; the shipped ones are in jobs/runs/")
+        raise NotFound(f"no run file {file}; the shipped ones are in jobs/runs/")
     try:
         text = file.read_text(encoding="utf-8")
         tree = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)

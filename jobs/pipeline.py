@@ -76,7 +76,7 @@ def run_pipeline(
         resume_from: go on with it at the checkpoint of this step; what came later is set aside.
 
     Raises:
-        ValueError, OSError: bad input; the sentence says what to do and nothing was started.
+        BadInput, OSError: bad input; the sentence says what to do and nothing was started.
         LockHeld: another process drives this run.
         RunFailed, BadRun: training or mining failed.
     """
@@ -170,7 +170,7 @@ def cluster_and_faces(config: RunConfig, run: RunDir, *, ingest: bool = True) ->
     """Start Ray, ingest the run's photos if it names any, and say where its faces are.
 
     Raises:
-        ValueError, OSError: photos or faces cannot be used; Ray was not started.
+        BadInput, OSError: photos or faces cannot be used; Ray was not started.
     """
     with contextlib.ExitStack() as stack:
         if config.photos is None or not ingest:

@@ -20,6 +20,7 @@ from typing import TextIO
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from facequarry.datasets.disk.errors import Failure
 from facequarry.datasets.disk.publish import write_json
 from facequarry.jobs.config import RunConfig, to_tree
 from facequarry.jobs.state.runs_on_disk import absolute
@@ -30,7 +31,7 @@ _POLL_S = 1.0
 _END_TIMEOUT_S = 60.0
 
 
-class JobFailed(RuntimeError):
+class JobFailed(Failure):
     """A cluster cannot be reached or would not take the job."""
 
 

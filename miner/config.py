@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from facequarry.datasets.disk.errors import BadInput
+
 Engine = Literal["auto", "exact", "routed", "faiss"]
 Positives = Literal["all", "random", "hardest"]
 Negatives = Literal["nearest", "random", "hardest"]
@@ -22,7 +24,7 @@ class MinerConfig:
     """Options of `miner.mine`; every distance is d2, squared L2 on unit rows, 0..4.
 
     Raises:
-        ValueError: a value is out of its range, or two values contradict each other.
+        BadInput: a value is out of its range, or two values contradict each other.
     """
 
     margin: float = 0.2
@@ -117,37 +119,37 @@ class MinerConfig:
         for rung in self.fallback:
             _check_word("fallback", rung, get_args(Rung))
         if not 0 < self.margin < 4:
-            raise ValueError(f"margin must lie between 0 and 4 (squared L2), got {self.margin}")
+            raise BadInput(f"margin must lie between 0 and 4 (squared L2), got {self.margin}")
         for name in ("duplicate_floor", "positive_cap"):
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < 4:
-                raise ValueError(f"{name} must lie between 0 and 4 (squared L2), got {limit}")
+                raise BadInput(f"{name} must lie between 0 and 4 (squared L2), got {limit}")
         if self.gpu_memory_gib is not None and not self.gpu_memory_gib > 0:
-            raise ValueError(f"gpu_memory_gib must be above 0, got {self.gpu_memory_gib}")
+            raise BadInput(f"gpu_memory_gib must be above 0, got {self.gpu_memory_gib}")
         for field in fields(self):
             value = getattr(self, field.name)
             if type(value) is int and field.name != "margin" and value < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {value}")
+                raise BadInput(f"{field.name} must be at least 1, got {value}")
         if self.nprobe is not None and self.faiss_index == "Flat":
-            raise ValueError("nprobe is set, but Flat has no inverted lists; leave it out")
+            raise BadInput("nprobe is set, but Flat has no inverted lists; leave it out")
         if self.neighbours_limit < self.neighbours:
-            raise ValueError(
+            raise BadInput(
                 f"neighbours_limit must be at least neighbours ({self.neighbours}), "
                 f"got {self.neighbours_limit}"
             )
         if self.faiss_gpus != "none" and self.neighbours_limit > FAISS_GPU_LIMIT:
-            raise ValueError(
+            raise BadInput(
                 f"neighbours_limit is {self.neighbours_limit}, and FAISS returns {FAISS_GPU_LIMIT} "
                 "neighbours at most on a GPU; give that or fewer, or set faiss_gpus = none"
             )
         if len(set(self.fallback)) < len(self.fallback):
-            raise ValueError(f"fallback names a rung twice: {', '.join(self.fallback)}")
+            raise BadInput(f"fallback names a rung twice: {', '.join(self.fallback)}")
         if self.fallback and self.negatives == "hardest":
-            raise ValueError("fallback needs negatives = nearest or random: hardest always serves")
+            raise BadInput("fallback needs negatives = nearest or random: hardest always serves")
         if self.positives_per_anchor is not None and self.positives == "all":
-            raise ValueError("positives_per_anchor needs positives = random or hardest, not all")
+            raise BadInput("positives_per_anchor needs positives = random or hardest, not all")
 
 
 def _check_word(name: str, word: object, known: tuple[str, ...]) -> None:
     if word not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {word!r}")
+        raise BadInput(f"{name} must be one of {', '.join(known)}, got {word!r}")

@@ -95,7 +95,7 @@ def mine(
         searches exhaustively.
 
     Raises:
-        ValueError: wrong shapes or types, NaN or infinity, rows that are not unit length, fewer
+        BadInput: wrong shapes or types, NaN or infinity, rows that are not unit length, fewer
             than two identities, no identity with two faces, or an index that FAISS refuses.
         ImportError: the configuration needs FAISS and it is not installed.
         OutOfMemory: the sentence says what to set.

@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from facequarry.datasets.disk.errors import BadInput
+
 Backbone = Literal["compact", "iresnet18", "iresnet34", "iresnet50"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["constant", "cosine", "milestones"]
@@ -113,13 +115,11 @@ class TrainerConfig:
         }
         for name, low in at_least.items():
             if getattr(self, name) < low:
-                raise ValueError(
-                    f"trainer.{name} is {getattr(self, name)}, it must be {low} or more"
-                )
+                raise BadInput(f"trainer.{name} is {getattr(self, name)}, it must be {low} or more")
         self._check_optimizer()
         self._check_selection()
         if self.batch % self.workers:
-            raise ValueError(
+            raise BadInput(
                 f"trainer.batch is {self.batch} and trainer.workers is {self.workers}: "
                 "the batch must divide over the workers"
             )
@@ -129,7 +129,7 @@ class TrainerConfig:
     def _check_in_batch(self) -> None:
         faces_per_rank = 3 * self.batch // self.workers
         if faces_per_rank > MOST_FACES_IN_BATCH:
-            raise ValueError(
+            raise BadInput(
                 f"trainer.batch is {self.batch}, so each of {self.workers} workers looks for "
                 f"triplets among {faces_per_rank} faces, whose cube its memory has to hold; at "
                 f"most {MOST_FACES_IN_BATCH} faces each are searched: lower trainer.batch to "
@@ -137,7 +137,7 @@ class TrainerConfig:
             )
         is_drawn = self.selection == "online_semi_hard"
         if is_drawn and 3 * self.batch < 2 * self.workers * self.faces_per_identity:
-            raise ValueError(
+            raise BadInput(
                 f"trainer.batch is {self.batch}, so a step has {3 * self.batch} faces: fewer than "
                 f"two identities of trainer.faces_per_identity {self.faces_per_identity} for each "
                 f"of {self.workers} workers"
@@ -156,7 +156,7 @@ class TrainerConfig:
 
     def _check_selection(self) -> None:
         if self.add_in_batch and self.selection == "online_semi_hard":
-            raise ValueError(
+            raise BadInput(
                 "trainer.add_in_batch adds to rows, and selection = online_semi_hard has none; "
                 "leave out one of them"
             )
@@ -171,14 +171,14 @@ class TrainerConfig:
         }
         for name, (is_good, words) in ranges.items():
             if not is_good:
-                raise ValueError(f"trainer.{name} is {getattr(self, name)}, it must be {words}")
+                raise BadInput(f"trainer.{name} is {getattr(self, name)}, it must be {words}")
         if any(low >= high for low, high in pairwise((0, *self.milestones))):
-            raise ValueError(
+            raise BadInput(
                 f"trainer.milestones are {list(self.milestones)}, they must be steps above 0, "
                 "ascending"
             )
         if bool(self.milestones) != (self.schedule == "milestones"):
-            raise ValueError(
+            raise BadInput(
                 f"trainer.schedule is {self.schedule} and trainer.milestones are "
                 f"{list(self.milestones)}: milestones belong to the schedule of that name"
             )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from facequarry.datasets.disk.errors import Failure
 from facequarry.trainer.batch.batches import Batch
 from facequarry.trainer.world import World
 
@@ -16,6 +17,10 @@ _ADVICE = (
     "the checkpoints before it are kept; start a new run with a lower trainer.learning-rate or "
     "with trainer.warmup-steps"
 )
+
+
+class NotFinite(Failure, FloatingPointError):
+    """A step or weights are no numbers; the message names where that came from."""
 
 
 def gradient_norm(model: nn.Module) -> torch.Tensor:
@@ -32,7 +37,7 @@ def is_finite_step(figures: dict[str, float]) -> bool:
 
 def non_finite_step(
     world: World, batch: Batch, embeddings: torch.Tensor, figures: dict[str, float]
-) -> FloatingPointError:
+) -> NotFinite:
     """Return the error of a step that must not be taken: it names where it came from and faces.
 
     Every rank calls it and names the same bad faces, whichever rank has them: rank 0's error is the
@@ -48,7 +53,7 @@ def non_finite_step(
         else f"its embeddings are finite, faces {_listed(batch.face_indices.tolist())} on rank "
         f"{world.rank}"
     )
-    return FloatingPointError(
+    return NotFinite(
         f"step {batch.step} ({_origin(batch)}) has loss {figures['loss_d2']:g} and gradient norm "
         f"{figures['grad_norm']:g}; {which}; the weights were not changed; {_ADVICE}"
     )
@@ -69,8 +74,8 @@ def check_finite(model: nn.Module, step: int) -> None:
     """Refuse to publish weights that are no numbers: every resume and refresh would fail on them.
 
     Raises:
-        FloatingPointError: a parameter or statistic is NaN or infinite; the first is named.
+        NotFinite: a parameter or statistic is NaN or infinite; the first is named.
     """
     for name, tensor in model.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise FloatingPointError(f"{name} is not finite at step {step}; {_ADVICE}")
+            raise NotFinite(f"{name} is not finite at step {step}; {_ADVICE}")

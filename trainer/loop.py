@@ -67,11 +67,11 @@ def train(
         batch_timeout_s: longest wait for one batch; longer than the source's own.
 
     Raises:
-        TimeoutError: no batch came within `batch_timeout_s`.
-        FloatingPointError: the loss, an embedding or a gradient stopped being a number; that step
+        TimedOut: no batch came within `batch_timeout_s`.
+        NotFinite: the loss, an embedding or a gradient stopped being a number; that step
             was not taken, and the newest checkpoint is from before.
         CheckpointMismatch: the newest checkpoint, or `init_from`, belongs to another backbone.
-        ValueError, FileNotFoundError: `init_from` cannot be loaded.
+        BadInput, NotFound: `init_from` cannot be loaded.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(seed)

@@ -28,6 +28,7 @@ from ray.train import (
 )
 from torch.distributed import DistError
 
+from facequarry.datasets.disk.errors import Failure
 from facequarry.trainer.job import TrainJob
 from facequarry.trainer.world import World
 
@@ -41,11 +42,11 @@ _LOOK_S = "0.5"
 OnRestart = Callable[[str, int], None]
 
 
-class WorkersLost(RuntimeError):
+class WorkersLost(Failure):
     """Workers were lost more often than they are brought back; the message says what happened."""
 
 
-class WorkFailed(RuntimeError):
+class WorkFailed(Failure):
     """The work itself raised, and would raise again; `cause` is what."""
 
     def __init__(self, cause: BaseException) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.shards import SHARDS
 from facequarry.datasets.faces.snapshots import Snapshot, read_snapshot
 from facequarry.datasets.generations.triplets import read_generation_manifest, read_table
@@ -103,7 +104,7 @@ def read_generation(root: Path, number: int) -> TripletBook:
     """Read a generation of the run at `root`.
 
     Raises:
-        FileNotFoundError: it is not published, or was removed.
+        NotFound: it is not published, or was removed.
         CorruptGeneration: its bytes are not those that were published.
     """
     folder = RunDir(root).generation(number)
@@ -129,7 +130,7 @@ def read_page(generation: TripletBook, faces: Path, *, order: str, index: int) -
         index: the page, from 0; one beyond the last is the last.
 
     Raises:
-        FileNotFoundError: the faces are gone.
+        NotFound: the faces are gone.
     """
     rows = _ordered(generation.table, order)
     num_pages = -(-len(rows) // PAGE_ROWS)
@@ -163,7 +164,7 @@ def read_faces(root: Path, snapshot: int | None, face_indices: Iterable[int]) ->
     """Read faces by face_index from the shards of a snapshot; None is the current one.
 
     Raises:
-        FileNotFoundError: the snapshot or a shard is gone.
+        NotFound: the snapshot or a shard is gone.
         IndexError: a face_index is out of range.
     """
     found = read_snapshot(root, snapshot)
@@ -185,7 +186,7 @@ def _ordered(table: pa.Table, order: str) -> Ints:
             return np.argsort(table["d2_an"].to_numpy(), kind="stable")
         case "farthest_positive":
             return np.argsort(-table["d2_ap"].to_numpy(), kind="stable")
-    raise ValueError(f"order is {order!r}, expected one of {', '.join(ORDERS)}")
+    raise BadInput(f"order is {order!r}, expected one of {', '.join(ORDERS)}")
 
 
 def _by_shard(snapshot: Snapshot, face_indices: list[int]) -> dict[int, list[int]]:

@@ -131,8 +131,8 @@ def read_run(root: Path, *, now: float | None = None) -> RunFacts:
         now: seconds since the epoch, to tell a running run from one that fell silent.
 
     Raises:
-        FileNotFoundError: there is no `config.json`.
-        ValueError: it is not one of ours, or was written by a newer version.
+        NotFound: there is no `config.json`.
+        BadInput: it is not one of ours, or was written by a newer version.
     """
     run = RunDir(root)
     settings = _settings(read_manifest(run.config))

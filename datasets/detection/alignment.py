@@ -48,7 +48,7 @@ def similarity(
         corner of the first pixel.
 
     Raises:
-        ValueError: the landmarks are not finite or lie in one point, or no scale fits them.
+        BadInput: the landmarks are not finite or lie in one point, or no scale fits them.
     Source: Umeyama 1991, section III; in the plane, without reflection, it is linear in the complex
     number scale * exp(i angle).
     """
@@ -85,7 +85,7 @@ def align_face(
         (crop_px, crop_px, 3) uint8 RGB.
 
     Raises:
-        ValueError: the landmarks are not those of a face.
+        BadInput: the landmarks are not those of a face.
     """
     to_crop = similarity(landmarks, crop_px=crop_px, margin_px=margin_px)
     scale = _FINER * math.hypot(to_crop[0, 0], to_crop[1, 0])

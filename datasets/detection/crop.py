@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from facequarry.datasets.detection.alignment import align_face
 from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.jpeg import RgbImage
 
 # Larger squares are shrunk before they are padded.
@@ -30,7 +31,7 @@ def cut_face(
         (crop_px, crop_px, 3) uint8 RGB.
 
     Raises:
-        ValueError: the box has no pixel, the landmarks are missing or no face's, or there is no
+        BadInput: the box has no pixel, the landmarks are missing or no face's, or there is no
             such alignment.
     """
     match alignment:
@@ -38,10 +39,10 @@ def cut_face(
             return crop_face(image, face.box, crop_px=crop_px, margin_px=margin_px)
         case "five-point":
             if face.landmarks is None:
-                raise ValueError("five-point alignment of a face without landmarks")
+                raise BadInput("five-point alignment of a face without landmarks")
             return align_face(image, face.landmarks, crop_px=crop_px, margin_px=margin_px)
         case _:
-            raise ValueError(f"alignment is {alignment!r}, expected 'box' or 'five-point'")
+            raise BadInput(f"alignment is {alignment!r}, expected 'box' or 'five-point'")
 
 
 def crop_face(
@@ -63,13 +64,13 @@ def crop_face(
         (crop_px, crop_px, 3) uint8 RGB.
 
     Raises:
-        ValueError: the box is empty or lies outside the photo.
+        BadInput: the box is empty or lies outside the photo.
     Source: the margin of FaceNet's alignment (Schroff et al. 2015, as in davidsandberg/facenet).
     """
     x0, y0, x1, y1 = (float(value) for value in box)
     height, width = image.shape[:2]
     if not (0 < x1 - x0 and 0 < y1 - y0 and x0 < width and y0 < height and x1 > 0 and y1 > 0):
-        raise ValueError(f"box {box.tolist()} has no pixel of a {width} x {height} px photo")
+        raise BadInput(f"box {box.tolist()} has no pixel of a {width} x {height} px photo")
     side = max(1, round(max(x1 - x0, y1 - y0) * crop_px / (crop_px - margin_px)))
     # Rounding must not push a square off the last pixel that it shares with the photo.
     left = min(max(round((x0 + x1 - side) / 2), 1 - side), width - 1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.detection.detection import Detection, Detector
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.jpeg import RgbImage
 
 
@@ -32,8 +33,8 @@ def make_detector(config: IngestConfig) -> Detector:
     """Make the detector that `config` names.
 
     Raises:
-        FileNotFoundError: its model file does not exist.
-        ValueError: the model file is not one of this detector, or what it needs is not installed.
+        NotFound: its model file does not exist.
+        BadInput: the model file is not one of this detector, or what it needs is not installed.
     """
     match config.detector:
         case "dlib-hog":
@@ -54,5 +55,5 @@ def make_detector(config: IngestConfig) -> Detector:
 
 def _model_of(config: IngestConfig) -> Path:
     if config.detector_model is None:
-        raise ValueError(f"detector {config.detector} without detector_model")
+        raise BadInput(f"detector {config.detector} without detector_model")
     return config.detector_model

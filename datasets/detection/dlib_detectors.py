@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from facequarry.datasets.config import MODEL_FILES
 from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.model_file import read_model, wrong_model
 from facequarry.datasets.faces.jpeg import RgbImage
 
@@ -37,7 +38,7 @@ class DlibHog:
         min_score: lowest score of a face.
 
     Raises:
-        ValueError: dlib is not installed.
+        BadInput: dlib is not installed.
     """
 
     name = "dlib-hog"
@@ -84,8 +85,8 @@ class DlibMmod:
         min_score: lowest score of a face, 0 or more.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no model of this detector, or dlib is not installed.
+        NotFound: there is no such file.
+        BadInput: it is no model of this detector, or dlib is not installed.
     """
 
     name = "dlib-mmod"
@@ -137,7 +138,7 @@ def _dlib(detector: str) -> Any:
     try:
         import dlib
     except ImportError as error:
-        raise ValueError(f"detector {detector} needs dlib; try: pip install dlib-bin") from error
+        raise BadInput(f"detector {detector} needs dlib; try: pip install dlib-bin") from error
     return dlib
 
 

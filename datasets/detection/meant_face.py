@@ -44,7 +44,7 @@ def largest(detections: Sequence[Detection]) -> Detection:
     """Return the face with the largest box; ties go to the higher score, then to the upper left.
 
     Raises:
-        ValueError: there is none.
+        BadInput: there is none.
     """
     return max(
         detections,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from facequarry.datasets.config import MODEL_FILES
 from facequarry.datasets.detection.detection import Detection
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.model_file import read_model, wrong_model
 from facequarry.datasets.faces.jpeg import RgbImage
 
@@ -43,8 +44,8 @@ class YuNet:
         min_score: lowest score of a face, 0..1.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no model of this detector, or OpenCV cannot run it.
+        NotFound: there is no such file.
+        BadInput: it is no model of this detector, or OpenCV cannot run it.
     """
 
     name = "yunet"
@@ -52,7 +53,7 @@ class YuNet:
     def __init__(self, model: Path, upsample: int, min_score: float) -> None:
         expected = MODEL_FILES["yunet"]
         if not hasattr(cv2, "FaceDetectorYN"):
-            raise ValueError(
+            raise BadInput(
                 f"OpenCV {cv2.__version__} has no FaceDetectorYN for detector yunet; "
                 "try: pip install 'opencv-python-headless>=4.10'"
             )

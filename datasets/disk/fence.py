@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+from facequarry.datasets.disk.errors import Failure
 from facequarry.datasets.disk.lock import LockHeld, WriterLock
 
 STALE_AFTER_S = 60.0
@@ -37,7 +38,7 @@ _TOKEN_BYTES = 21  # twenty digits and a newline
 logger = logging.getLogger(__name__)
 
 
-class LockLost(RuntimeError):
+class LockLost(Failure):
     """Another holder took over while this one was silent."""
 
 

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from facequarry.datasets.disk.errors import Failure
+
 _POLL_S = 0.05
 _COMMAND_CHARS = 100  # a worker of Ray has a thousand characters of flags
 
 
-class LockHeld(RuntimeError):
+class LockHeld(Failure):
     """Another process holds the lock; the sentence names it."""
 
 

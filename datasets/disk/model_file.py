@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facequarry.datasets.disk.errors import NotFound
+
 _MAX_BYTES = 64 << 20
 
 
@@ -16,13 +18,11 @@ def read_model(path: Path, *, detector: str, expected: str) -> bytes:
         expected: the name under which the right file is published.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no regular file, empty, unreadable, or too large to be a model.
+        NotFound: there is no such file.
+        BadInput: it is no regular file, empty, unreadable, or too large to be a model.
     """
     if not path.exists():
-        raise FileNotFoundError(
-            f"no model file {path} for detector {detector}, expected {expected}"
-        )
+        raise NotFound(f"no model file {path} for detector {detector}, expected {expected}")
     if not path.is_file():
         raise wrong_model(path, detector, expected, "it is no regular file")
     try:

@@ -19,16 +19,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from facequarry.datasets.disk.errors import AlreadyExists, BadInput
+
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _STAGING = ".staging-"
 
 
-class AlreadyPublished(FileExistsError):
+class AlreadyPublished(AlreadyExists):
     """The name is taken: what was published under it never changes."""
 
 
-class NewerSchema(ValueError):
+class NewerSchema(BadInput):
     """A manifest was written by a newer FaceQuarry than this one."""
 
 
@@ -126,16 +128,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a published JSON manifest.
 
     Raises:
-        FileNotFoundError: nothing is published under this name.
+        NotFound: nothing is published under this name.
         NewerSchema: it was written by a newer version; the sentence says what to do.
-        ValueError: it is not a JSON object.
+        BadInput: it is not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); restore it or remove it") from error
+        raise BadInput(f"{path} is not valid JSON ({error}); restore it or remove it") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}, expected a JSON object")
+        raise BadInput(f"{path} holds {type(value).__name__}, expected a JSON object")
     found = value.get("schema_version", SCHEMA_VERSION)
     if not isinstance(found, int) or found > SCHEMA_VERSION:
         raise NewerSchema(
@@ -205,7 +207,7 @@ def remove_published(folder: Path) -> None:
     A killed remover leaves a staging name, which is swept as a killed writer's is.
 
     Raises:
-        FileNotFoundError: nothing has this name.
+        NotFound: nothing has this name.
     """
     dead = _staging_path(folder)
     os.rename(folder, dead)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
+
 _HEAD_BYTES = 4096
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -26,13 +28,13 @@ def read_text(path: Path, *, expected: str) -> str:
         expected: what it should hold, for the sentence of a refusal.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is a folder, empty, binary or not UTF-8.
+        NotFound: there is no such file.
+        BadInput: it is a folder, empty, binary or not UTF-8.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}, expected {expected}")
+        raise NotFound(f"no file {path}, expected {expected}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected {expected}")
+        raise BadInput(f"{path} is a folder, expected {expected}")
     with path.open("rb") as file:
         # An archive named by mistake may be larger than memory: its first bytes tell.
         head = file.read(_HEAD_BYTES)
@@ -41,16 +43,16 @@ def read_text(path: Path, *, expected: str) -> str:
     raw = raw.removeprefix(_UTF8_MARK)
     nul = raw.find(b"\0")
     if nul >= 0:
-        raise ValueError(f"{path} line {_line_at(raw, nul)} holds a NUL byte, expected {expected}")
+        raise BadInput(f"{path} line {_line_at(raw, nul)} holds a NUL byte, expected {expected}")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise BadInput(
             f"{path} line {_line_at(raw, error.start)} holds the byte 0x{raw[error.start]:02x}, "
             f"which is not UTF-8, expected {expected}; save the file as UTF-8"
         ) from error
     if not text or text.isspace():
-        raise ValueError(f"{path} is empty, expected {expected}")
+        raise BadInput(f"{path} is empty, expected {expected}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -62,9 +64,9 @@ def quoted(text: str) -> str:
 
 def _refuse_binary(head: bytes, path: Path, expected: str) -> None:
     if head.startswith(_UTF16_MARKS):
-        raise ValueError(f"{path} is UTF-16 text, expected {expected}; save the file as UTF-8")
+        raise BadInput(f"{path} is UTF-16 text, expected {expected}; save the file as UTF-8")
     if _CONTROL.search(head):
-        raise ValueError(
+        raise BadInput(
             f"{path} is no UTF-8 text (it starts with the bytes {head[:4].hex(' ')}), "
             f"expected {expected}"
         )

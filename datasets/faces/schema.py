@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import dump_json
 
 JPEG_QUALITY = 95
@@ -95,11 +96,11 @@ class Rejected(Exception):
         self.detail = detail
 
 
-class SourceChanged(ValueError):
+class SourceChanged(BadInput):
     """A source is no longer the one that was listed."""
 
 
-class CorruptShard(ValueError):
+class CorruptShard(BadInput):
     """A shard's bytes are not those that its manifest names."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import (
     SCHEMA_VERSION,
     AlreadyPublished,
@@ -57,7 +58,7 @@ def read_summary(root: Path, shard: str) -> ShardSummary | None:
 
     Raises:
         NewerSchema: a newer FaceQuarry made it.
-        ValueError: the summary is not one.
+        BadInput: the summary is not one.
     """
     path = root / SHARDS / f"{shard}.json"
     if not path.is_file():
@@ -66,7 +67,7 @@ def read_summary(root: Path, shard: str) -> ShardSummary | None:
     try:
         return ShardSummary(**{name: value[name] for name in ShardSummary.__slots__})
     except KeyError as error:
-        raise ValueError(f"{path} lacks {error}; remove the file to have it made again") from error
+        raise BadInput(f"{path} lacks {error}; remove the file to have it made again") from error
 
 
 def write_shard(

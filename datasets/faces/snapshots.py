@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.disk.publish import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -93,11 +94,11 @@ def newest_snapshot_number(root: Path) -> int:
     """Return the number of the current snapshot.
 
     Raises:
-        FileNotFoundError: there is none.
+        NotFound: there is none.
     """
     numbers = snapshot_numbers(root)
     if not numbers:
-        raise FileNotFoundError(f"no snapshot of faces under {root}; try: facequarry ingest")
+        raise NotFound(f"no snapshot of faces under {root}; try: facequarry ingest")
     return numbers[-1]
 
 
@@ -105,15 +106,15 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
     """Read a published snapshot, by default the current one.
 
     Raises:
-        FileNotFoundError: there is none, or not this one.
+        NotFound: there is none, or not this one.
         NewerSchema: a newer FaceQuarry published it.
-        ValueError: its manifest is not one.
+        BadInput: its manifest is not one.
     """
     newest = newest_snapshot_number(root)
     number = newest if number is None else number
     numbers = snapshot_numbers(root)
     if number not in numbers:
-        raise FileNotFoundError(f"no snapshot {number} under {root}, published: {numbers}")
+        raise NotFound(f"no snapshot {number} under {root}, published: {numbers}")
     path = snapshot_folder(root, number) / MANIFEST
     value = read_manifest(path)
     try:
@@ -133,19 +134,19 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
             dict(value["retried"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is no manifest of a snapshot: {error!r}") from error
+        raise BadInput(f"{path} is no manifest of a snapshot: {error!r}") from error
 
 
 def read_identities(root: Path, number: int) -> list[str]:
     """Return the identities of a snapshot by identity_index.
 
     Raises:
-        ValueError: the table is not the one that was published.
+        BadInput: the table is not the one that was published.
     """
     path = snapshot_folder(root, number) / IDENTITIES
     table = pq.read_table(path, schema=IDENTITY_SCHEMA)
     if table["identity_index"].to_pylist() != list(range(table.num_rows)):
-        raise ValueError(f"{path}: identity_index does not count from 0; restore the file")
+        raise BadInput(f"{path}: identity_index does not count from 0; restore the file")
     names: list[str] = table["identity"].to_pylist()
     return names
 

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from facequarry.datasets.disk.errors import BadInput
+
 Part = Literal["train", "tuning", "held_out"]
 
 
@@ -44,7 +46,7 @@ class Split:
 
     def __post_init__(self) -> None:
         if not (self.train > 0 and self.tuning >= 0 and self.train + self.tuning < 1):
-            raise ValueError(
+            raise BadInput(
                 f"split.train is {self.train} and split.tuning is {self.tuning}: the first must be "
                 "above 0 and together they must stay below 1, so that identities are held out"
             )
@@ -61,12 +63,12 @@ class Split:
         """Return the face_index of every face of `part`, ascending int64.
 
         Raises:
-            ValueError: the part has no face.
+            BadInput: the part has no face.
         """
         chosen = np.array([self.of(identity) == part for identity in store.identities], dtype=bool)
         face_indices = np.flatnonzero(chosen[store.identity_index])
         if not len(face_indices):
-            raise ValueError(
+            raise BadInput(
                 f"none of the {len(store.identities)} identities falls into the {part} part; "
                 "ingest more identities or change the split's shares"
             )

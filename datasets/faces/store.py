@@ -73,7 +73,7 @@ class FaceStore:
             workers: threads that fill the cache and decode.
 
         Raises:
-            FileNotFoundError: no such snapshot.
+            NotFound: no such snapshot.
             CorruptShard: a shard is absent, or its bytes are not those that were published.
             LockHeld: another process has been filling the cache for an hour.
         """

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import (
     MANIFEST,
     NewerSchema,
@@ -44,11 +45,11 @@ IntArray = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 
-class CorruptGeneration(ValueError):
+class CorruptGeneration(BadInput):
     """A generation's parts are not what its manifest says, or the manifest says too little."""
 
 
-class GenerationChanged(ValueError):
+class GenerationChanged(BadInput):
     """Rows were granted of a generation that is gone by now, or that holds other rows."""
 
 
@@ -91,11 +92,11 @@ class Lease:
         """Return the rank-th contiguous part of the rows.
 
         Raises:
-            ValueError: the batch does not divide by the number of ranks.
+            BadInput: the batch does not divide by the number of ranks.
         """
         total = self.num_rows
         if total % world_size:
-            raise ValueError(f"a batch of {total} triplets does not divide over {world_size} ranks")
+            raise BadInput(f"a batch of {total} triplets does not divide over {world_size} ranks")
         first, last = rank * total // world_size, (rank + 1) * total // world_size
         part: list[RowRange] = []
         offset = 0
@@ -114,7 +115,7 @@ class TripletSource(Protocol):
         """Return the rows of `step`, waiting for them if they do not exist yet.
 
         Raises:
-            TimeoutError: nothing came within the source's time; the message names what was
+            TimedOut: nothing came within the source's time; the message names what was
                 waited for.
         """
         ...
@@ -155,7 +156,7 @@ def read_generation_manifest(folder: Path, *, back_to: int | None = None) -> dic
             sentence of an error names it.
 
     Raises:
-        FileNotFoundError: nothing is published there.
+        NotFound: nothing is published there.
         CorruptGeneration: the manifest is none of a generation.
         NewerSchema: a newer FaceQuarry wrote it.
     """

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facequarry.datasets.detection.decode import decode_photo
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import staged_file
 from facequarry.datasets.faces.jpeg import RgbImage, decode_jpeg
 from facequarry.datasets.faces.schema import ROW_GROUP_ROWS, Reason, Rejected
@@ -67,11 +68,11 @@ def write_png(path: Path, image: RgbImage) -> None:
     """Write an (H, W, 3) uint8 RGB picture as PNG, replacing an older one.
 
     Raises:
-        ValueError: OpenCV refuses it.
+        BadInput: OpenCV refuses it.
     """
     is_done, raw = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not is_done:
-        raise ValueError(f"OpenCV cannot encode an array of shape {image.shape}")
+        raise BadInput(f"OpenCV cannot encode an array of shape {image.shape}")
     with staged_file(path, replace=True) as staging:
         staging.write_bytes(raw.tobytes())
 

@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.disk.errors import Failure, TimedOut
 from facequarry.datasets.faces.schema import SourceChanged
 from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.ingest.shard_maker import ShardMaker, in_hand_path
@@ -32,7 +33,7 @@ _TASKS_IN_HAND = 2
 _MAX_DEATHS = 16
 
 
-class ActorsDied(RuntimeError):
+class ActorsDied(Failure):
     """Detection actors die again and again, and not of single photos."""
 
 
@@ -77,7 +78,7 @@ class ShardPool:
         Raises:
             ActorsDied: actors die again and again, and not of single photos.
             RuntimeError: an actor failed by a fault of ours.
-            TimeoutError: no actor started, or no shard was finished, in time.
+            TimedOut: no actor started, or no shard was finished, in time.
             OSError: the root cannot be written.
         """
         work = self._work = _Work(tasks, self._config, self._root)
@@ -140,12 +141,12 @@ class ShardPool:
             return answers[0]
         if work.waiting:
             task = next(iter(work.waiting.values()))[1]
-            raise TimeoutError(
+            raise TimedOut(
                 f"no shard was finished in {timeout_s:.0f} s; waited for {len(work.waiting)}, the "
                 f"first with {task.num_photos} photos from {task.photos[0].source}; finished ones "
                 "are kept: run it again, with a longer shard_timeout_s or fewer photos_per_shard"
             )
-        raise TimeoutError(
+        raise TimedOut(
             f"no detection actor started in {timeout_s:.0f} s; waited for one CPU, the cluster has "
             f"{_num_cpus('available_resources'):g} free of {_num_cpus('cluster_resources'):g}"
         )

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import sweep_staging
 from facequarry.datasets.faces.shards import REJECTS, SHARDS
@@ -18,7 +19,7 @@ EVENTS = "events"
 PICTURES = "pictures"
 
 
-class NoFaces(ValueError):
+class NoFaces(BadInput):
     """No photo gave a face; the sentence counts the reasons."""
 
 
@@ -39,7 +40,7 @@ def writing_into(root: Path, source: Path) -> Iterator[None]:
 
     Raises:
         LockHeld: another process writes to this root.
-        ValueError: it holds something else, or lies in the source.
+        BadInput: it holds something else, or lies in the source.
         NotADirectoryError: it, or a folder above it, is a file.
         CannotWrite: it cannot be made or written.
     """
@@ -86,10 +87,10 @@ def _check(root: Path, source: Path) -> None:
     if not nearest.is_dir():
         raise NotADirectoryError(f"{nearest} is a file; name a folder to put the faces into")
     if root == source or source in root.parents:
-        raise ValueError(f"{root} lies in the source {source}; name a folder outside of it")
+        raise BadInput(f"{root} lies in the source {source}; name a folder outside of it")
     names = {path.name for path in root.iterdir()} if root.exists() else set()
     if names and not names & {WRITER_LOCK, SHARDS, SNAPSHOTS}:
-        raise ValueError(
+        raise BadInput(
             f"{root} holds other things than faces, such as {min(names)}; name a new folder"
         )
 

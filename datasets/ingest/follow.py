@@ -75,7 +75,7 @@ def follow(
         sleep: waits for that many seconds.
 
     Raises:
-        RuntimeError, TimeoutError, OSError: as `ingest` says.
+        RuntimeError, TimedOut, OSError: as `ingest` says.
     """
     settling = Settling(config.settle_s)
     faceless = None

@@ -81,8 +81,8 @@ def ingest(
     Raises:
         NoFaces: no photo gave a face; nothing is published.
         RuntimeError: Ray is not started, or a shard's actors died again and again.
-        TimeoutError: no actor started, or no shard was finished, in time.
-        FileNotFoundError, ValueError, LockHeld, OSError: as `Ingest` says.
+        TimedOut: no actor started, or no shard was finished, in time.
+        NotFound, BadInput, LockHeld, OSError: as `Ingest` says.
     """
     with Ingest(source, out, config, maker=maker) as work:
         listing = work.look()
@@ -103,8 +103,8 @@ class Ingest:
         maker: the class that the actors are made of.
 
     Raises:
-        FileNotFoundError: there is no such source.
-        ValueError: the source is no archive, or the detector cannot be made.
+        NotFound: there is no such source.
+        BadInput: the source is no archive, or the detector cannot be made.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Ingest:
 
         Raises:
             LockHeld: another process writes to this root.
-            ValueError: it holds other things, or faces that were made with other options.
+            BadInput: it holds other things, or faces that were made with other options.
             CorruptShard: one of its shards cannot be read.
             OSError: it cannot be written.
         """
@@ -177,7 +177,7 @@ class Ingest:
             more_to_come: there may be none yet.
 
         Raises:
-            ValueError: there are none, or the source is damaged.
+            BadInput: there are none, or the source is damaged.
         """
         listing = self._source.scan(on_listing)
         wanted = self._wanted.of(listing, more_to_come=more_to_come)
@@ -210,7 +210,7 @@ class Ingest:
         """Make faces of what is new in a listing and publish the next snapshot.
 
         Raises:
-            NoFaces, RuntimeError, TimeoutError, OSError: as `ingest` says.
+            NoFaces, RuntimeError, TimedOut, OSError: as `ingest` says.
         """
         clock = time.monotonic()
         root, before = self._root, self._current

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import sha256_file
 from facequarry.datasets.faces.schema import FaceOptions
 from facequarry.datasets.faces.shards import REJECTS, SHARDS, ShardSummary, read_summary
@@ -84,7 +85,7 @@ def check_options(current: Snapshot | None, options: FaceOptions) -> None:
     """Refuse to mix faces that were made differently.
 
     Raises:
-        ValueError: the root's faces were made with other options; the sentence names them.
+        BadInput: the root's faces were made with other options; the sentence names them.
     """
     if current is None:
         return
@@ -95,7 +96,7 @@ def check_options(current: Snapshot | None, options: FaceOptions) -> None:
         if asked.get(name) != made.get(name)
     ]
     if other:
-        raise ValueError(
+        raise BadInput(
             f"the faces of this folder were made with {', '.join(other)}; "
             "use the same options, or ingest into a new folder"
         )

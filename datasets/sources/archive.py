@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from indexed_gzip import IndexedGzipFile, ZranError
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import sha256_file, staged_file
 from facequarry.datasets.faces.schema import Reason, Rejected, SourceChanged
 from facequarry.datasets.sources.folder import BELOW, NO_IMAGES, OUTSIDE
@@ -80,13 +81,13 @@ class TarSource:
         """Look at an archive's first bytes.
 
         Raises:
-            ValueError: it is neither a tar nor a tar.gz.
+            BadInput: it is neither a tar nor a tar.gz.
         """
         status = path.stat()
         with path.open("rb") as file:
             head = file.read(_BLOCK_BYTES)
         if head[:2] != b"\x1f\x8b" and head[257:262] != b"ustar":
-            raise ValueError(
+            raise BadInput(
                 f"{path} is a file, but no tar or tar.gz (it starts with {head[:8]!r}); name an "
                 "archive, or the folder that holds <identity>/<image>"
             )
@@ -96,7 +97,7 @@ class TarSource:
         """List the images, in one pass over the whole archive; later scans read the cache.
 
         Raises:
-            ValueError: the archive is cut off, damaged or no tar.
+            BadInput: the archive is cut off, damaged or no tar.
         """
         photos = self._cached()
         if photos is None:
@@ -217,7 +218,7 @@ def _saying_what_is_wrong(path: Path) -> Iterator[None]:
     except (tarfile.TarError, EOFError, zlib.error, ZranError, OSError) as error:
         if isinstance(error, OSError) and error.errno in _NO_FAULT_OF_THE_ARCHIVE:
             raise
-        raise ValueError(
+        raise BadInput(
             f"{path} is cut off, damaged or no tar archive ({error}); fetch it again"
         ) from error
 

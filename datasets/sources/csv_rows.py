@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 from pyarrow import csv as arrow_csv
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.text import quoted
 
 OUTER = ' \t"'
@@ -42,7 +43,7 @@ class CsvRows:
             expected: what the file should hold, for refusals.
 
         Raises:
-            ValueError: columns or rows lack, a row has another number of fields, or a quote is
+            BadInput: columns or rows lack, a row has another number of fields, or a quote is
                 not closed.
         """
         self._path = path
@@ -52,13 +53,13 @@ class CsvRows:
         columns = header or list(names)
         table = self._parse(len(columns))
         if not table.num_rows:
-            raise ValueError(f"{path} has no rows, expected {expected}")
+            raise BadInput(f"{path} has no rows, expected {expected}")
         self._columns = {
             name: pc.utf8_trim(table.column(columns.index(name)), OUTER) for name in names
         }
         if any(pc.any(pc.match_substring(self[name], "\n")).as_py() for name in names):
             self._refuse_open_quote()
-            raise ValueError(f"{path} has a field that holds a line break, expected {expected}")
+            raise BadInput(f"{path} has a field that holds a line break, expected {expected}")
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
         """Return one column as text, without outer spaces and quotes."""
@@ -68,7 +69,7 @@ class CsvRows:
         """Return one column as finite numbers.
 
         Raises:
-            ValueError: a field is no number or not finite.
+            BadInput: a field is no number or not finite.
         """
         column = self[name]
         try:
@@ -88,7 +89,7 @@ class CsvRows:
         """Raise a ValueError with the line of one row."""
         line, text = self._line_of(row)
         shown = text if found is None else found[row].as_py()
-        raise ValueError(f"{self._path} line {line} {problem}: {quoted(shown)}")
+        raise BadInput(f"{self._path} line {line} {problem}: {quoted(shown)}")
 
     def _parse(self, num_columns: int) -> pa.Table:
         blank: list[int] = []
@@ -116,12 +117,12 @@ class CsvRows:
             self._refuse_open_quote()
             for row, num_fields in bad:
                 self.refuse(row, f"has {num_fields} fields, expected {num_columns}")
-            raise ValueError(f"{self._path} cannot be read as csv: {quoted(str(error))}") from error
+            raise BadInput(f"{self._path} cannot be read as csv: {quoted(str(error))}") from error
 
     def _refuse_open_quote(self) -> None:
         for index, line in enumerate(self._body.split("\n"), start=1 + self._num_lines_before):
             if line.count('"') % 2:
-                raise ValueError(
+                raise BadInput(
                     f"{self._path} line {index} has a quote that is not closed: {quoted(line)}"
                 )
 
@@ -141,7 +142,7 @@ def split_header(
         the number of lines before it.
 
     Raises:
-        ValueError: the header lacks one of `names`, or names one twice.
+        BadInput: the header lacks one of `names`, or names one twice.
     """
     first, _, rest = text.lstrip().partition("\n")
     fields = next(csv.reader([first[:_MAX_HEADER_CHARS]], skipinitialspace=True), [])
@@ -152,7 +153,7 @@ def split_header(
     for name in names:
         if columns.count(name) != 1:
             problem = "lacks" if name not in columns else "repeats"
-            raise ValueError(
+            raise BadInput(
                 f"{path} line {line} {problem} the column {name}: {quoted(first)}, "
                 f"expected {expected}"
             )

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from facequarry.datasets.disk.errors import NotFound
 from facequarry.datasets.faces.schema import Reason, Rejected
 from facequarry.datasets.sources.photos import (
     Listing,
@@ -40,12 +41,10 @@ class FolderSource:
         Hidden names are passed over; deeper folders and other files are counted as left out.
 
         Raises:
-            FileNotFoundError: there is no such folder (any more).
+            NotFound: there is no such folder (any more).
         """
         if not self.path.is_dir():
-            raise FileNotFoundError(
-                f"no folder {self.path}; name the folder that holds <identity>/<image>"
-            )
+            raise NotFound(f"no folder {self.path}; name the folder that holds <identity>/<image>")
         identities: list[os.DirEntry[str]] = []
         left_out: Counter[str] = Counter()
         for entry in os.scandir(self.path):

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.sources.archive import TarSource
 from facequarry.datasets.sources.folder import OUTSIDE, FolderSource
 from facequarry.datasets.sources.photos import Listing, Source, counted
@@ -44,13 +45,13 @@ def open_source(path: Path, cache: Path) -> Source:
         cache: where an archive's listing is kept.
 
     Raises:
-        FileNotFoundError: there is no such path.
-        ValueError: it is a file, but no archive.
+        NotFound: there is no such path.
+        BadInput: it is a file, but no archive.
     """
     if path.is_file():
         return TarSource.open(path, cache)
     if not path.is_dir():
-        raise FileNotFoundError(
+        raise NotFound(
             f"no folder and no archive {path}; name the folder that holds <identity>/<image>, or "
             "a tar or tar.gz of it"
         )
@@ -72,7 +73,7 @@ class Wanted:
         """Read the lists and tables that the configuration names.
 
         Raises:
-            FileNotFoundError, ValueError: one of them cannot be used; the sentence says why.
+            NotFound, BadInput: one of them cannot be used; the sentence says why.
         """
         return cls(
             config.min_photos_per_identity,
@@ -90,7 +91,7 @@ class Wanted:
             more_to_come: it may hold none of the wanted photos yet.
 
         Raises:
-            ValueError: no photo is wanted, or none has a box, and none is to come.
+            BadInput: no photo is wanted, or none has a box, and none is to come.
         """
         if not len(listing):
             return listing
@@ -129,26 +130,24 @@ def check_photos(source: Source, listing: Listing, wanted: Listing) -> None:
     """Refuse a source in which there is nothing to do.
 
     Raises:
-        ValueError: no photo is left; the sentence says what was found instead.
+        BadInput: no photo is left; the sentence says what was found instead.
     """
     if len(wanted):
         return
     path = source.path
     if len(listing):
         why = ", ".join(f"{count} {reason}" for reason, count in wanted.left_out.items())
-        raise ValueError(
+        raise BadInput(
             f"none of the {len(listing)} photos in {path} is wanted ({why}); change keep, "
             "leave_out or min_photos_per_identity"
         )
     outside = listing.left_out.get(OUTSIDE, 0)
     if outside:
-        raise ValueError(
+        raise BadInput(
             f"no identity folders in {path}: {outside} photos lie in it directly, expected one "
             "folder for each person, such as n000001/0001_01.jpg"
         )
-    raise ValueError(
-        f"no images in {path} ({listing.found}), expected n000001/*.jpg; try: make demo"
-    )
+    raise BadInput(f"no images in {path} ({listing.found}), expected n000001/*.jpg; try: make demo")
 
 
 def _missing(missing: MissingPhotos) -> dict[str, int]:

@@ -87,7 +87,7 @@ class Source(Protocol):
             on_listing: told how far it is.
 
         Raises:
-            ValueError, OSError: the source cannot be listed; the sentence says why.
+            BadInput, OSError: the source cannot be listed; the sentence says why.
         """
 
     def read(self, photo: Photo, *, max_bytes: int) -> bytes:

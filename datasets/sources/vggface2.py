@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.text import quoted, read_text
 from facequarry.datasets.sources.csv_rows import OUTER, CsvRows, split_header
 
@@ -74,8 +75,8 @@ def read_boxes(path: Path) -> pa.Table:
         A table of `BOXES_SCHEMA`, in the order of the file, each photo once.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8 text, lacks columns or rows, or a row has another number of
+        NotFound: there is no such file.
+        BadInput: it is not UTF-8 text, lacks columns or rows, or a row has another number of
             fields, no finite numbers, an empty box or another box than an earlier row of its photo.
     """
     text = read_text(path, expected=_BOX_EXPECTED)
@@ -113,13 +114,13 @@ def with_boxes(
         The listing with its `box` column, null where the csv has no row; and how many those are.
 
     Raises:
-        ValueError: there are photos and none has a row.
+        BadInput: there are photos and none has a row.
     """
     sources, names = photos["source"].combine_chunks(), boxes["photo"].combine_chunks()
     stems = pc.replace_substring_regex(sources, r"\.[^./]*$", "")
     row = pc.coalesce(pc.index_in(sources, names), pc.index_in(stems, names))
     if len(row) and row.null_count == len(row) and not may_all_lack:
-        raise ValueError(
+        raise BadInput(
             f"none of the {len(row)} photos has a row in the box csv: the photos are named such "
             f"as {quoted(sources[0].as_py())}, the rows such as "
             f"{quoted(names[0].as_py()) if len(names) else 'none at all'}"
@@ -138,8 +139,8 @@ def read_identity_meta(path: Path) -> pa.Table:
         A table of `IDENTITY_META_SCHEMA`, each identity once, names without quotes around them.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8 text, lacks columns or rows, or a row has another number of
+        NotFound: there is no such file.
+        BadInput: it is not UTF-8 text, lacks columns or rows, or a row has another number of
             fields, a count or flag that is none, or differs from an earlier row of its identity.
     """
     text = read_text(path, expected=_META_EXPECTED)
@@ -148,9 +149,9 @@ def read_identity_meta(path: Path) -> pa.Table:
     for where, fields in _numbered_rows(path, body, first_line=num_lines + 1):
         identity = _identity(fields, header or list(_META_COLUMNS), where)
         if identities.setdefault(identity[0], identity) != identity:
-            raise ValueError(f"{where} differs from an earlier row of {quoted(identity[0])}")
+            raise BadInput(f"{where} differs from an earlier row of {quoted(identity[0])}")
     if not identities:
-        raise ValueError(f"{path} has no rows, expected {_META_EXPECTED}")
+        raise BadInput(f"{path} has no rows, expected {_META_EXPECTED}")
     columns = zip(*identities.values(), strict=True)
     types = IDENTITY_META_SCHEMA.types
     arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
@@ -182,25 +183,25 @@ def _numbered_rows(path: Path, text: str, *, first_line: int) -> Iterator[tuple[
         try:
             fields = next(csv.reader([row], skipinitialspace=True), [])
         except csv.Error as error:
-            raise ValueError(f"{where} cannot be read as csv ({error}): {quoted(row)}") from error
+            raise BadInput(f"{where} cannot be read as csv ({error}): {quoted(row)}") from error
         if row.strip():
             yield where, fields
 
 
 def _identity(fields: list[str], columns: list[str], where: str) -> tuple[str, str, int, bool, str]:
     if len(fields) != len(columns):
-        raise ValueError(
+        raise BadInput(
             f"{where} has {len(fields)} fields, expected {len(columns)}: "
             f"{quoted(','.join(fields))}; put a name that holds a comma in quotes"
         )
     row = dict(zip(columns, (field.strip(OUTER) for field in fields), strict=True))
     identity, name, num_photos, flag, gender = (row[column] for column in _META_COLUMNS)
     if not identity:
-        raise ValueError(f"{where} names no identity: {quoted(','.join(fields))}")
+        raise BadInput(f"{where} names no identity: {quoted(','.join(fields))}")
     if not re.fullmatch("[0-9]{1,9}", num_photos):
-        raise ValueError(f"{where} has no count as Sample_Num: {quoted(num_photos)}")
+        raise BadInput(f"{where} has no count as Sample_Num: {quoted(num_photos)}")
     if flag not in ("0", "1"):
-        raise ValueError(f"{where} has no 1 (train) or 0 (test) as Flag: {quoted(flag)}")
+        raise BadInput(f"{where} has no 1 (train) or 0 (test) as Flag: {quoted(flag)}")
     return identity, name, int(num_photos), flag == "1", gender
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.text import quoted, read_text
 from facequarry.datasets.sources.photos import name_of
 
@@ -29,7 +30,7 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 _FIRST_FIELD = re.compile(r'"(?P<quoted>[^"]*)"|(?P<plain>.*?)(?=\t|,|\s{2,}|$)')
 
 
-class NobodyLeft(ValueError):
+class NobodyLeft(BadInput):
     """The lists leave no photo; the sentence says which one did it."""
 
 
@@ -55,8 +56,8 @@ def read_names(path: Path) -> list[str]:
         The names in the order of the file, each once.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8 text, names nobody or has a line without a name.
+        NotFound: there is no such file.
+        BadInput: it is not UTF-8 text, names nobody or has a line without a name.
     """
     lines = read_text(path, expected=_EXPECTED).split("\n")
     numbered = [(number, _COMMENT.sub("", line).strip()) for number, line in enumerate(lines, 1)]
@@ -65,7 +66,7 @@ def read_names(path: Path) -> list[str]:
     if names is None:
         names = [_first_field(line, f"{path} line {number}") for number, line in numbered]
     if not names:
-        raise ValueError(f"{path} names nobody, expected {_EXPECTED}")
+        raise BadInput(f"{path} names nobody, expected {_EXPECTED}")
     return list(dict.fromkeys(names))
 
 
@@ -186,5 +187,5 @@ def _first_field(line: str, where: str) -> str:
     match = _FIRST_FIELD.match(line)
     name = (match["quoted"] or match["plain"] or "").strip() if match else ""
     if not name:
-        raise ValueError(f"{where} has no name before its comma: {quoted(line)}")
+        raise BadInput(f"{where} has no name before its comma: {quoted(line)}")
     return name

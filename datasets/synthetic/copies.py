@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.synthetic.canvas import ByteImage
 from facequarry.datasets.synthetic.scene import Box
 
@@ -69,9 +70,9 @@ def to_jpeg(picture: ByteImage, *, quality: int) -> bytes:
     """Encode an (H, W, 3) uint8 picture, channels blue, green, red.
 
     Raises:
-        ValueError: OpenCV refuses it.
+        BadInput: OpenCV refuses it.
     """
     written, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not written:
-        raise ValueError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
+        raise BadInput(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
     return bytes(data.tobytes())

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from facequarry.datasets.disk.errors import AlreadyExists, BadInput
 from facequarry.datasets.disk.publish import staged_folder
 from facequarry.datasets.sources.photos import LISTING_SCHEMA
 
@@ -43,10 +44,10 @@ def vggface2_layout(num_photos: int, *, seed: int = 0) -> pa.Table:
         has 80 to 843 photos; a set that is too small for two has one, with all of them.
 
     Raises:
-        ValueError: `num_photos` is out of range.
+        BadInput: `num_photos` is out of range.
     """
     if not 1 <= num_photos <= _MAX_SET:
-        raise ValueError(f"num_photos is {num_photos}, expected 1..{_MAX_SET}")
+        raise BadInput(f"num_photos is {num_photos}, expected 1..{_MAX_SET}")
     rng = np.random.default_rng(seed)
     num_identities = max(1, round(num_photos * _IDENTITIES / _PHOTOS))
     counts = _photo_counts(num_photos, num_identities, rng)
@@ -78,12 +79,12 @@ def write_layout(folder: Path, num_photos: int, *, seed: int = 0) -> int:
         The number of files.
 
     Raises:
-        ValueError: `num_photos` is out of range.
-        FileExistsError: `folder` holds something, or is a file.
+        BadInput: `num_photos` is out of range.
+        AlreadyExists: `folder` holds something, or is a file.
     """
     table = vggface2_layout(num_photos, seed=seed)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not an empty folder; name a new one or empty it first")
+        raise AlreadyExists(f"{folder} is not an empty folder; name a new one or empty it first")
     # A million files would take ten minutes to flush one by one, and hold nothing to lose.
     with staged_folder(folder, flush_files=False) as staging:
         for identity in table["identity"].unique().to_pylist():

@@ -12,6 +12,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.synthetic.people import (
     Beard,
     Blur,
@@ -61,7 +62,7 @@ class PhotoOptions:
         for field in fields(self):
             share = getattr(self, field.name)
             if not 0 <= share <= 1:
-                raise ValueError(f"{field.name} is {share}, expected a share in 0 to 1")
+                raise BadInput(f"{field.name} is {share}, expected a share in 0 to 1")
 
 
 def dressed(shot: Shot, options: PhotoOptions, rng: np.random.Generator) -> Shot:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.synthetic.people import rng_of
 from facequarry.datasets.synthetic.photo_options import PhotoOptions
 
@@ -50,7 +51,7 @@ def plan_photo(
     `options.copies_across` says; never another near-duplicate, but the original of that one.
 
     Raises:
-        ValueError: label errors, or copies across identities, are asked of a single identity.
+        BadInput: label errors, or copies across identities, are asked of a single identity.
     """
     refuse_single(num_identities, options)
     rng = rng_of(seed, identity, photo, _PLAN)
@@ -85,12 +86,12 @@ def refuse_single(num_identities: int, options: PhotoOptions) -> None:
     """Refuse what needs another identity where there is none.
 
     Raises:
-        ValueError: label errors, or copies across identities, are asked of a single identity.
+        BadInput: label errors, or copies across identities, are asked of a single identity.
     """
     across = options.near_duplicates and options.copies_across
     if num_identities < 2 and (options.label_errors or across):
         name = "label_errors" if options.label_errors else "copies_across"
-        raise ValueError(f"{name} needs two identities or more, num_identities is {num_identities}")
+        raise BadInput(f"{name} needs two identities or more, num_identities is {num_identities}")
 
 
 def _another(identity: int, num_identities: int, drawn: float) -> int:

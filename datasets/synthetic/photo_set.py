@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from facequarry.datasets.disk.errors import AlreadyExists, BadInput, NotFound
 from facequarry.datasets.disk.publish import staged_folder
 from facequarry.datasets.faces.schema import Reason
 from facequarry.datasets.synthetic.copies import Variation, random_variation, to_jpeg
@@ -58,8 +59,8 @@ def write_photos(
         The number of photos written.
 
     Raises:
-        ValueError: a number is out of range.
-        FileExistsError: `folder` holds something, or is a file.
+        BadInput: a number is out of range.
+        AlreadyExists: `folder` holds something, or is a file.
     """
     for name, value, low, high in (
         ("num_identities", num_identities, 1, _MAX_IDENTITIES),
@@ -67,9 +68,9 @@ def write_photos(
         ("seed", seed, 0, _MAX_SEED),
     ):
         if not low <= value <= high:
-            raise ValueError(f"{name} is {value}, expected {low}..{high}")
+            raise BadInput(f"{name} is {value}, expected {low}..{high}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not an empty folder; name a new one or empty it first")
+        raise AlreadyExists(f"{folder} is not an empty folder; name a new one or empty it first")
     refuse_single(num_identities, options)
     truths: list[PhotoTruth] = []
     with staged_folder(folder) as staging:
@@ -97,12 +98,12 @@ def write_bad_photos(folder: Path, *, seed: int = 0) -> dict[Reason, int]:
         How many were added, by the reason that ingestion should give.
 
     Raises:
-        FileNotFoundError: `folder` holds no identity; run `write_photos` first.
-        FileExistsError: the photos were added before.
+        NotFound: `folder` holds no identity; run `write_photos` first.
+        AlreadyExists: the photos were added before.
     """
     homes = sorted(path for path in folder.glob("n*") if path.is_dir())
     if not homes:
-        raise FileNotFoundError(f"no identities under {folder}, expected n000001/ and so on")
+        raise NotFound(f"no identities under {folder}, expected n000001/ and so on")
     portrait = photo_bytes(1, 1, seed=seed)
     files = [
         (Reason.TRUNCATED, portrait[: len(portrait) // 3]),
@@ -130,7 +131,7 @@ def make_photo(
     """Return the JPEG of one photo of a set and what it is.
 
     Raises:
-        ValueError: label errors, or copies across identities, are asked of a single identity.
+        BadInput: label errors, or copies across identities, are asked of a single identity.
     """
     plan, scene, variation = _photo(identity, photo, num_identities, options, seed)
     raw = to_jpeg(scene.draw(), quality=scene.quality)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.disk.publish import sha256_file
 
 Progress = Callable[[int, int], None]
@@ -54,19 +55,19 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     """Return the files that are meant: a folder stands for its Parquet files, by name.
 
     Raises:
-        FileNotFoundError: a path does not exist.
-        ValueError: a folder holds no Parquet file.
+        NotFound: a path does not exist.
+        BadInput: a folder holds no Parquet file.
     """
     files: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"there is no {path}")
+            raise NotFound(f"there is no {path}")
         if not path.is_dir():
             files.append(path)
             continue
         inside = sorted(path.rglob("*.parquet"))
         if not inside:
-            raise ValueError(f"{path} holds no .parquet file")
+            raise BadInput(f"{path} holds no .parquet file")
         files += inside
     return files
 
@@ -100,22 +101,22 @@ def read_embeddings(
         unit length is for `mine` to say.
 
     Raises:
-        ValueError: a file is empty, damaged, pickled or of another shape or type.
+        BadInput: a file is empty, damaged, pickled or of another shape or type.
     """
     opened = [_open(path, column) for path in files]
     pieces = [piece for piece in opened if piece.rows]
     if not pieces:
-        raise ValueError(f"{opened[0].path} holds no rows")
+        raise BadInput(f"{opened[0].path} holds no rows")
     first = pieces[0]
     for piece in pieces:
         if piece.dimension != first.dimension:
-            raise ValueError(
+            raise BadInput(
                 f"{piece.path} has embeddings of {piece.dimension} values, {first.path} of "
                 f"{first.dimension}"
             )
     total = sum(piece.rows for piece in pieces)
     if not first.dimension:
-        raise ValueError(f"{first.path} holds embeddings of no value: its first row is empty")
+        raise BadInput(f"{first.path} holds embeddings of no value: its first row is empty")
     if len(pieces) == 1 and first.array is not None and not normalise:
         array = first.array
         if array.dtype == np.float32 and array.flags.c_contiguous and array.dtype.isnative:
@@ -138,7 +139,7 @@ def _unit(part: NDArray[np.floating[Any]], first_row: int) -> NDArray[np.float64
         norms = np.sqrt(np.einsum("nd,nd->n", values, values))
     zero = np.flatnonzero(norms == 0)
     if zero.size:
-        raise ValueError(
+        raise BadInput(
             f"row {first_row + zero[0]} of the embeddings is all zeros, which no normalising "
             "brings to length 1; leave such rows out"
         )
@@ -151,25 +152,25 @@ def load_npy(path: Path) -> NDArray[Any]:
     """Map a .npy file.
 
     Raises:
-        ValueError: it is none, is cut short, is empty or holds pickled objects.
+        BadInput: it is none, is cut short, is empty or holds pickled objects.
     """
     with path.open("rb") as file:
         magic = file.read(len(_MAGIC))
     if not magic:
-        raise ValueError(f"{path} is empty")
+        raise BadInput(f"{path} is empty")
     if magic != _MAGIC:
-        raise ValueError(f"{path} is no .npy file; write one with numpy.save")
+        raise BadInput(f"{path} is no .npy file; write one with numpy.save")
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         if "object" in str(error):
-            raise ValueError(
+            raise BadInput(
                 f"{path} holds pickled objects, which are never loaded; save plain numbers or "
                 "strings with numpy.save"
             ) from error
         if "empty file" in str(error):  # so NumPy says where an array has no elements
-            raise ValueError(f"{path} holds no rows") from error
-        raise ValueError(f"{path} is no whole .npy file ({_brief(error)})") from error
+            raise BadInput(f"{path} holds no rows") from error
+        raise BadInput(f"{path} is no whole .npy file ({_brief(error)})") from error
     return array
 
 
@@ -177,16 +178,16 @@ def _open(path: Path, column: str | None) -> Piece:
     if path.suffix == ".parquet":
         return _open_parquet(path, column)
     if path.suffix != ".npy":
-        raise ValueError(
+        raise BadInput(
             f"{path} is no .npy and no .parquet file; save the embeddings with numpy.save"
         )
     if column is not None:
-        raise ValueError(f"--column is for Parquet files, {path} is none")
+        raise BadInput(f"--column is for Parquet files, {path} is none")
     array = load_npy(path)
     if array.ndim != 2:
-        raise ValueError(f"{path} has shape {array.shape}, embeddings have two axes: (N, D)")
+        raise BadInput(f"{path} has shape {array.shape}, embeddings have two axes: (N, D)")
     if array.dtype.kind != "f":
-        raise ValueError(f"{path} holds {array.dtype}, embeddings are floating-point")
+        raise BadInput(f"{path} holds {array.dtype}, embeddings are floating-point")
     return Piece(
         path=path,
         rows=array.shape[0],
@@ -200,12 +201,12 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a Parquet file.
 
     Raises:
-        ValueError: it is none, or damaged.
+        BadInput: it is none, or damaged.
     """
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is no whole Parquet file ({_brief(error)})") from error
+        raise BadInput(f"{path} is no whole Parquet file ({_brief(error)})") from error
 
 
 def _open_parquet(path: Path, column: str | None) -> Piece:
@@ -244,7 +245,7 @@ def choose_column(
         what: such columns hold.
 
     Raises:
-        ValueError: there is none, or several, or the one that was asked for does not fit.
+        BadInput: there is none, or several, or the one that was asked for does not fit.
     """
     if wanted is None:
         fitting = [str(field.name) for field in schema if fits(field.type)]
@@ -252,12 +253,12 @@ def choose_column(
             return fitting[0]
         if fitting:
             names = ", ".join(fitting)
-            raise ValueError(f"{path} has several columns of {what} ({names}); name one by {flag}")
-        raise ValueError(f"{path} has no column of {what}; its columns are {_columns(schema)}")
+            raise BadInput(f"{path} has several columns of {what} ({names}); name one by {flag}")
+        raise BadInput(f"{path} has no column of {what}; its columns are {_columns(schema)}")
     if schema.get_field_index(wanted) < 0:
-        raise ValueError(f"{path} has no column {wanted!r}; its columns are {_columns(schema)}")
+        raise BadInput(f"{path} has no column {wanted!r}; its columns are {_columns(schema)}")
     if not fits(schema.field(wanted).type):
-        raise ValueError(
+        raise BadInput(
             f"column {wanted!r} of {path} is {schema.field(wanted).type}, expected {what}"
         )
     return wanted
@@ -272,7 +273,7 @@ def _column_parts(path: Path, column: str, dimension: int) -> Iterator[NDArray[n
                 yield _matrix(path, column, rows, dimension, done)
                 done += len(rows)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} is no whole Parquet file ({_brief(error)})") from error
+            raise BadInput(f"{path} is no whole Parquet file ({_brief(error)})") from error
 
 
 def _matrix(
@@ -283,14 +284,14 @@ def _matrix(
     if bad.size:
         size = sizes[bad[0]]
         found = "null" if size < 0 else f"a list of {size} values"
-        raise ValueError(
+        raise BadInput(
             f"row {first_row + bad[0]} of column {column!r} of {path} is {found}, expected "
             f"{dimension} values"
         )
     values = rows.flatten()
     if values.null_count:
         row = first_row + int(np.flatnonzero(values.is_null().to_numpy(False))[0]) // dimension
-        raise ValueError(f"row {row} of column {column!r} of {path} holds a null")
+        raise BadInput(f"row {row} of column {column!r} of {path} holds a null")
     matrix: NDArray[np.floating[Any]] = values.to_numpy(zero_copy_only=False)
     return matrix.reshape(-1, dimension)
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.jobs.arrays.embeddings import choose_column, load_npy, open_parquet
 
 Labels = NDArray[Any]
@@ -33,20 +34,20 @@ def read_labels(files: Sequence[Path], *, column: str | None = None) -> Labels:
         column: the column of Parquet or CSV; None takes the only one that fits.
 
     Raises:
-        ValueError: a file is empty, damaged, pickled or of another shape or type, or a label is
+        BadInput: a file is empty, damaged, pickled or of another shape or type, or a label is
             missing.
     """
     parts = [_read(path, column) for path in files]
     kinds = {part.dtype.kind in "iu" for part in parts}
     if len(kinds) > 1:
         names = ", ".join(map(str, files))
-        raise ValueError(f"some of the label files hold integers and others strings: {names}")
+        raise BadInput(f"some of the label files hold integers and others strings: {names}")
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _read(path: Path, column: str | None) -> Labels:
     if path.suffix not in (".parquet", ".csv") and column is not None:
-        raise ValueError(f"{_FLAG} is for Parquet and CSV files, {path} is none")
+        raise BadInput(f"{_FLAG} is for Parquet and CSV files, {path} is none")
     match path.suffix:
         case ".npy":
             labels = _from_npy(path)
@@ -57,20 +58,20 @@ def _read(path: Path, column: str | None) -> Labels:
         case _:
             labels = _from_text(path)
     if not labels.size:
-        raise ValueError(f"{path} holds no labels")
+        raise BadInput(f"{path} holds no labels")
     return labels
 
 
 def _from_npy(path: Path) -> Labels:
     array = load_npy(path)
     if array.ndim != 1:
-        raise ValueError(f"{path} has shape {array.shape}, labels have one axis: (N,)")
+        raise BadInput(f"{path} has shape {array.shape}, labels have one axis: (N,)")
     if array.dtype.kind not in "iuUS":
-        raise ValueError(f"{path} holds {array.dtype}, labels are integers or strings")
+        raise BadInput(f"{path} holds {array.dtype}, labels are integers or strings")
     if array.dtype.kind in "US":
         is_empty = np.strings.str_len(np.strings.strip(array)) == 0
         if is_empty.any():
-            raise ValueError(f"row {int(is_empty.argmax())} of {path} is an empty label")
+            raise BadInput(f"row {int(is_empty.argmax())} of {path} is an empty label")
     return np.array(array)
 
 
@@ -81,7 +82,7 @@ def _from_parquet(path: Path, column: str | None) -> Labels:
         try:
             values = file.read(columns=[name])[name]
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} is no whole Parquet file ({error})") from error
+            raise BadInput(f"{path} is no whole Parquet file ({error})") from error
     return _plain(path, name, values)
 
 
@@ -90,7 +91,7 @@ def _from_csv(path: Path, column: str | None) -> Labels:
         with pa.csv.open_csv(path) as reader:
             names = reader.schema.names
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is no CSV with a header line ({error})") from error
+        raise BadInput(f"{path} is no CSV with a header line ({error})") from error
     schema = pa.schema([(name, pa.string()) for name in names])
     name = choose_column(path, schema, column, _is_label, _FLAG, "labels")
     try:
@@ -101,7 +102,7 @@ def _from_csv(path: Path, column: str | None) -> Labels:
             ),
         )
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} does not parse as CSV ({error})") from error
+        raise BadInput(f"{path} does not parse as CSV ({error})") from error
     return _plain(path, name, table[name])
 
 
@@ -109,12 +110,12 @@ def _from_text(path: Path) -> Labels:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise BadInput(
             f"{path} is no text in UTF-8; labels are a .npy, .parquet or .csv file, or text with "
             "one label a line"
         ) from error
     if not text:
-        raise ValueError(f"{path} is empty")
+        raise BadInput(f"{path} is empty")
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     return _strings(path, "line", lines, first=1)
 
@@ -122,7 +123,7 @@ def _from_text(path: Path) -> Labels:
 def _plain(path: Path, column: str, values: pa.ChunkedArray) -> Labels:
     if values.null_count:
         row = int(np.flatnonzero(values.is_null().to_numpy())[0])
-        raise ValueError(f"row {row} of column {column!r} of {path} is null; every row has a label")
+        raise BadInput(f"row {row} of column {column!r} of {path} is null; every row has a label")
     if pa.types.is_dictionary(values.type):
         values = pc.cast(values, values.type.value_type)
     if pa.types.is_integer(values.type):
@@ -134,7 +135,7 @@ def _plain(path: Path, column: str, values: pa.ChunkedArray) -> Labels:
 def _strings(path: Path, what: str, labels: list[str], *, first: int) -> Labels:
     for position, label in enumerate(labels):
         if not label.strip():
-            raise ValueError(f"{what} {position + first} of {path} is an empty label")
+            raise BadInput(f"{what} {position + first} of {path} is an empty label")
     # NumPy's fixed-width strings would take the longest label's bytes for every row.
     return np.array(labels, np.dtypes.StringDType())
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facequarry.datasets.disk.errors import AlreadyExists, BadInput
 from facequarry.datasets.disk.progress import Progress
 from facequarry.datasets.disk.publish import MANIFEST, SCHEMA_VERSION, dump_json, staged_folder
 from facequarry.datasets.generations.generation_files import TIMING, write_tables
@@ -60,9 +61,9 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
         mine: `miner.mine`; another one in a test.
 
     Raises:
-        FileExistsError: the folder exists and is not empty.
-        FileNotFoundError: a file does not exist.
-        ValueError: the files cannot be mined; the sentence says why.
+        AlreadyExists: the folder exists and is not empty.
+        NotFound: a file does not exist.
+        BadInput: the files cannot be mined; the sentence says why.
         OutOfMemory: likewise, and what to set.
     """
     _check_out(arrays.out)
@@ -76,7 +77,7 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
     mined = _mine(mine, embeddings, labels, arrays)
     mine_s = time.perf_counter() - began - read_s
     if _states(arrays) != before:  # a mapped file is read again and again
-        raise ValueError("the embeddings or labels changed while they were mined; run it again")
+        raise BadInput("the embeddings or labels changed while they were mined; run it again")
     with staged_folder(arrays.out) as staging:
         manifest: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -112,9 +113,9 @@ def _states(arrays: Arrays) -> list[tuple[int, int, int]]:
 def _check_out(out: Path) -> None:
     """Refuse before any work what publishing would refuse after it."""
     if out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; name a new folder with --out")
+        raise AlreadyExists(f"{out} is not empty; name a new folder with --out")
     if out.exists() and not out.is_dir():
-        raise FileExistsError(f"{out} is a file; name a new folder with --out")
+        raise AlreadyExists(f"{out} is a file; name a new folder with --out")
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise PermissionError(f"{parent} is no folder that can be written to; name another --out")
@@ -131,7 +132,7 @@ def _read(arrays: Arrays) -> tuple[NDArray[np.float32], Labels, dict[str, list[P
             progress=lambda done, total: progress.update(done, total=total),
         )
     if len(labels) != len(embeddings):
-        raise ValueError(
+        raise BadInput(
             f"there are {len(embeddings):,} embeddings and {len(labels):,} labels; give one label "
             "for each embedding, in the same order (the first line of a CSV is its header)"
         )

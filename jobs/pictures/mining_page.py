@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.miner.selection.observe import Identity
 from facequarry.miner.selection.stats import useful_gflops
 from facequarry.trainer.evaluation.figure import (
@@ -68,10 +69,10 @@ def mining_page(
         item: what an embedding is of.
 
     Raises:
-        ValueError: there is no manifest.
+        BadInput: there is no manifest.
     """
     if not manifests:
-        raise ValueError("a page of mining needs at least one manifest")
+        raise BadInput("a page of mining needs at least one manifest")
     manifests = manifests[-_MOST_GENERATIONS:]
     newest = manifests[-1]
     stats, config = newest["stats"], newest["config"]

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.trainer.evaluation.figure import (
     GREY,
     INK,
@@ -105,10 +106,10 @@ def suspect_sheet(pictures: Sequence[SuspectPicture], path: Path, *, title: str)
         title: above the sheet.
 
     Raises:
-        ValueError: there is no picture.
+        BadInput: there is no picture.
     """
     if not pictures:
-        raise ValueError("a sheet of suspects needs at least one suspect")
+        raise BadInput("a sheet of suspects needs at least one suspect")
     sections = {
         reason: chosen
         for reason in _HEADINGS

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.trainer.evaluation.figure import (
     BLUE,
     GREEN,
@@ -58,14 +59,14 @@ def triplet_page(
         title: above the page.
 
     Raises:
-        ValueError: there is no triplet, or a crop is not (H, W, 3) uint8.
+        BadInput: there is no triplet, or a crop is not (H, W, 3) uint8.
     """
     if not triplets:
-        raise ValueError("a page of mined triplets needs at least one triplet")
+        raise BadInput("a page of mined triplets needs at least one triplet")
     for triplet in triplets:
         for crop in triplet.crops:
             if crop.ndim != 3 or crop.shape[2] != 3 or crop.dtype != np.uint8:
-                raise ValueError(f"a crop is {crop.dtype} of shape {crop.shape}, not (H, W, 3)")
+                raise BadInput(f"a crop is {crop.dtype} of shape {crop.shape}, not (H, W, 3)")
     num_columns = min(2, len(triplets))
     num_rows = -(-len(triplets) // num_columns)
     figure = new_figure(5.4 * num_columns, 2.6 * num_rows + 0.5)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.faces.split import Part, Split
 from facequarry.datasets.faces.store import FaceStore
@@ -40,10 +41,10 @@ class EvaluatedFaces:
         """Open the run's faces, or the newest snapshot of others.
 
         Raises:
-            FileNotFoundError: there are no faces, or the run's own are gone: nobody could say then
+            NotFound: there are no faces, or the run's own are gone: nobody could say then
                 who was trained on.
             AlignmentMismatch: the others are aligned in another way.
-            ValueError, LockHeld: as `FaceStore.open`.
+            BadInput, LockHeld: as `FaceStore.open`.
         """
         own = faces_of(config, run)
         trained = read_snapshot(own.root, own.snapshot)
@@ -75,12 +76,12 @@ class EvaluatedFaces:
         """Return the face_index of every face of a part, ascending int64.
 
         Raises:
-            ValueError: the part has no face.
+            BadInput: the part has no face.
         """
         is_in = np.array([self.part_of(name) == part for name in self.store.identities], bool)
         face_indices = np.flatnonzero(is_in[self.store.identity_index])
         if not len(face_indices):
-            raise ValueError(
+            raise BadInput(
                 f"none of the {len(is_in)} identities in {self.root} is in the {part} part of the "
                 "run; name another folder with --faces, or another --part"
             )

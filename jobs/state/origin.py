@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.snapshots import read_identities
 from facequarry.datasets.faces.split import Split
 from facequarry.datasets.faces.store import FaceStore
@@ -53,7 +54,7 @@ def origin_of(config: RunConfig) -> Origin:
     """Follow `trainer.init_from` from run to run.
 
     Raises:
-        ValueError: a run's configuration or faces can be read no more.
+        BadInput: a run's configuration or faces can be read no more.
     """
     ancestors: list[Ancestor] = []
     path = config.trainer.init_from
@@ -72,7 +73,7 @@ def check_origin(config: RunConfig, store: FaceStore) -> None:
     """Refuse a run whose first weights were trained on people that it is to be evaluated on.
 
     Raises:
-        ValueError: they were; the sentence names the run and its split.
+        BadInput: they were; the sentence names the run and its split.
     """
     origin = origin_of(config)
     part = config.evaluation.part
@@ -81,7 +82,7 @@ def check_origin(config: RunConfig, store: FaceStore) -> None:
         seen = sum(map(ancestor.trained_on, evaluated))
         if seen:
             was = ancestor.split
-            raise ValueError(
+            raise BadInput(
                 f"{seen} of the {len(evaluated)} {part} identities were trained on by "
                 f"{ancestor.root}, which trainer.init_from leads to; take its split (split.train "
                 f"{was.train}, split.tuning {was.tuning}, split.seed {was.seed}) or other weights"
@@ -99,8 +100,8 @@ def people_of(config: RunConfig, run: RunDir) -> frozenset[str]:
     """Return the identities that a run had faces of: only these can have been trained on.
 
     Raises:
-        FileNotFoundError: its faces are gone.
-        ValueError: its folder holds others now.
+        NotFound: its faces are gone.
+        BadInput: its folder holds others now.
     """
     snapshot = max(pinned_snapshot(config, run), mined_snapshot(run) or 0)
     return frozenset(read_identities(config.faces, snapshot))

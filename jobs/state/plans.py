@@ -47,7 +47,7 @@ def check_split(config: RunConfig, store: FaceStore) -> npt.NDArray[np.int64]:
     """Return the faces to evaluate, after checking that both parts can be used.
 
     Raises:
-        ValueError: a part has no identities, or no identity with two faces; a step of triplets
+        BadInput: a part has no identities, or no identity with two faces; a step of triplets
             found in the batch has too few for its ranks; or the weights of `init_from` were trained
             on people who are to be evaluated.
     """

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import flush, staged_file
 from facequarry.datasets.generations.triplets import read_generation_manifest
@@ -56,7 +57,7 @@ def rewind(run: RunDir, step: int) -> Rewound:
     """Take a run back to its checkpoint of `step`; call it while holding the driver's lock.
 
     Raises:
-        ValueError: there is no such checkpoint, or it is damaged; names those there are.
+        BadInput: there is no such checkpoint, or it is damaged; names those there are.
         CorruptJournal: the queue's journal cannot be cut; never for step 0.
         LockHeld: a miner, a queue or a trainer is at work.
         LockLost: a miner took over meanwhile; rewinding again finishes.
@@ -148,11 +149,11 @@ def _check_target(run: RunDir, step: int) -> None:
     steps = run.checkpoint_steps()
     there_are = ", ".join(map(str, steps)) or "none"
     if step not in steps:
-        raise ValueError(f"{run.root} has no checkpoint of step {step}; there are {there_are}")
+        raise BadInput(f"{run.root} has no checkpoint of step {step}; there are {there_are}")
     try:
         verify_checkpoint(run.checkpoint(step))
     except ValueError as error:
-        raise ValueError(
+        raise BadInput(
             f"the checkpoint of step {step} cannot be gone back to: {error}; there are {there_are}"
         ) from error
 

@@ -85,7 +85,7 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
     """Read what a run is doing.
 
     Raises:
-        OSError, ValueError, LookupError, TypeError: a file of the run is damaged or gone.
+        OSError, BadInput, LookupError, TypeError: a file of the run is damaged or gone.
     """
     config = read_run(run)
     is_driven = is_held(run.driver_lock)  # looked at first: an end is logged before it is freed

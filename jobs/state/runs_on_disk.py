@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from facequarry.datasets.disk.errors import AlreadyExists, BadInput, NotFound
 from facequarry.datasets.disk.publish import (
     SCHEMA_VERSION,
     read_manifest,
@@ -75,36 +76,36 @@ def check_run(config: RunConfig, *, resume: bool, resume_from: int | None = None
         resume_from: at the checkpoint of this step; None takes the newest.
 
     Raises:
-        FileExistsError: the run exists and `resume` is false; names the three ways out.
-        FileNotFoundError: there is nothing to resume, or the faces that were mined are gone.
-        ValueError: the run was started with settings that cannot change.
+        AlreadyExists: the run exists and `resume` is false; names the three ways out.
+        NotFound: there is nothing to resume, or the faces that were mined are gone.
+        BadInput: the run was started with settings that cannot change.
         CorruptJournal, QueueMismatch: its queue could not go on from its journal.
     """
     run = RunDir(config.runs / config.name)
     if not run.config.exists():
         if resume:
-            raise FileNotFoundError(f"no run at {run.root} to resume; leave out --resume")
+            raise NotFound(f"no run at {run.root} to resume; leave out --resume")
         # Photos and faces may lie in the run's folder, as the demo has them; a run's parts may not.
         if run.queue_journal.exists() or run.checkpoints.exists():
-            raise FileExistsError(
+            raise AlreadyExists(
                 f"{run.root} holds parts of a run and no config.json; give another --name"
             )
         return run
     if not resume:
-        raise FileExistsError(
+        raise AlreadyExists(
             f"run {run.root} exists; go on with it by --resume, give another --name, "
             "or remove the folder"
         )
     _check_same(read_manifest(run.config), to_tree(config), run)
     steps = run.checkpoint_steps()
     if resume_from is not None and resume_from not in steps:
-        raise ValueError(
+        raise BadInput(
             f"{run.root} has no checkpoint of step {resume_from} to go on from; there are "
             f"{', '.join(map(str, steps)) or 'none'}"
         )
     newest = max(steps, default=0) if resume_from is None else resume_from
     if newest and not run.queue_journal.is_file():
-        raise FileNotFoundError(
+        raise NotFound(
             f"{run.queue_journal} is gone, so which rows the steps up to {newest} got is lost; "
             "restore the file, or start a new run with --name"
         )
@@ -120,13 +121,13 @@ def check_run(config: RunConfig, *, resume: bool, resume_from: int | None = None
         if resume_from != 0:  # from the start on every row is granted anew
             raise
     if config.trainer.steps < newest:
-        raise ValueError(
+        raise BadInput(
             f"{run.root} has a checkpoint of step {newest}, trainer.steps is now "
             f"{config.trainer.steps}; give {newest} or more, or start a new run with --name"
         )
     mined = mined_snapshot(run)
     if mined is not None and mined > newest_snapshot_number(config.faces):
-        raise FileNotFoundError(
+        raise NotFound(
             f"{run.root} mined snapshot {mined}, {config.faces} ends at snapshot "
             f"{newest_snapshot_number(config.faces)}; restore it, or name its folder with --faces"
         )
@@ -158,15 +159,15 @@ def pinned_snapshot(config: RunConfig, run: RunDir) -> int:
     snapshots, in which each of its faces keeps its face_index.
 
     Raises:
-        FileNotFoundError: there are no faces, or not this snapshot of them.
-        ValueError: the faces are not those that the run was started with.
+        NotFound: there are no faces, or not this snapshot of them.
+        BadInput: the faces are not those that the run was started with.
     """
     if not run.faces.is_file():
         return read_snapshot(config.faces).number
     pinned = _read_pinned(run)
     found = _identify(read_snapshot(config.faces, pinned["snapshot"]))
     if found != pinned:
-        raise ValueError(
+        raise BadInput(
             f"{config.faces} does not hold the faces that {run.root} was started with; name their "
             "folder with --faces, or start a new run with --name"
         )
@@ -182,7 +183,7 @@ def snapshots_of(run: RunDir) -> str:
 def _read_pinned(run: RunDir) -> dict[str, Any]:
     pinned = read_manifest(run.faces)
     if "snapshot" not in pinned:
-        raise ValueError(f"{run.faces} does not name a snapshot; restore it, or start a new run")
+        raise BadInput(f"{run.faces} does not name a snapshot; restore it, or start a new run")
     return pinned
 
 
@@ -240,11 +241,11 @@ def read_run(run: RunDir) -> RunConfig:
     """Read the configuration that a run was started with.
 
     Raises:
-        FileNotFoundError: there is no run.
+        NotFound: there is no run.
         NewerSchema: a newer FaceQuarry wrote it.
     """
     if not run.config.is_file():
-        raise FileNotFoundError(f"no run at {run.root}: it has no config.json{_others_beside(run)}")
+        raise NotFound(f"no run at {run.root}: it has no config.json{_others_beside(run)}")
     read_manifest(run.config)
     return load_run_config(run.config, [])
 
@@ -308,7 +309,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], run: RunDir) -> Non
             had = before[section] if key is None else before[section].get(key, wanted)
             if had != wanted and not _may_change(section, key, now):
                 name = section if key is None else f"{section}.{key}"
-                raise ValueError(
+                raise BadInput(
                     f"{run.root} was started with {name} = {had}, now it is {wanted}; resume "
                     "with the old value, or start a new run with --name"
                 )

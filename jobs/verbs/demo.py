@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.jobs.config import load_run_config, parse
 
 
@@ -30,9 +31,9 @@ class Demo:
 
     def __post_init__(self) -> None:
         if self.identities < 12:
-            raise ValueError(f"identities is {self.identities}, it must be 12 or more")
+            raise BadInput(f"identities is {self.identities}, it must be 12 or more")
         if self.photos < 4:
-            raise ValueError(f"photos is {self.photos}, it must be 4 or more")
+            raise BadInput(f"photos is {self.photos}, it must be 4 or more")
 
 
 def run(flags: Sequence[str]) -> int:

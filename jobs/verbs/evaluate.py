@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.jobs.config import parse
 
 if TYPE_CHECKING:  # an evaluation imports torch, and --help must not
@@ -46,7 +47,7 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         if self.held_out_only and self.pairs is None:
-            raise ValueError("--held-out-only goes with --pairs; drawn pairs are never trained on")
+            raise BadInput("--held-out-only goes with --pairs; drawn pairs are never trained on")
 
 
 def run(flags: Sequence[str]) -> int:
@@ -173,9 +174,9 @@ def _label(args: Evaluate, where: RunDir, step: int, faces: EvaluatedFaces) -> t
 def _step(where: RunDir, step: int | None) -> int:
     steps = where.checkpoint_steps()
     if not steps:
-        raise FileNotFoundError(f"{where.root} has no checkpoint yet; start it with facequarry run")
+        raise NotFound(f"{where.root} has no checkpoint yet; start it with facequarry run")
     if step is not None and step not in steps:
-        raise FileNotFoundError(
+        raise NotFound(
             f"{where.root} has no checkpoint of step {step}; its steps are "
             f"{', '.join(map(str, steps))}"
         )

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from facequarry.datasets.config import FollowConfig, IngestConfig
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.jobs.config import ClusterConfig, parse
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run(flags: Sequence[str]) -> int:
     """Ingest and print what came of it."""
     args = parse(Ingest, flags, prog="facequarry ingest")
     if args.follow and args.source.is_file():
-        raise ValueError(f"--follow watches a folder, and {args.source} is a file")
+        raise BadInput(f"--follow watches a folder, and {args.source} is a file")
     from facequarry.datasets.ingest.ingest import Ingest as Work
 
     # Whatever can be refused is refused before a cluster is started.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig, parse
 from facequarry.miner.config import MinerConfig
@@ -66,20 +67,18 @@ class Mine:
 
     def __post_init__(self) -> None:
         if bool(self.embeddings) == (self.run is not None):
-            raise ValueError(
-                "name a run with --run, or files with --embeddings, --labels and --out"
-            )
+            raise BadInput("name a run with --run, or files with --embeddings, --labels and --out")
         if self.run is not None:
             given = self._given(_OF_ARRAYS)
             if given:
-                raise ValueError(f"{', '.join(given)} goes with --embeddings, not with --run")
+                raise BadInput(f"{', '.join(given)} goes with --embeddings, not with --run")
         else:
             given = self._given(_OF_RUNS)
             if given:
-                raise ValueError(f"{', '.join(given)} goes with --run, not with --embeddings")
+                raise BadInput(f"{', '.join(given)} goes with --run, not with --embeddings")
             missing = [f"--{name}" for name in ("labels", "out") if not getattr(self, name)]
             if missing:
-                raise ValueError(f"{' and '.join(missing)} missing beside --embeddings")
+                raise BadInput(f"{' and '.join(missing)} missing beside --embeddings")
 
     def _given(self, names: tuple[str, ...]) -> list[str]:
         """Return the flags among these that are not at their default."""
@@ -99,9 +98,9 @@ def run(flags: Sequence[str]) -> int:
     if args.run is None:
         return _mine_arrays(args)
     if args.replay is not None and args.step is not None:
-        raise ValueError("--replay takes the checkpoint that was mined; leave out --step")
+        raise BadInput("--replay takes the checkpoint that was mined; leave out --step")
     if args.actors < 1:
-        raise ValueError(f"--actors is {args.actors}, it must be 1 or more")
+        raise BadInput(f"--actors is {args.actors}, it must be 1 or more")
     number = None if args.replay is None else _number(args.replay)
     from facequarry.jobs.state.runs_on_disk import read_run
 
@@ -111,7 +110,7 @@ def run(flags: Sequence[str]) -> int:
     if number is not None and asked != replace(
         config, miner=replace(config.miner, threads=asked.miner.threads)
     ):
-        raise ValueError("--replay mines as the manifest says; leave out --miner.* and --augmented")
+        raise BadInput("--replay mines as the manifest says; leave out --miner.* and --augmented")
     logging.getLogger("facequarry.miner.core.pace").setLevel(
         logging.INFO
     )  # progress of stages that take long
@@ -124,7 +123,7 @@ def run(flags: Sequence[str]) -> int:
 def _with_flags(config: RunConfig, args: Mine) -> RunConfig:
     """Return the run's configuration with what the flags say for one generation."""
     if args.miner.margin != config.miner.margin:
-        raise ValueError(
+        raise BadInput(
             f"--miner.margin {args.miner.margin} is not the run's {config.miner.margin}, which its "
             "loss has too; start a run with another margin"
         )
@@ -201,10 +200,10 @@ def _mine(where: RunDir, config: RunConfig, step: int | None, executors: Executo
     console = Console()
     steps = where.checkpoint_steps()
     if not steps:
-        raise FileNotFoundError(f"{where.root} has no checkpoint yet; start it with facequarry run")
+        raise NotFound(f"{where.root} has no checkpoint yet; start it with facequarry run")
     step = steps[-1] if step is None else step
     if step not in steps:
-        raise ValueError(f"no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
+        raise BadInput(f"no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
     check_index(config.miner, config.trainer.embedding_dim)
     faces = RunFaces(faces_of(config, where))
     try:
@@ -285,5 +284,5 @@ def replay_lines(replay: Replay) -> list[str]:
 def _number(word: str) -> int:
     digits = word.removeprefix("gen=")
     if not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f"--replay is {word!r}, expected a generation such as gen=3 or 3")
+        raise BadInput(f"--replay is {word!r}, expected a generation such as gen=3 or 3")
     return int(digits)

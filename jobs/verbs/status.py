@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from facequarry.datasets.disk.errors import NotFound
 from facequarry.datasets.disk.lock import is_held
 from facequarry.datasets.disk.progress import duration
 from facequarry.datasets.ingest.faces_root import WRITER_LOCK
@@ -60,7 +61,7 @@ def run(flags: Sequence[str]) -> int:
         folders = [folder for folder in folders if folder.name == args.run]
     if not folders:
         what = "no run" if args.run is None else f"no run {args.run}"
-        raise FileNotFoundError(f"{what} under {args.runs}; try: make demo")
+        raise NotFound(f"{what} under {args.runs}; try: make demo")
     # A log has no width of its own; on a narrow terminal rich shortens the cells.
     console = Console(
         width=None if sys.stdout.isatty() else _LOG_WIDTH, highlight=False, markup=False

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import parse
 
@@ -36,12 +37,12 @@ def run(flags: Sequence[str]) -> int:
     steps = config.trainer.steps if args.steps is None else args.steps
     newest = max(where.checkpoint_steps(), default=0)
     if steps < 1:
-        raise ValueError(f"--steps is {steps}, it must be 1 or more")
+        raise BadInput(f"--steps is {steps}, it must be 1 or more")
     if args.resume_from is None and newest >= steps:
         at = (
             f"at its last step, {steps}" if newest == steps else f"beyond step {steps}, at {newest}"
         )
-        raise ValueError(
+        raise BadInput(
             f"{where.root} is {at}; give more with --steps, or an earlier checkpoint with "
             "--resume-from"
         )

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 
 import torch
 
+from facequarry.datasets.disk.errors import BadInput
+
 _GIB = 1 << 30
 _TORCH_WORDS = ("can't allocate memory", "not enough memory")
 
 
-class OutOfMemory(MemoryError):
+class OutOfMemory(BadInput, MemoryError):
     """Memory ran out; the sentence says where, and what to set."""
 
 

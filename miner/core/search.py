@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.miner.kernels.layout import (
     HASH,
     Found,
@@ -97,7 +98,7 @@ class Workers:
 def search_hashes(rows: Rows, anchors: Int64Array, query: Query, workers: Workers) -> Found:
     """Answer a HASH query with no upper limit: no distance is needed to find the smallest hash."""
     if query.order != HASH:
-        raise ValueError("only HASH queries can do without distances")
+        raise BadInput("only HASH queries can do without distances")
     searches = open_searches([query], anchors.size)
     workers.each(anchors.size, functools.partial(scan_hashes, rows, searches, anchors))
     return Found(bests_of([query], searches)[0], np.ones(query.slot.size, np.bool_))

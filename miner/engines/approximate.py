@@ -54,7 +54,7 @@ class IndexSearch:
 
     Raises:
         ImportError: FAISS is not installed.
-        ValueError: FAISS refuses the factory string, cannot train the index with so few rows, or
+        BadInput: FAISS refuses the factory string, cannot train the index with so few rows, or
             nprobe does not fit the index, or there is no GPU where one is asked for.
         OutOfMemory: the index does not fit.
     """

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.miner.config import FaissGpus, MinerConfig
 from facequarry.miner.core.hashing import TRAINING, hash_state
 from facequarry.miner.core.memory import OutOfMemory
@@ -47,7 +48,7 @@ def check_index(config: MinerConfig, dimension: int, num_rows: int | None = None
 
     Raises:
         ImportError: FAISS is needed and not installed.
-        ValueError: FAISS refuses the factory string, nprobe does not fit the index, or it has more
+        BadInput: FAISS refuses the factory string, nprobe does not fit the index, or it has more
             inverted lists than there are rows to train them with.
     """
     if config.engine in ("exact", "routed"):
@@ -60,7 +61,7 @@ def check_index(config: MinerConfig, dimension: int, num_rows: int | None = None
     # With auto a small gallery is searched exactly, and no index is made.
     if config.engine == "faiss" and num_rows is not None and lists is not None:
         if lists.nlist > num_rows:
-            raise ValueError(
+            raise BadInput(
                 f"miner.faiss_index {config.faiss_index} has {lists.nlist} inverted lists, and "
                 f"there are {num_rows} faces to train them with; give {num_rows} or fewer"
             )
@@ -70,7 +71,7 @@ def build_index(faiss: Any, rows: Rows, config: MinerConfig, seed: int) -> Any:
     """Return the index of the gallery, on the CPU.
 
     Raises:
-        ValueError: FAISS refuses the factory string or cannot train the index with so few rows.
+        BadInput: FAISS refuses the factory string or cannot train the index with so few rows.
         OutOfMemory: the index does not fit.
     """
     index = _empty_index(faiss, rows.x.shape[1], config)
@@ -90,13 +91,13 @@ def to_gpus(faiss: Any, index: Any, how: FaissGpus) -> Any:
         how: none, a copy on each (replicas) or a part on each (shards).
 
     Raises:
-        ValueError: FAISS sees no GPU.
+        BadInput: FAISS sees no GPU.
         OutOfMemory: the index does not fit.
     """
     if how == "none":
         return index
     if faiss.get_num_gpus() < 1:
-        raise ValueError(
+        raise BadInput(
             f"faiss_gpus is {how}, and FAISS sees no GPU here; install faiss-gpu where there is "
             "one, or set faiss_gpus = none"
         )
@@ -127,19 +128,19 @@ def _empty_index(faiss: Any, dimension: int, config: MinerConfig) -> Any:
         index = faiss.index_factory(dimension, name, faiss.METRIC_L2)
         lists = faiss.try_extract_index_ivf(index)
     if "IDMap" in name:
-        raise ValueError(f"faiss_index = {name!r} numbers rows by itself; leave out IDMap")
+        raise BadInput(f"faiss_index = {name!r} numbers rows by itself; leave out IDMap")
     if lists is not None and lists.nlist < 1:
-        raise ValueError(f"faiss_index = {name!r} has no inverted list; give it one or more")
+        raise BadInput(f"faiss_index = {name!r} has no inverted list; give it one or more")
     if lists is not None and (config.train_rows or lists.nlist) < lists.nlist:
-        raise ValueError(
+        raise BadInput(
             f"train_rows is {config.train_rows}, but {name} has {lists.nlist} inverted lists to "
             f"train; give {lists.nlist} or more"
         )
     if config.nprobe is not None:
         if lists is None:
-            raise ValueError(f"nprobe is set, but {name} has no inverted lists; leave it out")
+            raise BadInput(f"nprobe is set, but {name} has no inverted lists; leave it out")
         if config.nprobe > lists.nlist:
-            raise ValueError(
+            raise BadInput(
                 f"nprobe is {config.nprobe}, but {name} has {lists.nlist} inverted lists; give "
                 f"{lists.nlist} or fewer"
             )
@@ -166,7 +167,7 @@ def _in_our_words(
         # FAISS prefixes its sentences with the C++ function and source file.
         reason = _CPP_PLACE.sub("", str(error).splitlines()[0].split("Error: ")[-1])
         rows = "rows" if num_rows is None else f"{num_rows} rows"
-        raise ValueError(
+        raise BadInput(
             f"FAISS refuses faiss_index = {config.faiss_index!r} for {rows} of {dimension} "
             f"values: {reason}"
         ) from error

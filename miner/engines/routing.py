@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.distance import index_error
 from facequarry.miner.core.hashing import SAMPLED, hash_state
@@ -49,7 +50,7 @@ class RoutedSearch:
         seed: of the hash that draws the sample.
 
     Raises:
-        ValueError: routed_identities times the number of identities is more than lists may take.
+        BadInput: routed_identities times the number of identities is more than lists may take.
     """
 
     def __init__(self, rows: Rows, config: MinerConfig, workers: Workers, seed: int = 0) -> None:
@@ -58,7 +59,7 @@ class RoutedSearch:
         num = int(np.count_nonzero(rows.first == np.arange(rows.first.size)))
         routed = min(config.routed_identities, num - 1)
         if num * routed > _MOST_ROUTES:
-            raise ValueError(
+            raise BadInput(
                 f"routed_identities is {config.routed_identities}: for {num} identities that is "
                 f"{4 * num * routed >> 30} GiB of lists; give {_MOST_ROUTES // num} or fewer, or "
                 "set engine = exact"

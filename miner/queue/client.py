@@ -9,13 +9,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from facequarry.datasets.disk.errors import Failure, TimedOut
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.miner.queue.serve import Wait
 
 _POLL_S = 0.1
 
 
-class NoAnswer(RuntimeError):
+class NoAnswer(Failure):
     """The queue did not answer, and may do so when asked again: it is being restarted."""
 
 
@@ -48,7 +49,7 @@ class PatientSource(ABC):
         """Return the rows of `step`.
 
         Raises:
-            TimeoutError: no generation served it in time.
+            TimedOut: no generation served it in time.
         """
         deadline = self._clock() + self._timeout_s
         while True:
@@ -63,7 +64,7 @@ class PatientSource(ABC):
                 why = f"no generation served it ({answer.reason})"
             if self._clock() > deadline:
                 self._wants_checkpoint = False
-                raise TimeoutError(
+                raise TimedOut(
                     f"step {step} got no rows within {self._timeout_s:.0f} s: {why}; "
                     "events/miner.jsonl says what the miner did"
                 )

@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import flush
 from facequarry.datasets.runs.events import iterate_lines
 from facequarry.datasets.runs.run_dir import RunDir
@@ -111,9 +112,9 @@ class Journal:
             case "granted":
                 through_step = values["through_step"]
                 if self.state.current is None:
-                    raise ValueError(f"step {through_step} is granted of no generation")
+                    raise BadInput(f"step {through_step} is granted of no generation")
                 if through_step <= self.state.granted_through:
-                    raise ValueError(
+                    raise BadInput(
                         f"step {through_step} is granted already "
                         f"(through {self.state.granted_through})"
                     )

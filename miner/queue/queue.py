@@ -18,10 +18,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.generations.triplets import Lease, RowRange
 
 
-class QueueMismatch(ValueError):
+class QueueMismatch(BadInput):
     """A journal was granted with other settings than the run has now."""
 
 
@@ -78,16 +79,16 @@ def add_switch(state: QueueState, switch: Switch) -> QueueState:
     """Return the state with one more switch.
 
     Raises:
-        ValueError: it begins at a step that was granted, is out of order or has too few rows.
+        BadInput: it begins at a step that was granted, is out of order or has too few rows.
     """
     if switch.first_step <= state.granted_through:
-        raise ValueError(
+        raise BadInput(
             f"step {switch.first_step} is granted already (through {state.granted_through})"
         )
     if state.current and switch.first_step < state.current.first_step:
-        raise ValueError(f"switch at step {switch.first_step} is before the last one")
+        raise BadInput(f"switch at step {switch.first_step} is before the last one")
     if switch.generation is not None and switch.rows < state.batch:
-        raise ValueError(
+        raise BadInput(
             f"generation {switch.generation} has {switch.rows} rows, fewer than one batch of "
             f"{state.batch}"
         )
@@ -103,13 +104,13 @@ def lease_at(state: QueueState, step: int) -> Lease:
     """Return the rows of a granted step.
 
     Raises:
-        ValueError: the step is not granted, or no switch covers it.
+        BadInput: the step is not granted, or no switch covers it.
     """
     if not 0 <= step <= state.granted_through:
-        raise ValueError(f"step {step} is not granted (through {state.granted_through})")
+        raise BadInput(f"step {step} is not granted (through {state.granted_through})")
     position = bisect_right([switch.first_step for switch in state.switches], step) - 1
     if position < 0:
-        raise ValueError(f"no generation serves step {step}")
+        raise BadInput(f"no generation serves step {step}")
     switch = state.switches[position]
     if switch.generation is None:
         return Lease(step, None, (RowRange(None, 0, state.batch),))

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from facequarry.datasets.disk.errors import BadInput
+
 CHECK = "check"
 FIRST_CHECK = ""
 """What the first record's check takes for the check before it."""
@@ -28,7 +30,7 @@ _LEAST: Mapping[str, Mapping[str, int | None]] = {
 }
 
 
-class CorruptJournal(ValueError):
+class CorruptJournal(BadInput):
     """The journal's records are damaged: answers that were given from it could not be repeated."""
 
 
@@ -78,12 +80,12 @@ def read_chain(path: Path) -> tuple[list[dict[str, Any]], str | None]:
         try:
             record = json.loads(line)
             if (record["record"] == "open") != (number == 1):
-                raise ValueError(f"a journal does not go on with {record['record']!r} there")
+                raise BadInput(f"a journal does not go on with {record['record']!r} there")
             found = record.pop(CHECK, None)
             if number == 1 and found is None:
                 before = None
             if found != (before if before is None else chained(record, before)[CHECK]):
-                raise ValueError("it is not what was written after the line before it")
+                raise BadInput("it is not what was written after the line before it")
             before = found
             _check_fields(record)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -110,29 +112,29 @@ def _check_fields(record: Mapping[str, Any]) -> None:
     """Check the types and the ranges of a record's values.
 
     Raises:
-        ValueError, KeyError: one is wrong or absent.
+        BadInput, KeyError: one is wrong or absent.
     """
     kind = record["record"]
     if kind not in _LEAST:
-        raise ValueError(f"unknown record {kind!r}")
+        raise BadInput(f"unknown record {kind!r}")
     for name, least in _LEAST[kind].items():
         _check_whole(name, record[name], least)
     match kind:
         case "open":
             carry_over = record["carry_over"]
             if type(carry_over) not in (int, float) or not 0 <= carry_over <= 1:
-                raise ValueError(f"carry_over is {carry_over!r}, expected 0 to 1")
+                raise BadInput(f"carry_over is {carry_over!r}, expected 0 to 1")
         case "switch":
             if record["generation"] is not None:
                 _check_whole("generation", record["generation"], 0)
             if not isinstance(record.get("digest"), str | None):
-                raise ValueError(f"digest is {record['digest']!r}, expected a text")
+                raise BadInput(f"digest is {record['digest']!r}, expected a text")
         case "skipped":
             if not isinstance(record["reason"], str):
-                raise ValueError(f"reason is {record['reason']!r}, expected a text")
+                raise BadInput(f"reason is {record['reason']!r}, expected a text")
 
 
 def _check_whole(name: str, value: object, least: int | None) -> None:
     if type(value) is not int or (least is not None and value < least):
         expected = "a whole number" if least is None else f"a whole number from {least} on"
-        raise ValueError(f"{name} is {value!r}, expected {expected}")
+        raise BadInput(f"{name} is {value!r}, expected {expected}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import MANIFEST
 from facequarry.datasets.generations.triplets import (
     GenerationChanged,
@@ -198,7 +199,7 @@ class TripletQueue:
         try:
             manifest = read_generation_manifest(self._run.generation(number))
             if manifest["generation"] != number:
-                raise ValueError(f"its manifest says generation {manifest['generation']}")
+                raise BadInput(f"its manifest says generation {manifest['generation']}")
         except (OSError, ValueError) as error:  # no row of it was granted: training needs it not
             self._skip(number, f"it cannot be read: {error}")
             return

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.miner.selection.stats import where_pairs_went
 
 
-class EmptyGeneration(ValueError):
+class EmptyGeneration(BadInput):
     """The first generation has fewer rows than a batch, so training could never begin."""
 
 

@@ -78,7 +78,7 @@ def make_generation(
         clock: seconds since the epoch.
 
     Raises:
-        FileNotFoundError: the checkpoint is not there (any more), or a snapshot that the
+        NotFound: the checkpoint is not there (any more), or a snapshot that the
             generations before were mined from.
         CorruptCheckpoint, CheckpointMismatch: its weights cannot be used.
         LockLost: another miner took over meanwhile; nothing was published.
@@ -168,7 +168,7 @@ def mine_into(
         executors: who embeds and searches; never changes what is written, beside its timing.
 
     Raises:
-        ValueError: there is nothing to mine, or the engine refuses its index.
+        BadInput: there is nothing to mine, or the engine refuses its index.
         ImportError: the engine is not installed.
         OutOfMemory: the sentence says what to set.
     """

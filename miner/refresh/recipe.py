@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.snapshots import snapshot_digest
 from facequarry.datasets.faces.split import Split
 from facequarry.datasets.faces.store import FaceStore
@@ -105,7 +106,7 @@ class Recipe:
             threads: CPU threads to mine with.
 
         Raises:
-            ValueError: another version of FaceQuarry wrote the manifest, and it says less or more;
+            BadInput: another version of FaceQuarry wrote the manifest, and it says less or more;
                 or the file that says which identities were embedded is damaged.
         """
         number = manifest["generation"]
@@ -132,7 +133,7 @@ class Recipe:
             )
         except (KeyError, TypeError) as error:
             names = ", ".join(map(str, error.args))
-            raise ValueError(
+            raise BadInput(
                 f"generation {number} cannot be replayed: its manifest was written by another "
                 f"version of FaceQuarry (it differs in {names}); use that version"
             ) from error
@@ -156,12 +157,12 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     """Return where to embed.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
+        BadInput: a GPU is asked for and there is none.
     """
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
-        raise ValueError(
+        raise BadInput(
             "miner.device is cuda and PyTorch sees no CUDA device here; set it to auto or cpu, or "
             "go where there is one"
         )
@@ -232,7 +233,7 @@ class RefreshPlan:
             rotation: the cycle whose part of this number is embedded; None embeds all identities.
 
         Raises:
-            ValueError: no identity falls into the training part, or there is no such device.
+            BadInput: no identity falls into the training part, or there is no such device.
         """
         asked = Recipe(
             number=number,

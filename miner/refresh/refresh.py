@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from facequarry.datasets.disk.errors import Failure
 from facequarry.datasets.disk.fence import LockLost
 from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
 from facequarry.datasets.runs.events import EventLog, EventTail
@@ -20,7 +21,7 @@ from facequarry.miner.queue.journal import next_generation_number
 logger = logging.getLogger(__name__)
 
 
-class MiningFailed(RuntimeError):
+class MiningFailed(Failure):
     """No first generation came about; the message holds the last reason."""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from facequarry.datasets.disk.errors import BadInput
+
 Snapshots = Literal["newest", "pinned"]
 
 
@@ -55,39 +57,39 @@ class RefreshConfig:
 
     def __post_init__(self) -> None:
         if self.mode == "blocking" and self.on_empty == "random":
-            raise ValueError(
+            raise BadInput(
                 "refresh.mode = blocking waits for each generation, so refresh.on_empty = random "
                 "would never serve; leave one of them out"
             )
         if self.mode == "blocking" and self.budget == "steps":
-            raise ValueError(
+            raise BadInput(
                 "refresh.mode = blocking stops training while a refresh runs, so none takes any "
                 "steps and refresh.budget = steps would only mine less; leave one of them out"
             )
         if not 0 < self.budget_share <= 1:
-            raise ValueError(
+            raise BadInput(
                 f"refresh.budget_share is {self.budget_share}, it must be above 0 and at most 1"
             )
         if self.first_faces is not None and (self.budget == "none" or self.first_faces < 2):
-            raise ValueError(
+            raise BadInput(
                 f"refresh.first_faces is {self.first_faces}: it must be 2 or more, and it needs "
                 "refresh.budget = steps"
             )
         if not 0 <= self.carry_over <= 1:
-            raise ValueError(f"refresh.carry_over is {self.carry_over}, it must lie in 0 to 1")
+            raise BadInput(f"refresh.carry_over is {self.carry_over}, it must lie in 0 to 1")
         for name in ("max_staleness_steps", "keep_generations"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"refresh.{name} is {value}, it must be 1 or more, or None")
+                raise BadInput(f"refresh.{name} is {value}, it must be 1 or more, or None")
         if self.on_stale == "wait" and self.max_staleness_steps is None:
-            raise ValueError(
+            raise BadInput(
                 "refresh.on_stale = wait needs a limit to wait at; set refresh.max_staleness_steps"
             )
         if not self.rows_per_step > 0:
-            raise ValueError(f"refresh.rows_per_step is {self.rows_per_step}, it must be positive")
+            raise BadInput(f"refresh.rows_per_step is {self.rows_per_step}, it must be positive")
         if self.max_failures < 1:
-            raise ValueError(f"refresh.max_failures is {self.max_failures}, it must be 1 or more")
+            raise BadInput(f"refresh.max_failures is {self.max_failures}, it must be 1 or more")
         if not self.lease_timeout_s > 0:
-            raise ValueError(
+            raise BadInput(
                 f"refresh.lease_timeout_s is {self.lease_timeout_s}, it must be positive"
             )

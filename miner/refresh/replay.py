@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.disk.fence import FencedLock
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import staged_file, staged_folder, sweep_staging
@@ -80,8 +81,8 @@ def replay_generation(
         clock: seconds since the epoch.
 
     Raises:
-        FileNotFoundError: its checkpoint or its snapshot is gone.
-        ValueError: there is no such generation, its manifest is gone, says too little or is not
+        NotFound: its checkpoint or its snapshot is gone.
+        BadInput: there is no such generation, its manifest is gone, says too little or is not
             that of the rows that were granted, or weights or faces are not those it names.
         LockHeld: files have to be restored and a miner is at work, or another replay is.
     """
@@ -89,7 +90,7 @@ def replay_generation(
     manifest = _read_published(run, number)
     recipe = Recipe.from_manifest(manifest, folder, threads=threads)
     if recipe.config.device == "cuda" and resolve_device("auto") == "cpu":
-        raise ValueError(
+        raise BadInput(
             f"generation {number} cannot be replayed here: it was embedded on a GPU and PyTorch "
             "sees none; replay it on a machine like the miner's"
         )
@@ -147,7 +148,7 @@ def _read_published(run: RunDir, number: int) -> dict[str, Any]:
     known = known_generations(run)
     if number not in known:
         there_are = ", ".join(map(str, known)) or "none"
-        raise ValueError(f"there is no generation {number}; there are {there_are}")
+        raise BadInput(f"there is no generation {number}; there are {there_are}")
     folder, switch = run.generation(number), switch_to(run, number)
     if switch is None:
         return check_generation(folder, None)
@@ -161,19 +162,19 @@ def _load(run: RunDir, recipe: Recipe) -> nn.Module:
     """Load the weights that the recipe names.
 
     Raises:
-        FileNotFoundError: the checkpoint was pruned.
-        ValueError: it has other weights.
+        NotFound: the checkpoint was pruned.
+        BadInput: it has other weights.
     """
     step, number = recipe.step, recipe.number
     able = f"generations that can be: {', '.join(map(str, replayable(run))) or 'none'}"
     if step not in run.checkpoint_steps():
-        raise FileNotFoundError(
+        raise NotFound(
             f"generation {number} cannot be replayed: the checkpoint of step {step} that it was "
             f"mined from is gone; {able}"
         )
     model, checkpoint = load_model(run.checkpoint(step))
     if checkpoint["weight_sha256"] != recipe.weight_sha256:
-        raise ValueError(
+        raise BadInput(
             f"generation {number} cannot be replayed: the checkpoint of step {step} has other "
             f"weights (sha256 {checkpoint['weight_sha256'][:12]}…) than it was mined from "
             f"({recipe.weight_sha256[:12]}…); {able}"
@@ -185,13 +186,13 @@ def _open(at: FacesAt, recipe: Recipe) -> FaceStore:
     """Open the recipe's snapshot of the faces.
 
     Raises:
-        FileNotFoundError: it is gone.
-        ValueError: it holds other faces.
+        NotFound: it is gone.
+        BadInput: it holds other faces.
     """
     store = at.open(recipe.snapshot)
     found = snapshot_digest(store.manifest)
     if found != recipe.snapshot_sha256:
-        raise ValueError(
+        raise BadInput(
             f"generation {recipe.number} cannot be replayed: snapshot {recipe.snapshot} of "
             f"{at.root} holds other faces (sha256 {found[:12]}…) than it was mined from "
             f"({recipe.snapshot_sha256[:12]}…); restore that folder"

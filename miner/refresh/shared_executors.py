@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.pace import Pace
@@ -85,8 +86,8 @@ class SharedExecutors:
         """Embed faces as `embed_faces` does, block by block.
 
         Raises:
-            ValueError: an embedding is not finite, said as soon as its block is there.
-            WorkersDied, TimeoutError, RuntimeError, MemoryError, OSError: as `ActorPool.each`.
+            BadInput: an embedding is not finite, said as soon as its block is there.
+            WorkersDied, TimedOut, RuntimeError, MemoryError, OSError: as `ActorPool.each`.
         """
         if len(face_indices) <= EMBED_BLOCK:
             return embed_faces(recipe, model, store, face_indices)
@@ -126,7 +127,7 @@ class SharedExecutors:
         """Open an exact engine whose searches the miners share.
 
         Raises:
-            ValueError: the gallery does not fit the miners, or Ray's object store.
+            BadInput: the gallery does not fit the miners, or Ray's object store.
         """
         spans = cut_blocks(rows.first, choose_num_blocks(rows.ids.size, self.miner_actors))
         gib = sum(column.nbytes for column in rows) / _GIB
@@ -160,14 +161,14 @@ class SharedExecutors:
     def _check_fits(self, gib: float, placement: Placement) -> None:
         together = placement.num_miners * self.gallery_gib
         if gib > together:
-            raise ValueError(
+            raise BadInput(
                 f"the gallery takes {gib:.2g} GiB, {placement.num_miners} miner actors with "
                 f"cluster.gallery_gib = {self.gallery_gib:g} hold {together:.2g}; raise "
                 "cluster.gallery_gib or cluster.miner_actors"
             )
         store_gib = resources("cluster").get("object_store_memory", 0.0) / _GIB
         if gib > store_gib:
-            raise ValueError(
+            raise BadInput(
                 f"the gallery takes {gib:.2g} GiB, Ray's object store has {store_gib:.2g}; raise "
                 "cluster.object_store_gib"
             )
@@ -269,7 +270,7 @@ def _check_finite(
 ) -> None:
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
-        raise ValueError(
+        raise BadInput(
             f"the checkpoint of step {recipe.step} embeds face {faces[bad[0]]} as NaN or infinity; "
             "nothing was mined"
         )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.miner.core.distance import NORM_TOLERANCE
 from facequarry.miner.kernels.layout import Int64Array, Rows
 
@@ -27,22 +28,22 @@ def check_rows(
         row_ids: (N,) int64, ascending, what to call the rows; None counts them from 0.
 
     Raises:
-        ValueError: a shape, a type or a value is wrong, or there is nothing to mine: fewer than
+        BadInput: a shape, a type or a value is wrong, or there is nothing to mine: fewer than
             two identities, or none with two faces.
     """
     x = np.asarray(embeddings)
     if x.ndim != 2 or x.shape[1] == 0:
-        raise ValueError(f"embeddings must have shape (N, D), got {x.shape}")
+        raise BadInput(f"embeddings must have shape (N, D), got {x.shape}")
     if x.dtype.kind != "f":
-        raise ValueError(f"embeddings must be floating-point, got {x.dtype}")
+        raise BadInput(f"embeddings must be floating-point, got {x.dtype}")
     codes = _codes(identities, len(x))
     ids = _ids(row_ids, len(x))
     norms2 = _check_unit(x)
     sizes = np.bincount(codes)
     if len(sizes) < 2:
-        raise ValueError(f"mining needs at least two identities, got {len(sizes)}")
+        raise BadInput(f"mining needs at least two identities, got {len(sizes)}")
     if sizes.max() < 2:
-        raise ValueError("mining needs an identity with at least two faces, every one has only one")
+        raise BadInput("mining needs an identity with at least two faces, every one has only one")
     order = np.argsort(codes, kind="stable")
     stops = np.cumsum(sizes)
     sorted_codes = codes[order]
@@ -84,13 +85,13 @@ class _Writable:
 def _codes(identities: ArrayLike, num_rows: int) -> Int64Array:
     labels = np.asarray(identities)
     if labels.shape != (num_rows,):
-        raise ValueError(
+        raise BadInput(
             f"identities must have shape ({num_rows},) to match embeddings, got {labels.shape}"
         )
     if labels.dtype == object and all(isinstance(label, str) for label in labels):
         labels = labels.astype(str)
     if labels.dtype.kind not in "iuUST" and num_rows:
-        raise ValueError(f"identities must be integers or strings, got {labels.dtype}")
+        raise BadInput(f"identities must be integers or strings, got {labels.dtype}")
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
@@ -98,12 +99,12 @@ def _ids(row_ids: Int64Array | None, num_rows: int) -> Int64Array:
     if row_ids is None:
         return np.arange(num_rows, dtype=np.int64)
     if np.asarray(row_ids).dtype.kind not in "iu":
-        raise ValueError(f"row_ids must be integers, got {np.asarray(row_ids).dtype}")
+        raise BadInput(f"row_ids must be integers, got {np.asarray(row_ids).dtype}")
     ids = np.array(row_ids, dtype=np.int64)
     if ids.shape != (num_rows,):
-        raise ValueError(f"row_ids must have shape ({num_rows},) to match embeddings: {ids.shape}")
+        raise BadInput(f"row_ids must have shape ({num_rows},) to match embeddings: {ids.shape}")
     if num_rows and (ids[0] < 0 or not np.all(ids[:-1] < ids[1:])):
-        raise ValueError("row_ids must be strictly ascending and not negative")
+        raise BadInput("row_ids must be strictly ascending and not negative")
     return ids
 
 
@@ -116,11 +117,11 @@ def _check_unit(x: NDArray[np.floating]) -> NDArray[np.float64]:
         norms2[start : start + _CHUNK] = np.einsum("nd,nd->n", rows, rows)
     bad = np.flatnonzero(~np.isfinite(norms2))
     if bad.size:
-        raise ValueError(f"row {bad[0]} of embeddings holds NaN or infinity ({bad.size} rows do)")
+        raise BadInput(f"row {bad[0]} of embeddings holds NaN or infinity ({bad.size} rows do)")
     norms = np.sqrt(norms2)
     bad = np.flatnonzero(np.abs(norms - 1) > NORM_TOLERANCE)
     if bad.size:
-        raise ValueError(
+        raise BadInput(
             f"row {bad[0]} of embeddings has norm {norms[bad[0]]:.6g}, expected 1 within "
             f"{NORM_TOLERANCE} ({bad.size} rows do not); normalise the rows first "
             "(facequarry mine: --normalise)"

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from facequarry.datasets.disk.errors import TimedOut
 from facequarry.miner.core.memory import is_out_of_memory
 from facequarry.miner.spread.schedule import TASKS_IN_HAND, Schedule, WorkersDied
 
@@ -67,8 +68,8 @@ class ActorPool(Generic[T]):
 
         Raises:
             WorkersDied: actors die again and again.
-            TimeoutError: no actor started, or none answered, in time.
-            ValueError, MemoryError, OSError, ImportError: as an actor raised it.
+            TimedOut: no actor started, or none answered, in time.
+            BadInput, MemoryError, OSError, ImportError: as an actor raised it.
             RuntimeError: an actor failed by a fault of ours.
         """
         schedule = Schedule(tasks, len(self._actors), fit, tasks_in_hand)
@@ -101,11 +102,11 @@ class ActorPool(Generic[T]):
         if answers:
             return answers[0]
         if self._asked:
-            raise TimeoutError(
+            raise TimedOut(
                 f"no {self._what} answered in {timeout_s:.0f} s; waited for {len(self._asked)} of "
                 f"{schedule.num_open} tasks"
             )
-        raise TimeoutError(
+        raise TimedOut(
             f"no {self._what} started in {timeout_s:.0f} s; waited for a place on the cluster, "
             f"which has {_free()}"
         )

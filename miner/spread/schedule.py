@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from facequarry.datasets.disk.errors import Failure
+
 T = TypeVar("T")
 
 TASKS_IN_HAND = 2
@@ -18,7 +20,7 @@ MOST_DEATHS = 3
 """Of workers in a row at one task, or at none: more is no accident."""
 
 
-class WorkersDied(RuntimeError):
+class WorkersDied(Failure):
     """Workers die again and again."""
 
 
@@ -71,7 +73,7 @@ class Schedule(Generic[T]):
         """Take note of an answer.
 
         Raises:
-            ValueError: the task is not in this worker's hand, such as after its death.
+            BadInput: the task is not in this worker's hand, such as after its death.
         """
         self._in_hand[seat].remove(number)
         self.num_open -= 1

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.jobs.cli import VERBS, is_bad_input, main
+from facequarry.datasets.disk.errors import TimedOut, exit_code_of
+from facequarry.jobs.cli import VERBS, main
 from facequarry.miner.config import MinerConfig
 from tests.datasets.photos import write_tree
 
@@ -142,20 +143,18 @@ def raised(work: Callable[[], object]) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("work", "is_ours"),
+    ("work", "code"),
     [
-        (lambda: MinerConfig(margin=9), True),
-        (lambda: open("/no/such/file"), True),
-        (lambda: np.zeros(3).reshape(2, 2), False),  # a bug of ours, not of the user's
-        (lambda: raise_(TimeoutError("no shard was finished")), False),
-        (lambda: raise_(ConnectionError("gone")), False),
-        (lambda: raise_(OSError(errno.ENOSPC, "disk full")), False),
+        (lambda: MinerConfig(margin=9), 2),
+        (lambda: open("/no/such/file"), 2),
+        (lambda: np.zeros(3).reshape(2, 2), None),  # a bug of ours, not of the user's
+        (lambda: raise_(TimedOut("no shard was finished")), 1),
+        (lambda: raise_(ConnectionError("gone")), 1),
+        (lambda: raise_(OSError(errno.ENOSPC, "disk full")), 1),
     ],
 )
-def test_only_what_the_user_can_mend_is_bad_input(
-    work: Callable[[], object], is_ours: bool
-) -> None:
-    assert is_bad_input(raised(work)) == is_ours
+def test_an_error_says_whose_it_is(work: Callable[[], object], code: int | None) -> None:
+    assert exit_code_of(raised(work)) == code
 
 
 def raise_(error: Exception) -> None:

@@ -15,12 +15,13 @@ from ray.train.v2._internal.exceptions import (
 )
 from torch.distributed import DistBackendError
 
-from facequarry.jobs.cli import is_expected_failure
+from facequarry.datasets.disk.errors import BadInput, exit_code_of
 from facequarry.jobs.endings import BadRun, RunFailed, ending_of
 from facequarry.miner.queue.journal import CorruptJournal
 from facequarry.miner.queue.too_small import EmptyGeneration
 from facequarry.miner.refresh.refresh import MiningFailed
 from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch, CorruptCheckpoint
+from facequarry.trainer.finite import NotFinite
 from facequarry.trainer.ray_train import WorkersLost, WorkFailed, is_lost, lost_reason
 
 GONE = ActorDiedError()
@@ -134,7 +135,8 @@ def test_a_lost_controller_takes_the_group_with_it() -> None:
         (CheckpointMismatch("weights do not fit"), BadRun, "weights do not fit"),
         (CorruptCheckpoint("bytes changed"), BadRun, "bytes changed"),
         (through_ray(EmptyGeneration("too few rows")), BadRun, "too few rows"),
-        (FloatingPointError("the loss is nan"), RunFailed, "the loss is nan"),
+        (NotFinite("the loss is nan"), RunFailed, "the loss is nan"),
+        (BadInput("no such index"), BadRun, "no such index"),
         (through_ray(MiningFailed("5 failed")), RunFailed, "5 failed"),
         (ValueError("a bug of ours or numpy's"), RunFailed, "ValueError: a bug of ours or numpy's"),
         (KeyError("step"), RunFailed, "KeyError: 'step'"),
@@ -145,4 +147,4 @@ def test_what_the_user_can_mend_is_bad_input_and_the_rest_failed(
 ) -> None:
     ending = ending_of(cause)
     assert (type(ending), str(ending)) == (kind, words)
-    assert is_expected_failure(ending) == (kind is RunFailed)
+    assert exit_code_of(ending) == (1 if kind is RunFailed else 2)

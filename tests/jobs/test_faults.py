@@ -19,12 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from facequarry.datasets.disk.errors import exit_code_of
 from facequarry.datasets.disk.publish import write_json
 from facequarry.datasets.faces.split import Split
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.jobs.cli import is_bad_input, main
+from facequarry.jobs.cli import main
 from facequarry.jobs.config import ClusterConfig, RunConfig, to_tree
 from facequarry.jobs.endings import BadRun, RunFailed
 from facequarry.jobs.pipeline import cluster_and_faces, driving, train_with_mining
@@ -298,4 +299,4 @@ def test_a_checkpoint_of_another_backbone_ends_as_bad_input(
     write_json(run.config, to_tree(wide), replace=True)
     with pytest.raises(BadRun, match="does not fit the configured backbone") as caught:
         train(wide, resume=True)
-    assert is_bad_input(caught.value)
+    assert exit_code_of(caught.value) == 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.generations.triplets import Generation, Lease, load_generation
 from facequarry.datasets.runs.run_dir import RunDir
@@ -54,7 +55,7 @@ class RandomTriplets:
         seed: the run's seed.
 
     Raises:
-        ValueError: fewer than two identities, or none with two faces.
+        BadInput: fewer than two identities, or none with two faces.
     """
 
     def __init__(
@@ -68,9 +69,9 @@ class RandomTriplets:
         self._anchors = np.repeat(np.where(counts >= 2, np.arange(len(counts)), -1), counts)
         self._anchors = np.flatnonzero(self._anchors >= 0)
         if len(counts) < 2:
-            raise ValueError("random triplets need two identities or more among the training faces")
+            raise BadInput("random triplets need two identities or more among the training faces")
         if not len(self._anchors):
-            raise ValueError("no training identity has two faces, so there is no positive to draw")
+            raise BadInput("no training identity has two faces, so there is no positive to draw")
 
     def rows(self, step: int, count: int) -> IntArray:
         """Return (count, 3) int64 face_index triples of `step`."""
@@ -147,14 +148,14 @@ class RowReader:
         try:
             store = self.faces.reach(generation.snapshot)
         except FileNotFoundError as error:
-            raise FileNotFoundError(
+            raise NotFound(
                 f"generation {generation.number} was mined from snapshot {generation.snapshot} of "
                 f"the faces, which is not there: {error}"
             ) from error
         columns = (generation.anchors, generation.positives, generation.negatives)
         highest = max(int(column.max(initial=-1)) for column in columns)
         if highest >= store.num_faces:
-            raise ValueError(
+            raise BadInput(
                 f"generation {generation.number} names face {highest}, snapshot "
                 f"{store.manifest.number} ends at {store.num_faces - 1}; name the faces that it "
                 "was mined from with --faces"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.trainer.config import TrainerConfig
 
 IntArray = npt.NDArray[np.int64]
@@ -35,7 +36,7 @@ class IdentityBatches:
         world_size: ranks that share a step's identities out.
 
     Raises:
-        ValueError: a step cannot have two identities of two faces for each rank.
+        BadInput: a step cannot have two identities of two faces for each rank.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class IdentityBatches:
         self._first, self._counts = first[counts >= 2], counts[counts >= 2]
         self._seed, self._num_faces, self._each = seed, num_faces, faces_per_identity
         if len(self._first) < 2 * world_size:
-            raise ValueError(
+            raise BadInput(
                 f"{len(self._first)} of the training identities have two faces; triplets within "
                 f"a batch need two such identities for each of {world_size} ranks: ingest more "
                 "faces or lower trainer.workers"
             )
         if num_faces < 2 * world_size * faces_per_identity:
-            raise ValueError(
+            raise BadInput(
                 f"{num_faces} faces a step do not hold two identities of {faces_per_identity} "
                 f"faces for each of {world_size} ranks; raise trainer.batch or lower "
                 "trainer.faces_per_identity"
@@ -73,7 +74,7 @@ class IdentityBatches:
         that one process alone would take.
 
         Raises:
-            ValueError: there are fewer than two identities a rank.
+            BadInput: there are fewer than two identities a rank.
         """
         rng = np.random.default_rng((self._seed, step, _STREAM))
         # An identity gives two faces at least, so more identities than this are never needed.
@@ -82,7 +83,7 @@ class IdentityBatches:
         taken = np.minimum(self._counts[drawn], self._each)
         drawn = drawn[np.cumsum(taken) <= self._num_faces]
         if len(drawn) < 2 * world_size:
-            raise ValueError(
+            raise BadInput(
                 f"a step has {len(drawn)} identities for {world_size} ranks, each needs two; "
                 "lower trainer.workers or trainer.faces_per_identity, or raise trainer.batch"
             )
@@ -113,7 +114,7 @@ def identity_batches(
         seed: the run's seed.
 
     Raises:
-        ValueError: as `IdentityBatches`.
+        BadInput: as `IdentityBatches`.
     """
     return IdentityBatches(
         face_indices,

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from facequarry.datasets.disk.errors import TimedOut
+
 T = TypeVar("T")
 
 _JOIN_TIMEOUT_S = 2.0
@@ -77,7 +79,7 @@ class Prefetch(Generic[T]):
                 return self._ready.get(timeout=min(left_s, self._poll_s))
             except queue.Empty:
                 self._while_waiting()
-        raise TimeoutError(f"no {self._what} for step {step} within {self._timeout_s:.0f} s")
+        raise TimedOut(f"no {self._what} for step {step} within {self._timeout_s:.0f} s")
 
     def _fill(self) -> None:
         for step in self._steps:

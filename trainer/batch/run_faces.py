@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.snapshots import Snapshot, newest_snapshot_number
 from facequarry.datasets.faces.store import FaceStore
 
@@ -66,8 +67,8 @@ class RunFaces:
         """Return a store that holds the faces of `snapshot`, opening it if it is a newer one.
 
         Raises:
-            FileNotFoundError: no such snapshot.
-            ValueError: it does not extend the one that is open.
+            NotFound: no such snapshot.
+            BadInput: it does not extend the one that is open.
             CorruptShard, LockHeld: as `FaceStore.open`.
         """
         with self._lock:
@@ -81,8 +82,8 @@ class RunFaces:
         """Return the store of the newest published snapshot, `at_least` or higher.
 
         Raises:
-            FileNotFoundError: the newest published snapshot is older than `at_least`.
-            ValueError, CorruptShard, LockHeld: as `reach`.
+            NotFound: the newest published snapshot is older than `at_least`.
+            BadInput, CorruptShard, LockHeld: as `reach`.
         """
         return self.reach(max(newest_snapshot_number(self._at.root), at_least))
 
@@ -91,15 +92,15 @@ def check_extends(earlier: Snapshot, later: Snapshot) -> None:
     """Check that a face_index of one snapshot means the same face in a later one.
 
     Raises:
-        ValueError: it does not, or the crops have another size.
+        BadInput: it does not, or the crops have another size.
     """
     if later.crop_px != earlier.crop_px:
-        raise ValueError(
+        raise BadInput(
             f"snapshot {later.number} has crops of {later.crop_px} px, snapshot {earlier.number} "
             f"of the run has {earlier.crop_px} px; ingest into another folder for a new run"
         )
     if _shard_bytes(later)[: len(earlier.shards)] != _shard_bytes(earlier):
-        raise ValueError(
+        raise BadInput(
             f"snapshot {later.number} does not begin with the faces of snapshot {earlier.number}, "
             "which the run uses; name their folder with --faces, or start a new run with --name"
         )

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.disk.publish import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -42,11 +43,11 @@ _MANIFEST_NAMES = (
 logger = logging.getLogger(__name__)
 
 
-class CorruptCheckpoint(ValueError):
+class CorruptCheckpoint(BadInput):
     """A checkpoint's bytes are not what its manifest says."""
 
 
-class CheckpointMismatch(ValueError):
+class CheckpointMismatch(BadInput):
     """A checkpoint's weights do not fit the backbone it is to be loaded into."""
 
 
@@ -92,18 +93,16 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     """Read a checkpoint's manifest.
 
     Raises:
-        FileNotFoundError: there is no checkpoint in this folder.
-        ValueError: the manifest is none of a checkpoint.
+        NotFound: there is no checkpoint in this folder.
+        BadInput: the manifest is none of a checkpoint.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no checkpoint in {folder}; expected {MANIFEST} beside its weights"
-        )
+        raise NotFound(f"no checkpoint in {folder}; expected {MANIFEST} beside its weights")
     manifest = read_manifest(path)
     absent = [name for name in _MANIFEST_NAMES if name not in manifest]
     if absent:
-        raise ValueError(
+        raise BadInput(
             f"{path} is no manifest of a checkpoint, it lacks {', '.join(absent)}; restore it, or "
             f"remove {folder} and go on from the checkpoint before it"
         )
@@ -190,7 +189,7 @@ def verify_checkpoint(folder: Path) -> None:
 
     Raises:
         CorruptCheckpoint: a file is missing or its bytes changed.
-        ValueError: the manifest is none.
+        BadInput: the manifest is none.
     """
     manifest = read_checkpoint_manifest(folder)
     _verify(folder, WEIGHTS_FILE, manifest["weight_sha256"])

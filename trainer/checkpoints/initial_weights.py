@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.disk.publish import MANIFEST
 from facequarry.trainer.checkpoints.checkpoint import (
     WEIGHTS_FILE,
@@ -29,7 +30,7 @@ def check_initial_weights(config: TrainerConfig) -> None:
     """Check that `init_from`, if given, fits the backbone: cheap enough before a cluster starts.
 
     Raises:
-        CheckpointMismatch, ValueError, FileNotFoundError: as `load_initial_weights`.
+        CheckpointMismatch, BadInput, NotFound: as `load_initial_weights`.
     """
     if config.init_from is not None:
         model = build_backbone(config.backbone, config.embedding_dim)
@@ -64,9 +65,9 @@ def load_initial_weights(model: nn.Module, path: Path) -> None:
             name (loaded without running any code of the file).
 
     Raises:
-        FileNotFoundError: there is nothing at this path.
+        NotFound: there is nothing at this path.
         CorruptCheckpoint: the checkpoint's bytes are not what its manifest says.
-        ValueError: the file holds no tensors by name, or one that is not finite.
+        BadInput: the file holds no tensors by name, or one that is not finite.
         CheckpointMismatch: a parameter is missing, unknown or of another shape; the first is named.
     """
     weights = _read(path)
@@ -75,7 +76,7 @@ def load_initial_weights(model: nn.Module, path: Path) -> None:
             weights.setdefault(name, own)
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path} holds weights that are not finite: {name}; use others")
+            raise BadInput(f"{path} holds weights that are not finite: {name}; use others")
     fit_weights(model, weights, origin=path)
 
 
@@ -84,18 +85,18 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         verify_checkpoint(path)
         return load_file(path / WEIGHTS_FILE)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise NotFound(
             f"no weights at trainer.init_from {path}; expected a checkpoint's folder or a "
             ".safetensors, .pt or .pth file"
         )
     if not path.stat().st_size:
-        raise ValueError(f"{path} holds no weights that can be loaded: it is empty")
+        raise BadInput(f"{path} holds no weights that can be loaded: it is empty")
     if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise ValueError(f"{path} is no .safetensors, .pt or .pth file; convert it to one of these")
+        raise BadInput(f"{path} is no .safetensors, .pt or .pth file; convert it to one of these")
     try:
         return load_file(path) if path.suffix == ".safetensors" else _load_tensors(path)
     except Exception as error:  # torch's reader fails on foreign bytes in any way they lead it
-        raise ValueError(f"{path} holds no weights that can be loaded: {_why(error)}") from error
+        raise BadInput(f"{path} holds no weights that can be loaded: {_why(error)}") from error
 
 
 def _why(error: Exception) -> str:
@@ -112,5 +113,5 @@ def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(loaded, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
     ):
-        raise ValueError("it is no state_dict() of a model, tensors by name")
+        raise BadInput("it is no state_dict() of a model, tensors by name")
     return dict(loaded)

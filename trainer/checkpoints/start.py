@@ -51,7 +51,7 @@ def begin_or_resume(
 
     Raises:
         CheckpointMismatch: the newest checkpoint, or `init_from`, belongs to another backbone.
-        ValueError, FileNotFoundError: `init_from` cannot be loaded.
+        BadInput, NotFound: `init_from` cannot be loaded.
     """
     newest, has_first = usable_checkpoints(run, world)
     if not has_first:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.trainer.checkpoints.checkpoint import load_model
@@ -39,11 +40,11 @@ _MAKING = ("detector", "detector_options", "margin_px", "choice", "min_face_px")
 OnProgress = Callable[[int], None]
 
 
-class CropMismatch(ValueError):
+class CropMismatch(BadInput):
     """A checkpoint was trained on crops of another size."""
 
 
-class AlignmentMismatch(ValueError):
+class AlignmentMismatch(BadInput):
     """A checkpoint was trained on crops that were aligned in another way."""
 
 
@@ -75,10 +76,10 @@ def evaluate(
         on_progress: told the number of faces embedded so far.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
+        NotFound: there is no such checkpoint.
         CorruptCheckpoint, CheckpointMismatch: its weights are damaged, or not the backbone's.
         CropMismatch: the checkpoint saw crops of another size.
-        ValueError: fewer than two identities, or none with two faces.
+        BadInput: fewer than two identities, or none with two faces.
     """
     pairs = verification_pairs(
         store.identity_index[face_indices],

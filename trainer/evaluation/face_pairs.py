@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from facequarry.datasets.disk.errors import BadInput
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -52,17 +54,17 @@ def verification_pairs(
             low false accept rate takes many: 10 / FAR of them.
 
     Raises:
-        ValueError: the array is not (N,) integers, a count is below 1, no identity has two faces,
+        BadInput: the array is not (N,) integers, a count is below 1, no identity has two faces,
             or there are fewer than two identities.
     """
     identities = np.asarray(identity_index)
     if identities.ndim != 1 or not np.issubdtype(identities.dtype, np.integer):
-        raise ValueError(
+        raise BadInput(
             f"identity_index is {identities.dtype} of shape {identities.shape}, "
             "expected (N,) integers"
         )
     if max_pairs < 1 or different_per_same < 1:
-        raise ValueError(
+        raise BadInput(
             f"max_pairs is {max_pairs} and different_per_same {different_per_same}, "
             "expected at least 1 of each"
         )
@@ -74,12 +76,12 @@ def verification_pairs(
     starts = np.searchsorted(in_order, in_order, side="left")
     positions = np.arange(len(in_order))
     if not np.any(positions > starts):
-        raise ValueError(
+        raise BadInput(
             f"no identity has two faces among {len(in_order)} faces; "
             "verification needs at least one pair of the same identity"
         )
     if not np.any(starts):
-        raise ValueError(
+        raise BadInput(
             f"all {len(in_order)} faces are of one identity; verification needs two identities"
         )
     rng = np.random.default_rng(seed)

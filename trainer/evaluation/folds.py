@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.trainer.evaluation.face_pairs import IntArray
 
 # Two people make one pairing: whether they resemble each other would be a fold's whole answer.
@@ -41,7 +42,7 @@ def identity_folds(
         where not even two folds can hold both kinds.
     """
     if num_folds < 2:
-        raise ValueError(f"num_folds is {num_folds}, expected at least 2")
+        raise BadInput(f"num_folds is {num_folds}, expected at least 2")
     _, flat = np.unique(np.concatenate([left, right]), return_inverse=True)
     ends: IntArray = flat.reshape(2, -1).astype(np.int64)
     is_same = ends[0] == ends[1]

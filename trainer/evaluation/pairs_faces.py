@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.snapshots import Snapshot
 from facequarry.datasets.faces.split import Part
 from facequarry.datasets.faces.store import FaceStore
@@ -26,7 +27,7 @@ TRAINED = "with people trained on"
 _SHOWN_NAMES = 3
 
 
-class TrainingPairs(ValueError):
+class TrainingPairs(BadInput):
     """Pairs touch people that the model was trained on."""
 
 
@@ -69,7 +70,7 @@ def leave_out(
 
     Raises:
         TrainingPairs: there are such pairs, and `held_out_only` is false.
-        ValueError: no matched or no mismatched pair is left.
+        BadInput: no matched or no mismatched pair is left.
     """
     parts = {photo.identity: part_of(photo.identity) for photo in (*pairs.left, *pairs.right)}
     left = np.array([parts[photo.identity] for photo in pairs.left], dtype=object)
@@ -103,7 +104,7 @@ def find_faces(pairs: NamedPairs, store: FaceStore, rejected: Mapping[str, str])
         rejected: reasons of the photos that gave no face, by path without suffix.
 
     Raises:
-        ValueError: a photo is neither a face nor rejected; or two faces have its name; or no
+        BadInput: a photo is neither a face nor rejected; or two faces have its name; or no
             matched or no mismatched pair is left.
     """
     faces = _faces_by_stem(pairs, store)
@@ -146,7 +147,7 @@ def _faces_by_stem(pairs: NamedPairs, store: FaceStore) -> dict[str, int]:
     for face, source in zip(face_indices.tolist(), store.sources(face_indices), strict=True):
         stem = _stem(source)
         if stem in faces and stem in named:
-            raise ValueError(
+            raise BadInput(
                 f"{pairs.path} names {stem}, and two photos of the faces have this name with "
                 "different suffixes; remove one of them and ingest into a new folder"
             )
@@ -166,7 +167,7 @@ def _refuse_absent(pairs: NamedPairs, store: FaceStore, absent: set[str]) -> Non
         _described(photo, photo.identity in names) for photo in list(in_order)[:_SHOWN_NAMES]
     )
     more = ", ..." if len(in_order) > _SHOWN_NAMES else ""
-    raise ValueError(
+    raise BadInput(
         f"{pairs.path} names {len(in_order)} photos that were never ingested, {len(people)} people "
         f"among them without any face: {shown}{more}; ingest all of the file's photos with: "
         "facequarry ingest --source PHOTOS --out faces/all "
@@ -181,7 +182,7 @@ def _described(photo: PhotoName, is_person_known: bool) -> str:
 def _check_both_kinds(is_same: BoolArray, pairs: NamedPairs, dropped: Mapping[str, int]) -> None:
     if is_same.all() or not is_same.any():
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        raise ValueError(
+        raise BadInput(
             f"{int(is_same.sum())} matched and {int((~is_same).sum())} mismatched pairs are left "
             f"of the {len(pairs)} in {pairs.path} (left out: {why or 'none'}); verification needs "
             "at least one of each"

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.sources.photos import name_of
 from facequarry.trainer.evaluation.face_pairs import BoolArray, IntArray
 
@@ -103,27 +104,27 @@ def read_pairs_file(path: Path) -> NamedPairs:
     """Read a pairs file; blank lines and CRLF are taken as they come.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is malformed, or the lines are not those that the header announces; the
+        NotFound: there is no such file.
+        BadInput: a line is malformed, or the lines are not those that the header announces; the
             sentence names file and line.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no pairs file {path}; LFW's are pairs.txt and pairsDevTrain.txt")
+        raise NotFound(f"no pairs file {path}; LFW's are pairs.txt and pairsDevTrain.txt")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text ({error.reason}); save it as UTF-8") from error
+        raise BadInput(f"{path} is no UTF-8 text ({error.reason}); save it as UTF-8") from error
     # Not splitlines(): it would also break a line at characters that a name may hold.
     numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not numbered:
-        raise ValueError(f"{path} is empty; expected a header such as 1100, then pairs")
+        raise BadInput(f"{path} is empty; expected a header such as 1100, then pairs")
     header = _header(path, *numbered[0])
     pairs = [
         _pair(path, number, line, header, position)
         for position, (number, line) in enumerate(numbered[1:])
     ]
     if len(pairs) != header.num_pairs:
-        raise ValueError(
+        raise BadInput(
             f"{path} has {len(pairs)} pairs, its header {header.line!r} announces "
             f"{header.num_pairs}; mend the header or restore the file"
         )
@@ -142,7 +143,7 @@ def _header(path: Path, number: int, line: str) -> _Header:
         *folds, size = map(int, fields)
         if size > 0 and (not folds or folds[0] > 1):
             return _Header("<TAB>".join(fields), folds[0] if folds else None, size)
-    raise ValueError(
+    raise BadInput(
         f"{path} line {number} is {_shown(line)}, expected a header: pairs of either kind such as "
         "1100, or folds and pairs such as 10<TAB>300"
     )
@@ -161,26 +162,26 @@ def _pair(
         case _:
             left = right = ("", "")
     if not all(name and "/" not in name and _is_number(photo) for name, photo in (left, right)):
-        raise ValueError(
+        raise BadInput(
             f"{where} is {_shown(line)}, expected Name<TAB>1<TAB>2 or Name<TAB>1<TAB>Other<TAB>2"
         )
     if position >= header.num_pairs:
-        raise ValueError(
+        raise BadInput(
             f"{where}: more pairs than the {header.num_pairs} that the header {header.line!r} "
             "announces; mend the header or restore the file"
         )
     if (len(fields) == 3) != header.is_same(position):
         kinds = ("matched", "mismatched")
         found, expected = kinds if len(fields) == 3 else kinds[::-1]
-        raise ValueError(
+        raise BadInput(
             f"{where} is the {found} pair {_shown(line)}, where the header {header.line!r} "
             f"announces a {expected} one"
         )
     if len(fields) == 4 and left[0] == right[0]:
-        raise ValueError(f"{where} is a mismatched pair of one person: {_shown(line)}")
+        raise BadInput(f"{where} is a mismatched pair of one person: {_shown(line)}")
     photos = [PhotoName(name_of(name), int(photo)) for name, photo in (left, right)]
     if photos[0] == photos[1]:
-        raise ValueError(f"{where} pairs a photo with itself: {_shown(line)}")
+        raise BadInput(f"{where} pairs a photo with itself: {_shown(line)}")
     return photos[0], photos[1]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.trainer.evaluation.figure import (
     BLUE,
     GREEN,
@@ -60,10 +61,10 @@ def roc(
             anything.
 
     Raises:
-        ValueError: there is no curve or more than five, or one is empty or uneven.
+        BadInput: there is no curve or more than five, or one is empty or uneven.
     """
     if not 1 <= len(curves) <= len(_CURVES):
-        raise ValueError(f"{len(curves)} ROC curves, expected 1 to {len(_CURVES)}")
+        raise BadInput(f"{len(curves)} ROC curves, expected 1 to {len(_CURVES)}")
     figure = new_figure(6.4, 4.6)
     axes = new_axes(figure, "Verification ROC", "false accept rate (log)", "true accept rate")
     chance = np.logspace(-4, 0, 200)
@@ -81,7 +82,7 @@ def d2_histograms(pairs: SplitD2, path: Path, *, title: str = "Verification pair
     """Draw how far apart same and different pairs lie, on the whole range of d2.
 
     Raises:
-        ValueError: one kind has no pairs.
+        BadInput: one kind has no pairs.
     """
     figure = new_figure(6.4, 3.6)
     axes = new_axes(figure, title, "d2 (squared L2)", "share of its kind")
@@ -93,7 +94,7 @@ def d2_histograms_before_after(before: SplitD2, after: SplitD2, path: Path) -> N
     """Draw the histograms before and after training, one above the other on the same axes.
 
     Raises:
-        ValueError: one kind has no pairs.
+        BadInput: one kind has no pairs.
     """
     figure = new_figure(6.4, 5.4)
     upper = new_axes(figure, "Before training", "", "share of its kind", position=211)
@@ -117,11 +118,11 @@ def confusion_matrix(counts: Sequence[Sequence[int]], path: Path, *, title: str)
         title: above the picture.
 
     Raises:
-        ValueError: another shape, a negative count, or a kind without pairs.
+        BadInput: another shape, a negative count, or a kind without pairs.
     """
     pairs = np.asarray(counts)
     if pairs.shape != (2, 2) or pairs.min() < 0 or not pairs.sum(axis=1).all():
-        raise ValueError(f"the confusion matrix is {counts}, expected 2 x 2 counts with both kinds")
+        raise BadInput(f"the confusion matrix is {counts}, expected 2 x 2 counts with both kinds")
     shares = pairs / pairs.sum(axis=1, keepdims=True)
     figure = new_figure(6.4, 3.8)
     axes = new_axes(figure, title, "verdict", "pairs")
@@ -146,12 +147,12 @@ def loss_curve(steps: Counts, losses: Gappy, refresh_steps: Counts, path: Path) 
         path: the PNG to publish.
 
     Raises:
-        ValueError: the lengths differ or no loss is finite.
+        BadInput: the lengths differ or no loss is finite.
     """
     x, y = _even("the loss curve", steps, losses)
     x, y = x[np.isfinite(y)], y[np.isfinite(y)]
     if not len(y):
-        raise ValueError("the loss curve has no finite loss")
+        raise BadInput("the loss curve has no finite loss")
     window = max(5, len(y) // 20)
     figure = new_figure(6.4, 3.8)
     axes = new_axes(figure, "Training loss", "step", "triplet loss (squared L2)")
@@ -182,7 +183,7 @@ def shares(
         path: the PNG to publish.
 
     Raises:
-        ValueError: the lengths differ or no step had a triplet.
+        BadInput: the lengths differ or no step had a triplet.
     """
     drawn = {
         label: _even(f"the share of {label!r}", steps, share) for label, share in kinds.items()
@@ -190,7 +191,7 @@ def shares(
     _, weights = _even("the triplets of the shares", steps, num_triplets)
     known = weights > 0
     if not known.any():
-        raise ValueError("no step had a triplet, so there are no shares to draw")
+        raise BadInput("no step had a triplet, so there are no shares to draw")
     x = np.asarray(steps, dtype=float)[known]
     window = max(5, len(x) // 40)
     smooth = [_running_mean(share[known], window) for _, share in drawn.values()]
@@ -217,11 +218,11 @@ def staleness(steps: Counts, staleness_steps: Gappy, bound: float, path: Path) -
         path: the PNG to publish.
 
     Raises:
-        ValueError: the lengths differ or there is no staleness.
+        BadInput: the lengths differ or there is no staleness.
     """
     x, y = _even("the staleness curve", steps, staleness_steps)
     if np.isnan(y).all():
-        raise ValueError("the staleness curve has no value: no mined triplet was consumed")
+        raise BadInput("the staleness curve has no value: no mined triplet was consumed")
     figure = new_figure(6.4, 3.4)
     axes = new_axes(figure, "Age of the consumed triplets", "step", "staleness (steps)")
     axes.axhline(bound, color=ORANGE, linewidth=1.4, linestyle="--", label=f"bound: {bound:g}")
@@ -239,7 +240,7 @@ def _draw_d2(axes: Axes, pairs: SplitD2) -> float:
         (pairs.different, ORANGE, "different"),
     ):
         if not len(values):
-            raise ValueError(f"the d2 histogram has no {kind}-identity pairs")
+            raise BadInput(f"the d2 histogram has no {kind}-identity pairs")
         counts, _ = np.histogram(np.clip(np.asarray(values, dtype=float), 0, 4), edges)
         label = f"{kind} ({len(values):,} pairs)"
         tallest = max(tallest, stairs(axes, counts, edges, color, label))
@@ -279,7 +280,7 @@ def _even(
     across = np.asarray(x, dtype=np.float64)
     up = np.asarray(y, dtype=np.float64)
     if across.ndim != 1 or across.shape != up.shape or not len(across):
-        raise ValueError(
+        raise BadInput(
             f"{what} has shapes {across.shape} and {up.shape}, expected two equal lengths above 0"
         )
     return across, up

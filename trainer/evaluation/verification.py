@@ -19,6 +19,7 @@ import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.trainer.evaluation.face_pairs import BoolArray, FloatArray
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
@@ -110,7 +111,7 @@ def verify(
         seed: of that deal.
 
     Raises:
-        ValueError: shapes or lengths disagree, a d2 is not a finite number of at least 0, or there
+        BadInput: shapes or lengths disagree, a d2 is not a finite number of at least 0, or there
             is no pair of one kind.
     Source: LFW protocol, Huang et al. 2007, section IV (10 folds, threshold from the other nine).
     """
@@ -118,7 +119,7 @@ def verify(
     if fold_of is None:
         fold_of = _random_folds(is_same, num_folds, seed)
     if fold_of.shape not in (d2.shape, (2, *d2.shape)):
-        raise ValueError(
+        raise BadInput(
             f"fold_of has shape {fold_of.shape}, expected {d2.shape} as d2 has, or two such rows"
         )
     accuracies, judged = _accuracies(d2, is_same, np.broadcast_to(fold_of, (2, *d2.shape)))
@@ -150,7 +151,7 @@ def roc_points(
     """Return (far, tar), float64, both ascending from 0 to 1: the ROC's corners.
 
     Raises:
-        ValueError: as `verify` does.
+        BadInput: as `verify` does.
     """
     d2, is_same = _checked(d2, is_same)
     far, tar, _ = roc_curve(is_same, -d2)
@@ -168,18 +169,18 @@ def retrieval(embeddings: FloatArray, identity_index: npt.NDArray[np.integer]) -
         identity_index: (N,) integer.
 
     Raises:
-        ValueError: the lengths disagree or no identity has two faces.
+        BadInput: the lengths disagree or no identity has two faces.
     Source: MAP@R from Musgrave et al. 2020, "A Metric Learning Reality Check", section 3.2.
     """
     if embeddings.ndim != 2 or identity_index.shape != embeddings.shape[:1]:
-        raise ValueError(
+        raise BadInput(
             f"embeddings have shape {embeddings.shape} and identity_index "
             f"{identity_index.shape}, expected (N, D) and (N,)"
         )
     # The calculator keeps labels as float32, which merges large ones: number them from 0.
     _, labels, counts = np.unique(identity_index, return_inverse=True, return_counts=True)
     if not np.any(counts > 1):
-        raise ValueError(f"no identity has two faces among {len(labels)}; retrieval finds nothing")
+        raise BadInput(f"no identity has two faces among {len(labels)}; retrieval finds nothing")
     calculator = AccuracyCalculator(
         include=("precision_at_1", "mean_average_precision_at_r"),
         k="max_bin_count",
@@ -216,14 +217,14 @@ def _nearest_others(
 def _checked(d2: FloatArray, is_same: BoolArray) -> tuple[FloatArray, BoolArray]:
     d2, is_same = np.asarray(d2, dtype=np.float32), np.asarray(is_same)
     if d2.ndim != 1 or is_same.shape != d2.shape or is_same.dtype != np.bool_:
-        raise ValueError(
+        raise BadInput(
             f"d2 has shape {d2.shape} and is_same is {is_same.dtype} of shape {is_same.shape}, "
             "expected (P,) float32 and (P,) bool"
         )
     if not np.all(np.isfinite(d2) & (d2 >= 0)):
-        raise ValueError("d2 holds a value that is negative or not finite; were the rows unit?")
+        raise BadInput("d2 holds a value that is negative or not finite; were the rows unit?")
     if is_same.all() or not is_same.any():
-        raise ValueError(
+        raise BadInput(
             f"{int(is_same.sum())} same and {int((~is_same).sum())} different pairs; "
             "verification needs at least one of each"
         )
@@ -232,7 +233,7 @@ def _checked(d2: FloatArray, is_same: BoolArray) -> tuple[FloatArray, BoolArray]
 
 def _random_folds(is_same: BoolArray, num_folds: int, seed: int) -> npt.NDArray[np.int64]:
     if num_folds < 2:
-        raise ValueError(f"num_folds is {num_folds}, expected at least 2")
+        raise BadInput(f"num_folds is {num_folds}, expected at least 2")
     # Shuffled, with the same pairs first: dealing in turn gives each fold its part of both kinds.
     shuffled = np.random.default_rng(seed).permutation(len(is_same))
     dealt = shuffled[np.argsort(~is_same[shuffled], kind="stable")]

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.memory import OutOfMemory
 from facequarry.miner.engines.gpu import torch_steps as gpu_torch
@@ -349,11 +350,11 @@ def uses_gpu(config: MinerConfig) -> bool:
     """Return whether the exact engine of `config` runs on a GPU.
 
     Raises:
-        ValueError: it asks for a GPU and there is none.
+        BadInput: it asks for a GPU and there is none.
     """
     is_there = torch.cuda.is_available()
     if config.device == "cuda" and not is_there:
-        raise ValueError("miner.device is cuda, and torch finds no GPU; set it to auto or cpu")
+        raise BadInput("miner.device is cuda, and torch finds no GPU; set it to auto or cpu")
     return config.device != "cpu" and is_there
 
 

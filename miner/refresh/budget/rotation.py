@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facequarry.datasets.disk.errors import BadInput
+
 IDENTITIES_FILE = "identities.parquet"
 
 _TO_COME = -1
@@ -94,7 +96,7 @@ def read_rotation(folder: Path, manifest: Mapping[str, Any]) -> Rotation | None:
         manifest: of that generation.
 
     Raises:
-        ValueError: its file is missing, or has other bytes than the manifest says.
+        BadInput: its file is missing, or has other bytes than the manifest says.
     """
     named = manifest.get("plan", {}).get("identities")
     if named is None:
@@ -102,7 +104,7 @@ def read_rotation(folder: Path, manifest: Mapping[str, Any]) -> Rotation | None:
     path = folder / IDENTITIES_FILE
     raw = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(raw).hexdigest() != named["sha256"]:
-        raise ValueError(
+        raise BadInput(
             f"{path} says which identities were embedded, and is missing or its bytes changed; "
             "restore that file"
         )

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from facequarry.datasets.disk.errors import BAD_INPUT, DONE, INTERRUPTED
 from facequarry.datasets.faces.snapshots import snapshot_numbers
 from facequarry.datasets.ingest.ingest import Ingest
 from facequarry.datasets.sources.photos import Listing, OnListing
-from facequarry.jobs.cli import BAD_INPUT, DONE, INTERRUPTED, main
+from facequarry.jobs.cli import main
 from tests.datasets.photos import pack, write_bad_photos, write_tree
 
 PLAIN = ["--detector", "none", "--crop-px", "32", "--actors", "1"]

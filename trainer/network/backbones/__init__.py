@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import nn
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.trainer.network.backbones.compact import Compact
 from facequarry.trainer.network.backbones.iresnet import BLOCKS, IResNet
 
@@ -24,8 +25,8 @@ def build_backbone(name: str, embedding_dim: int) -> nn.Module:
         embedding_dim: D, length of the unit rows it returns.
 
     Raises:
-        ValueError: the name is unknown.
+        BadInput: the name is unknown.
     """
     if name not in _BACKBONES:
-        raise ValueError(f"unknown backbone {name!r}; one of: {', '.join(sorted(_BACKBONES))}")
+        raise BadInput(f"unknown backbone {name!r}; one of: {', '.join(sorted(_BACKBONES))}")
     return _BACKBONES[name](embedding_dim)
