@@ -95,7 +95,7 @@ def mining(facts: RunFacts) -> None:
     )
     mined_at = {refresh.generation: refresh.mined_at_step for refresh in facts.refreshes}
     chosen = choose.selectbox(
-        "TripletBook",
+        "Generation",
         [_NEWEST, *reversed(facts.generations)],
         format_func=lambda number: _generation_name(number, mined_at),
         on_change=_turn_to,

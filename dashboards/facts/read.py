@@ -41,7 +41,7 @@ class Settings:
     """What the page needs of `config.json`."""
 
     steps: int | None
-    """StepCurves of the whole run."""
+    """Steps of the whole run."""
     checkpoint_every: int | None
     """N, steps between checkpoints."""
     margin: float

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KindShares:
-    """KindShares of consumed triplets, from the forward pass that trained on them.
+    """Shares of consumed triplets, from the forward pass that trained on them.
 
     Attributes:
         active: had a loss above zero.
