@@ -83,7 +83,7 @@ class Row:
 def ways(python: Path) -> dict[int | None, list[Way]]:
     """Return the ways to be compared by positives per anchor; ours comes first."""
     ours: list[str | Path] = [sys.executable, "-m", "benchmarks.peers.ours"]
-    # Isolated: it must not see our packages, one of which has the name of one that it needs.
+    # Isolated: it must not see our folders, one of which has the name of a package that it needs.
     theirs: list[str | Path] = [python, "-I", _HERE / "theirs.py"]
     nearest = {"absolute_margin": 0.0, "num_negatives": 1, "sampling_strategy": "top"}
     return {
