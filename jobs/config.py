@@ -11,19 +11,18 @@ import difflib
 import io
 import json
 import math
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import docstring_parser
 import tyro
 
 from facequarry.datasets.config import IngestConfig
 from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.faces.split import Split
+from facequarry.jobs.tyro_report import joined_doc_lines, one_sentence
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig
@@ -264,10 +263,9 @@ def parse(
         BadFlags: with tyro's sentence and the source of the flags.
         SystemExit: 0, after `--help` was printed.
     """
-    _join_doc_lines()
     report = io.StringIO()
     try:
-        with contextlib.redirect_stderr(report):
+        with contextlib.redirect_stderr(report), joined_doc_lines():
             if default is None:
                 return tyro.cli(kind, args=list(flags), prog=prog, description=description)
             return tyro.cli(
@@ -276,48 +274,6 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise BadFlags(f"{source}: {_one_sentence(report.getvalue())}") from None
+        raise BadFlags(f"{source}: {one_sentence(report.getvalue())}") from None
     except ValueError as error:
         raise BadFlags(f"{source}: {error}") from error
-
-
-_parse_docs = docstring_parser.parse_from_object
-
-
-def _parse_joined_docs(
-    obj: object, style: docstring_parser.DocstringStyle = docstring_parser.DocstringStyle.AUTO
-) -> docstring_parser.Docstring:
-    docs = _parse_docs(obj, style)
-    for param in docs.params:
-        param.description = param.description and " ".join(param.description.split())
-    return docs
-
-
-def _join_doc_lines() -> None:
-    """Let `--help` wrap each field's text as one paragraph.
-
-    tyro keeps a line break before every indented line, which all but the first of a field's
-    docstring are, and offers no setting for it.
-    """
-    docstring_parser.parse_from_object = _parse_joined_docs
-
-
-def _one_sentence(report: str) -> str:
-    """Take the sentence out of tyro's box: no frame, no colours, no help text."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", report)
-    # Where output is ASCII, the frame is rules, and its title a line above the first of them.
-    plain = re.split(r"^ *-{9,} *$", plain, maxsplit=1, flags=re.MULTILINE)[-1]
-    lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
-    words = " ".join(line.strip("─ ") for line in lines if not line.startswith("For full help"))
-    words = re.sub(r" -{9,}( |$)", " ", words)
-    words = re.sub(r"\s+", " ", words).split(" Argument helptext:")[0].strip()
-    if missing := re.match(r"Missing from facequarry \w+: (--\S+)", words):
-        unknown = re.search(r"Unrecognized options: .*?(?=$| facequarry)", words)
-        words = f"{missing[1]} is missing" + (f"; {unknown[0]}" if unknown else "")
-    words = re.sub(
-        r"^Error parsing (--\S+): invalid literal for int\(\) with base 10: (.*)",
-        r"\1 is \2, expected a whole number",
-        words,
-    )
-    words = re.sub(r"^Error parsing [\w.]+: ", "", words)
-    return re.sub(r" Perhaps you meant: (\S+).*", r"; did you mean \1?", words)

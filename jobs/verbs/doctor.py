@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from facequarry.datasets.disk.storage_check import check_storage
 from facequarry.jobs.config import parse
 
 _NEEDED = {
@@ -28,11 +30,18 @@ _NEEDED = {
     "pytorch-metric-learning": "pytorch-metric-learning",
 }
 _OPTIONAL = {"streamlit": "pip install 'facequarry[dashboard]'", "plotly": "the same extra"}
+_RUNS = "runs: "
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Doctor:
-    """Print versions, devices, FAISS and detectors."""
+    """Print versions, devices, FAISS and detectors; try a folder for runs."""
+
+    runs: Path | None = None
+    """Folder where runs lie or will lie: locks and renames are tried there, and nothing is left."""
+    hold_s: float = 0.0
+    """Keep the lock for that long, s: a second machine that tries the same folder meanwhile must
+    find it held, or machines do not exclude each other there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +53,21 @@ class Finding:
     text: str
     is_needed: bool = True
 
+    @property
+    def if_not(self) -> str:
+        """The first word of its line where it is not well."""
+        if self.name.startswith(_RUNS):
+            return "fails"
+        return "missing" if self.is_needed else "absent"
+
 
 def run(flags: Sequence[str]) -> int:
     """Print the findings; exit code 1 if something that is needed is missing."""
-    parse(Doctor, flags, prog="facequarry doctor")
+    asked = parse(Doctor, flags, prog="facequarry doctor")
     table = Table(show_header=False)
-    findings = look()
+    findings = look() + ([] if asked.runs is None else _storage(asked.runs, asked.hold_s))
     for finding in findings:
-        word = "ok" if finding.is_well else "missing" if finding.is_needed else "absent"
+        word = "ok" if finding.is_well else finding.if_not
         table.add_row(word, finding.name, finding.text)
     Console().print(table)
     return 1 if any(f.is_needed and not f.is_well for f in findings) else 0
@@ -73,6 +89,11 @@ def look() -> list[Finding]:
     findings.append(Finding("memory", True, f"{memory_gib:.0f} GiB"))
     findings.append(Finding("free disk here", free_gib > 1, f"{free_gib:.0f} GiB"))
     return findings
+
+
+def _storage(folder: Path, hold_s: float) -> list[Finding]:
+    found = check_storage(folder, hold_s=hold_s)
+    return [Finding(f"{_RUNS}{finding.what}", finding.is_well, finding.text) for finding in found]
 
 
 def _distribution(name: str, distribution: str, *, needed: bool = True) -> Finding:
