@@ -24,17 +24,10 @@ import tyro
 from benchmarks.common import show
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
+from facequarry.datasets.runs.vocabulary import BLUE, GREEN, GREY, ORANGE
 from facequarry.jobs.config import RunConfig, load_run_config
 from facequarry.jobs.state.runs_on_disk import absolute, check_run, read_run
-from facequarry.trainer.evaluation.figure import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    new_axes,
-    new_figure,
-    publish_figure,
-)
+from facequarry.trainer.evaluation.figure import new_axes, new_figure, publish_figure
 
 ARMS: dict[str, tuple[str, ...]] = {
     "mined": ("--trainer.no-add-in-batch", "--miner.positives-per-anchor", "1"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from facequarry.dashboards.facts.read import list_runs
 from facequarry.datasets.disk.errors import BadInput, NotFound
+from facequarry.datasets.runs.vocabulary import BLUE
 
 APP = Path(__file__).with_name("app.py")
 _END_TIMEOUT_S = 10.0
@@ -94,7 +95,7 @@ def _command(runs: Path, run: str | None, host: str, port: int) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "theme.base": "light",
-        "theme.primaryColor": "#0072b2",
+        "theme.primaryColor": BLUE,
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     shown = [] if run is None else [f"--run={run}"]

@@ -8,9 +8,19 @@ from __future__ import annotations
 import base64
 import html
 
-from facequarry.dashboards.drawing.look import BLUE, GREEN, GREY, INK, ORANGE, PALE, RED, clear
+from facequarry.dashboards.drawing.look import clear
 from facequarry.dashboards.facts.browse import Face, Triplet
 from facequarry.dashboards.facts.read import RunFacts, State
+from facequarry.datasets.runs.vocabulary import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    KINDS_BY_DISTANCE,
+    ORANGE,
+    PALE,
+    RED,
+)
 
 _IN_BAND = clear(GREEN, 0.5)
 
@@ -99,8 +109,9 @@ def _band(triplet: Triplet, margin: float) -> str:
     """Return a bar from hard to easy, two margins wide, with the negative as a dot on it."""
     place = min(max((triplet.d2_an - triplet.d2_ap) / margin, -0.5), 1.5)
     words = "".join(
-        f'<span style="color:{GREEN if triplet.kind == kind else GREY}">{word}</span>'
-        for kind, word in (("hard", "hard"), ("semi_hard", "semi-hard"), ("easy", "easy"))
+        f'<span style="color:{color}">{kind.label}</span>'
+        for kind in KINDS_BY_DISTANCE
+        for color in [kind.color if kind.name == triplet.kind else GREY]
     )
     return (
         f'<div class="fq-band"><i style="left:{50 * (place + 0.5):.1f}%"></i></div>'

@@ -1,7 +1,7 @@
 """The look of every figure on the page, and the small arithmetic that drawing takes.
 
-The colours are those of the pictures that a run draws of itself
-(`trainer/evaluation/figure.py`), so that a curve here and a PNG there are read alike.
+Colours come from `datasets/runs/vocabulary.py`, as those of the pictures that a run draws of itself
+do, so that a curve here and a PNG there are read alike.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-# Okabe and Ito's colours, told apart with any kind of colour vision; grey carries no meaning.
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-INK, GREY, PALE = "#333333", "#8a8a8a", "#e3e3e3"
-RED = "#b3261e"
+from facequarry.datasets.runs.vocabulary import GREY, INK, PALE
 
 MOST_POINTS = 2000
 HEIGHT = 290

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from facequarry.dashboards.facts.browse import TripletBook
+from facequarry.datasets.runs.vocabulary import KINDS, OUTCOMES
 
 _MOST_NAMED = 3
 _COUNTS = {
     "pairs": "pairs looked at",
-    "semi_hard": "with a negative in their band",
-    "band_empty": "band proven empty",
-    "beyond_search": "band beyond the search",
-    "suspect": "suspect, kept out",
+    **{outcome.name: f"pairs, {outcome.label}" for outcome in OUTCOMES},
     "rows": "triplets",
     "num_embedded": "faces embedded",
     "num_anchors": "anchors",
@@ -26,9 +24,10 @@ def counts(generation: TripletBook) -> str:
     lines = [
         (word, f"{stats[name]:,}") for name, word in _COUNTS.items() if stats.get(name) is not None
     ]
-    kinds = {kind: count for kind, count in stats.get("rows_by_kind", {}).items() if count}
+    by_kind = stats.get("rows_by_kind", {})
+    kinds = [kind for kind in KINDS if by_kind.get(kind.name)]
     if len(kinds) > 1:
-        lines += [(f"triplets, {kind.replace('_', '-')}", f"{n:,}") for kind, n in kinds.items()]
+        lines += [(f"triplets, {kind.label}", f"{by_kind[kind.name]:,}") for kind in kinds]
     engine = stats.get("index") or stats.get("engine")
     if engine:
         lines.append(("engine", engine))

@@ -11,22 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from facequarry.dashboards.drawing.look import (
-    BLUE,
-    GREEN,
-    GREY,
-    HEIGHT,
-    ORANGE,
-    PURPLE,
-    RED,
-    Floats,
-    Ints,
-    clear,
-    new_figure,
-    stairs,
-)
+from facequarry.dashboards.drawing.look import HEIGHT, Floats, Ints, clear, new_figure, stairs
 from facequarry.dashboards.facts.read import StepCurves
 from facequarry.dashboards.facts.refreshes import Refresh
+from facequarry.datasets.runs.vocabulary import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    OUTCOMES,
+    RED,
+    REFRESH_STAGES,
+    names,
+)
 
 TIMELINE_COLORS = {
     "consumed": clear(GREEN, 0.35),
@@ -34,7 +30,6 @@ TIMELINE_COLORS = {
     "running": clear(BLUE, 0.45),
     "failed": RED,
 }
-PAIR_COLORS = {"semi_hard": GREEN, "band_empty": GREY, "beyond_search": PURPLE, "suspect": ORANGE}
 _MOST_ROWS = 24
 
 
@@ -86,17 +81,13 @@ def cost(refreshes: Sequence[Refresh]) -> go.Figure:
     """Draw how long each published refresh took, by stage, and how long it should have taken."""
     published = [refresh for refresh in refreshes if refresh.seconds]
     figure = new_figure("generation", "seconds")
-    # The small ones share a colour: only that they stay small matters.
-    for name, stages, color in (
-        ("embed", ("embed",), BLUE),
-        ("mine", ("mine",), ORANGE),
-        ("publish", ("publish",), PURPLE),
-        ("load, open, choose, pack", ("load", "open", "choose", "pack"), GREY),
-    ):
+    # Stages of one colour are one bar: the small ones matter together.
+    for color in dict.fromkeys(stage.color for stage in REFRESH_STAGES):
+        stages = [stage for stage in REFRESH_STAGES if stage.color == color]
         figure.add_bar(
             x=[refresh.generation for refresh in published],
-            y=[sum(refresh.seconds.get(s, 0.0) for s in stages) for refresh in published],
-            name=name,
+            y=[sum(refresh.seconds.get(s, 0.0) for s in names(stages)) for refresh in published],
+            name=", ".join(stage.label for stage in stages),
             marker={"color": color, "line": {"width": 0}},
             hovertemplate="%{y:.2f} s",
         )
@@ -118,15 +109,15 @@ def pairs(refreshes: Sequence[Refresh]) -> go.Figure:
     """Draw what became of the pairs of each generation, as stacked shares."""
     published = [refresh for refresh in refreshes if refresh.counts.get("pairs")]
     figure = new_figure("generation", "share of pairs")
-    for name, color in PAIR_COLORS.items():
-        counts = [refresh.counts.get(name, 0) for refresh in published]
+    for outcome in OUTCOMES:
+        counts = [refresh.counts.get(outcome.name, 0) for refresh in published]
         pairs = [refresh.counts["pairs"] for refresh in published]
         figure.add_bar(
             x=[refresh.generation for refresh in published],
             y=[count / total for count, total in zip(counts, pairs, strict=True)],
             customdata=counts,
-            name=name.replace("_", " "),
-            marker={"color": color, "line": {"width": 0}},
+            name=outcome.label,
+            marker={"color": outcome.color, "line": {"width": 0}},
             hovertemplate="%{customdata:,} pairs, %{y:.1%}",
         )
     figure.update_layout(barmode="stack", bargap=0.3)
@@ -164,7 +155,11 @@ def _shown(refreshes: Sequence[Refresh]) -> list[Refresh]:
 
 
 def _story(refresh: Refresh) -> str:
-    stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in refresh.seconds.items())
+    stages = ", ".join(
+        f"{stage.label} {refresh.seconds[stage.name]:.2f} s"
+        for stage in REFRESH_STAGES
+        if stage.name in refresh.seconds
+    )
     parts = [f"{refresh.outcome}, mined at step {refresh.mined_at_step}", stages, refresh.reason]
     return "<br>".join(html.escape(part) for part in parts if part)
 

@@ -11,20 +11,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from facequarry.dashboards.drawing.look import (
-    BLUE,
-    GREEN,
-    GREY,
-    HEIGHT,
-    INK,
-    ORANGE,
-    clear,
-    new_figure,
-    running_mean,
-    stairs,
-    thin,
-)
+from facequarry.dashboards.drawing.look import HEIGHT, clear, new_figure, running_mean, stairs, thin
 from facequarry.dashboards.facts.read import StepCurves
+from facequarry.datasets.runs.vocabulary import BLUE, GREY, INK, ORANGE, WHEN_CONSUMED
 
 
 def loss(steps: StepCurves, takeovers: Sequence[int], last_step: int | None) -> go.Figure:
@@ -76,18 +65,15 @@ def shares(steps: StepCurves, last_step: int | None, *, height: int = HEIGHT) ->
     figure = new_figure("step", "share of triplets", x_range=x_range, height=height)
     shown = thin(len(steps))
     window = max(5, len(steps) // 40)
-    for values, color, word in (
-        (steps.now_hard_share, ORANGE, "now hard"),
-        (steps.in_band_share, GREEN, "still semi-hard"),
-        (steps.now_easy_share, GREY, "now easy"),
-    ):
+    for kind in WHEN_CONSUMED:
+        values = getattr(steps, f"{kind.name}_share")
         figure.add_scatter(
             x=steps.step[shown],
             y=running_mean(values, window)[shown],
-            name=word,
+            name=kind.label,
             stackgroup="shares",
-            line={"color": color, "width": 0.5},
-            fillcolor=clear(color, 0.55),
+            line={"color": kind.color, "width": 0.5},
+            fillcolor=clear(kind.color, 0.55),
             hovertemplate="%{y:.0%}",
         )
     figure.update_yaxes(range=[0, 1], tickformat=".0%")

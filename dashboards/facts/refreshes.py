@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from facequarry.dashboards.facts.clock import RunClock
 from facequarry.datasets.runs.events import last_attempt_by_step, standing
+from facequarry.datasets.runs.vocabulary import OUTCOMES, REFRESH_STAGES, names
 
 Events = Sequence[Mapping[str, Any]]
 Outcome = Literal["published", "failed", "running", "cut off"]
 
-STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
-COUNTS = ("rows", "pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
+STAGES = names(REFRESH_STAGES)
+COUNTS = ("rows", "pairs", *names(OUTCOMES), "over_max_uses")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from facequarry.datasets.runs.vocabulary import OUTCOMES, REFRESH_STAGES, WHEN_CONSUMED
+
 FIELDS: dict[str, str] = {
     "ingest/photos": "photos looked at so far",
     "ingest/faces": "faces in finished shards",
@@ -29,9 +31,11 @@ FIELDS: dict[str, str] = {
     "ingest/reason": "why an ingest published nothing",
     "trainer/loss_d2": "mean triplet loss of the step's rows over all ranks, squared L2",
     "trainer/active_share": "share of the step's triplets with a loss above zero",
-    "trainer/in_band_share": "share of the step's triplets still semi-hard in the forward pass",
-    "trainer/now_hard_share": "share of the step's triplets that are hard in the forward pass",
-    "trainer/now_easy_share": "share of the step's triplets that are easy in the forward pass",
+    **{
+        f"trainer/{kind.name}_share": "share of the step's triplets that are "
+        f"{kind.meaning} in the forward pass"
+        for kind in WHEN_CONSUMED
+    },
     "trainer/num_triplets": "rows of the step, or triplets found in it; 0 where there were none",
     "trainer/faces_per_triplet": "distinct faces embedded per triplet (3.0 when none is shared)",
     "trainer/staleness_steps": "step minus mined_at_step of the oldest row consumed in the step",
@@ -55,18 +59,9 @@ FIELDS: dict[str, str] = {
     "miner/rows_by_kind": "triplets by what they were when mined",
     "miner/anchors": "anchors mined",
     "miner/pairs": "ordered anchor-positive pairs looked at",
-    "miner/semi_hard": "pairs with a negative in their band",
-    "miner/band_empty": "pairs proven to have no negative in their band",
-    "miner/beyond_search": "pairs whose band lies beyond what was searched",
-    "miner/suspect": "pairs over positive_cap, kept out of training",
+    **{f"miner/{outcome.name}": f"pairs {outcome.meaning}" for outcome in OUTCOMES},
     "miner/over_max_uses": "rows dropped because their negative served max_uses_as_negative others",
-    "miner/load_s": "seconds to load the checkpoint",
-    "miner/open_s": "seconds to open the faces, a snapshot that is new to the miner included",
-    "miner/choose_s": "seconds to choose what is embedded, faces embedded for that included",
-    "miner/embed_s": "seconds to embed the faces",
-    "miner/mine_s": "seconds to prepare, search, select and measure recall",
-    "miner/pack_s": "seconds to put the rows in lease order",
-    "miner/publish_s": "seconds to write and publish the generation",
+    **{f"miner/{stage.name}_s": f"seconds to {stage.meaning}" for stage in REFRESH_STAGES},
     "miner/refresh_s": "seconds of the whole refresh",
     "miner/refresh_steps": "training steps completed during the refresh",
     "miner/budget_steps": "training steps in which the refresh had to end; null without a budget",

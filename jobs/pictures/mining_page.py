@@ -8,7 +8,7 @@ each other, how often a face serves as negative, and where the time went.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +17,49 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from facequarry.datasets.disk.errors import BadInput
-from facequarry.miner.selection.observe import Identity
-from facequarry.miner.selection.stats import useful_gflops
-from facequarry.trainer.evaluation.figure import (
+from facequarry.datasets.runs.vocabulary import (
     BLUE,
+    COUNT,
     GREEN,
     GREY,
     INK,
+    KINDS,
+    MINE,
+    MINE_STAGES,
     ORANGE,
-    PURPLE,
-    new_axes,
-    new_figure,
-    plain,
-    publish_figure,
-    stairs,
+    OUTCOMES,
+    RECALL,
+    SEARCH,
+    STAGES,
+    Term,
 )
+from facequarry.miner.selection.observe import Identity
+from facequarry.miner.selection.stats import useful_gflops
+from facequarry.trainer.evaluation.figure import new_axes, new_figure, plain, publish_figure, stairs
 
 Manifest = Mapping[str, Any]
-
-OUTCOMES = {"semi_hard": GREEN, "band_empty": GREY, "beyond_search": PURPLE, "suspect": ORANGE}
-"""Where a pair can go, with its colour."""
-KINDS = {"semi_hard": GREEN, "hard": ORANGE, "easy": BLUE, "random": GREY}
-"""What a row can be, with its colour."""
-STAGES = ("read", "load", "open", "embed", "prepare", "search", "select", "recall", "pack")
-"""Stages of a refresh or of mining arrays, in order, with `mine` in its parts."""
 
 _MOST_GENERATIONS = 40
 _MOST_CONFUSED = 12
 
 
-def words(name: str) -> str:
-    """Return a name of the manifest as prose has it."""
-    return name.replace("semi_hard", "semi-hard").replace("_", " ")
+def seconds_by_stage(
+    stages: Iterable[Term], manifest: Mapping[str, Any]
+) -> list[tuple[Term, float]]:
+    """Return what a manifest says of some stages, in their order, those left out that had no work.
+
+    Args:
+        stages: of `vocabulary`.
+        manifest: with `stats` and `timing`.
+    """
+    timing, stats = manifest["timing"], manifest["stats"]
+    # Recall is measured where the engine may miss rows, and kinds are counted where asked.
+    idle = {RECALL: stats["recall_vs_exact"] is None, COUNT: not stats.get("negatives_by_kind")}
+    return [
+        (stage, timing[f"{stage.name}_s"])
+        for stage in stages
+        if f"{stage.name}_s" in timing and not idle.get(stage)
+    ]
 
 
 def mining_page(
@@ -97,7 +108,7 @@ def mining_page(
     _draw_over_time(panel("What the triplets are"), manifests, rows, KINDS, "triplets")
     _draw_uses(panel(f"Uses of one {item} as negative"), stats, config, item)
     _draw_confused(panel("Most confused identities"), stats, name_of)
-    _draw_seconds(panel("Where the time went"), stats, newest)
+    _draw_seconds(panel("Where the time went"), newest)
     publish_figure(figure, path, legend=False)
 
 
@@ -135,30 +146,29 @@ def _draw_over_time(
     axes: Axes,
     manifests: Sequence[Manifest],
     counts: Sequence[Mapping[str, int]],
-    colors: Mapping[str, str],
+    kinds: Sequence[Term],
     what: str,
 ) -> None:
     """Draw counts of one generation as bars, or shares of several as stacked bars over them."""
-    shown = [name for name in colors if any(count.get(name) for count in counts)]
+    shown = [kind for kind in kinds if any(count.get(kind.name) for count in counts)]
     if not shown:
         _say(axes, f"no {what}")
     elif len(manifests) == 1:
         _draw_bars(
             axes,
-            [words(name) for name in shown],
-            [counts[0][name] for name in shown],
-            [colors[name] for name in shown],
+            [kind.label for kind in shown],
+            [counts[0][kind.name] for kind in shown],
+            [kind.color for kind in shown],
             what,
         )
     else:
         numbers = [manifest["generation"] for manifest in manifests]
-        totals = np.array([max(sum(count[name] for name in shown), 1) for count in counts])
+        totals = np.array([max(sum(count[kind.name] for kind in shown), 1) for count in counts])
         below = np.zeros(len(counts))
-        for name in shown:
-            shares = np.array([count[name] for count in counts]) / totals
-            newest = counts[-1][name]
-            label = f"{words(name)} ({newest:,} in the newest)"
-            axes.bar(numbers, shares, bottom=below, color=colors[name], alpha=0.75, label=label)
+        for kind in shown:
+            shares = np.array([count[kind.name] for count in counts]) / totals
+            label = f"{kind.label} ({counts[-1][kind.name]:,} in the newest)"
+            axes.bar(numbers, shares, bottom=below, color=kind.color, alpha=0.75, label=label)
             below += shares
         axes.set(xlabel="generation", ylabel=f"share of {what}", ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -233,25 +243,27 @@ def _draw_confused(
     _legend(axes)
 
 
-def _draw_seconds(axes: Axes, stats: Mapping[str, Any], manifest: Manifest) -> None:
-    timing = manifest["timing"]
-    # Recall is measured where the engine may miss rows; an exact one has none to measure.
-    stages = [s for s in STAGES if s != "recall" or stats["recall_vs_exact"] is not None]
-    shown = [(stage, timing[f"{stage}_s"]) for stage in stages if f"{stage}_s" in timing]
+def _draw_seconds(axes: Axes, manifest: Manifest) -> None:
+    parts = {MINE: MINE_STAGES}
+    shown = seconds_by_stage(
+        (part for stage in STAGES for part in parts.get(stage, (stage,))), manifest
+    )
     if not shown:
         _say(axes, "not measured")
         return
     places = np.arange(len(shown))
     seconds = [spent for _, spent in shown]
-    axes.barh(places, seconds, color=BLUE, alpha=0.75, height=0.6)
-    for place, (stage, spent) in enumerate(shown):
-        gflops = useful_gflops(stats, spent) if stage == "search" else None
-        rate = "" if gflops is None else f", {gflops:,.3g} useful GFLOP/s"
-        text = f" {spent:.{2 if spent >= 0.1 else 4}f} s{rate}"
+    axes.barh(places, seconds, color=[stage.color for stage, _ in shown], alpha=0.75, height=0.6)
+    for place, spent in enumerate(seconds):
+        text = f" {spent:,.{2 if spent >= 0.1 else 4}f} s"
         axes.text(spent, place, text, va="center", color=INK)
-    axes.set_yticks(places, labels=[stage for stage, _ in shown])
-    axes.set_xlim(0, 1.75 * max(*seconds, 1e-9))
-    axes.set(xlabel="seconds", ylim=(len(shown) - 0.4, -0.6))
+    axes.set_yticks(places, labels=[stage.label for stage, _ in shown])
+    # The longest bar leaves room for its figure.
+    axes.set_xlim(0, 1.4 * max(*seconds, 1e-9))
+    gflops = useful_gflops(manifest["stats"], dict(shown).get(SEARCH, 0.0))
+    rate = "" if gflops is None else f"\nthe search did {gflops:,.3g} useful GFLOP/s"
+    axes.set_xlabel(f"seconds{rate}", color=INK)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 

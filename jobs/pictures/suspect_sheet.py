@@ -20,29 +20,22 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from facequarry.datasets.disk.errors import BadInput
-from facequarry.trainer.evaluation.figure import (
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    new_figure,
-    plain,
-    publish_figure,
-)
+from facequarry.datasets.runs.vocabulary import GREY, INK, OVER_POSITIVE_CAP, UNDER_DUPLICATE_FLOOR
+from facequarry.trainer.evaluation.figure import new_figure, plain, publish_figure
 
 MOST_SHOWN = 40
 """Pairs on a sheet."""
 
 _HEADINGS = {
-    "under_duplicate_floor": (
+    UNDER_DUPLICATE_FLOOR.name: (
         "Two identities nearer than duplicate_floor: one photo twice, or one person under two "
         "names? Nearest first",
-        PURPLE,
+        UNDER_DUPLICATE_FLOOR.color,
     ),
-    "over_positive_cap": (
+    OVER_POSITIVE_CAP.name: (
         "One identity farther apart than positive_cap: a wrong label, or a hard pose? Farthest "
         "first",
-        ORANGE,
+        OVER_POSITIVE_CAP.color,
     ),
 }
 _COLUMNS, _CELL, _HEADING, _TOP = 5, (3.2, 2.3), 0.5, 0.5
@@ -56,7 +49,7 @@ class Suspect:
     """A pair that is shown."""
 
     reason: str
-    """over_positive_cap or under_duplicate_floor."""
+    """One of `vocabulary.REASONS`, by name."""
     face_a: int
     face_b: int
     d2: float
@@ -139,7 +132,7 @@ def _worst(
     rows = suspects.filter(pc.equal(suspects["reason"], reason))
     face_a, face_b, d2 = (rows[name].to_numpy() for name in ("face_a", "face_b", "d2"))
     # Stable: the table is sorted by faces, and ties stay so.
-    order = np.argsort(-d2 if reason == "over_positive_cap" else d2, kind="stable")
+    order = np.argsort(-d2 if reason == OVER_POSITIVE_CAP.name else d2, kind="stable")
     shown: set[int] = set()
     places: Counter[int] = Counter()
     chosen: list[Suspect] = []

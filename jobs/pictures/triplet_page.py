@@ -14,17 +14,17 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from facequarry.datasets.disk.errors import BadInput
-from facequarry.trainer.evaluation.figure import (
+from facequarry.datasets.runs.vocabulary import (
     BLUE,
     GREEN,
     GREY,
     INK,
+    KINDS_BY_DISTANCE,
     ORANGE,
     PALE,
-    new_figure,
-    plain,
-    publish_figure,
+    label_of,
 )
+from facequarry.trainer.evaluation.figure import new_figure, plain, publish_figure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class TripletPicture:
     d2_an: float
     """Anchor to negative, squared L2."""
     kind: str
-    """`semi_hard`, `hard`, `easy` or `random`."""
+    """One of `vocabulary.KINDS`, by name."""
 
 
 def triplet_page(
@@ -75,7 +75,7 @@ def triplet_page(
     for cell, triplet in zip(cells.flat, triplets, strict=False):
         grid = cell.subplot_mosaic("APN;BBB", height_ratios=[6, 1])
         captions = (
-            f"anchor, mined as {triplet.kind.replace('_', '-')}",
+            f"anchor, mined as {label_of(triplet.kind)}",
             f"positive, d2 {triplet.d2_ap:.3f}",
             f"negative, d2 {triplet.d2_an:.3f}",
         )
@@ -105,7 +105,7 @@ def _draw_band(axes: Axes, triplet: TripletPicture, margin: float) -> None:
     axes.plot([0, 1], [0, 0], color=GREEN, alpha=0.45, linewidth=5, solid_capstyle="butt")
     marker = "<" if place < -0.5 else ">" if place > 1.5 else "o"
     axes.plot(np.clip(place, -0.48, 1.48), 0, marker, color=ORANGE, markersize=6)
-    for x, word in ((-0.25, "hard"), (0.5, "semi-hard"), (1.25, "easy")):
-        axes.text(x, -0.9, word, ha="center", va="center", fontsize=7, color=GREY)
+    for x, kind in zip((-0.25, 0.5, 1.25), KINDS_BY_DISTANCE, strict=True):
+        axes.text(x, -0.9, kind.label, ha="center", va="center", fontsize=7, color=GREY)
     axes.set(xlim=(-0.5, 1.5), ylim=(-1.3, 0.6))
     axes.axis("off")

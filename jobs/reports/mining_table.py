@@ -7,12 +7,20 @@ from typing import Any
 
 from rich.table import Table
 
-from facequarry.jobs.pictures.mining_page import KINDS, OUTCOMES, words
+from facequarry.datasets.runs.vocabulary import (
+    KINDS,
+    MINE_STAGES,
+    OUTCOMES,
+    SEARCH,
+    STAGES,
+    Term,
+    label_of,
+    names,
+)
+from facequarry.jobs.pictures.mining_page import seconds_by_stage
 from facequarry.miner.selection.observe import Identity
 from facequarry.miner.selection.stats import useful_gflops, why_no_rows
 
-_STAGES = ("read", "load", "open", "choose", "embed", "mine", "pack")
-_WITHIN_MINE = ("prepare", "search", "select", "recall", "count")
 _MOST_NAMED = 3
 
 
@@ -62,7 +70,7 @@ def mining_rows(
         ("engine", _engine(stats)),
         ("anchors, pairs", f"{stats['num_anchors']:,}, {stats['pairs']:,}"),
     ]
-    rows += [(f"{words(name)} pairs", _share(stats, name)) for name in OUTCOMES]
+    rows += [(f"{outcome.label} pairs", _share(stats, outcome.name)) for outcome in OUTCOMES]
     if stats["recall_vs_exact"] is not None:
         rows.append(("recall against exact", f"{stats['recall_vs_exact']:.3f}"))
     if stats.get("negatives_by_kind"):
@@ -78,12 +86,9 @@ def mining_rows(
     if not manifest["rows"]:
         rows.append(("", why_no_rows(stats)))
     rows += _observed_rows(manifest, name_of, item)
-    rows.append(("seconds", _seconds(timing, _STAGES)))
-    # Recall is measured where the engine may miss rows, and kinds are counted where asked.
-    asked = {"recall": stats["recall_vs_exact"], "count": stats.get("negatives_by_kind")}
-    within = [stage for stage in _WITHIN_MINE if asked.get(stage, True) is not None]
-    rows.append(("of these, mine", _seconds(timing, within)))
-    gflops = useful_gflops(stats, timing.get("search_s", 0.0))
+    rows.append(("seconds", _seconds(STAGES, manifest)))
+    rows.append(("of these, mine", _seconds(MINE_STAGES, manifest)))
+    gflops = useful_gflops(stats, timing.get(f"{SEARCH.name}_s", 0.0))
     if gflops is not None:
         rows.append(("useful GFLOP/s of the search", f"{gflops:,.3g}{_how(timing)}"))
     return rows
@@ -127,9 +132,9 @@ def _share(stats: Mapping[str, Any], name: str) -> str:
     return f"{stats[name]:,} ({100 * stats[name] / max(stats['pairs'], 1):.1f} %)"
 
 
-def _counts(counts: Mapping[str, int], order: Iterable[str] = KINDS) -> str:
+def _counts(counts: Mapping[str, int], order: Iterable[str] = names(KINDS)) -> str:
     # By `order`: a manifest has them in the order of the alphabet.
-    return ", ".join(f"{words(name)} {counts[name]:,}" for name in order if name in counts)
+    return ", ".join(f"{label_of(name)} {counts[name]:,}" for name in order if name in counts)
 
 
 def _how(timing: Mapping[str, Any]) -> str:
@@ -142,6 +147,6 @@ def _how(timing: Mapping[str, Any]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _seconds(timing: Mapping[str, Any], stages: Sequence[str]) -> str:
-    found = [(stage, timing[f"{stage}_s"]) for stage in stages if f"{stage}_s" in timing]
-    return ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in found)
+def _seconds(stages: Sequence[Term], manifest: Mapping[str, Any]) -> str:
+    found = seconds_by_stage(stages, manifest)
+    return ", ".join(f"{stage.label} {seconds:.1f}" for stage, seconds in found)

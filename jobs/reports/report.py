@@ -18,6 +18,7 @@ from facequarry.datasets.runs.staleness import (
     num_failed_refreshes,
     num_steps_past_limit,
 )
+from facequarry.datasets.runs.vocabulary import WHEN_CONSUMED
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.pictures.generation_pictures import draw_generation
 from facequarry.jobs.state.bound import bound_of
@@ -34,8 +35,6 @@ from facequarry.trainer.evaluation.plots import (
 from facequarry.trainer.evaluation.result import Evaluation
 from facequarry.trainer.evaluation.verification import least_far
 
-WHEN_CONSUMED = {"now hard": "now_hard", "still semi-hard": "in_band", "now easy": "now_easy"}
-"""What a consumed triplet was to the network that trained on it: words, and names in the events."""
 OF_TRAINING_TIME = "of the training time, but for the first step of each start"
 
 
@@ -131,8 +130,7 @@ def draw(
     if any(event["num_triplets"] for event in steps):
         pictures["consumed"] = folder / "consumed.png"
         kinds = {
-            word: [event[f"{name}_share"] for event in steps]
-            for word, name in WHEN_CONSUMED.items()
+            kind.label: [event[f"{kind.name}_share"] for event in steps] for kind in WHEN_CONSUMED
         }
         counts = [event["num_triplets"] for event in steps]
         shares(at, kinds, counts, taken_over, pictures["consumed"])

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from facequarry.datasets.runs.consumed import Consumed
-from facequarry.jobs.reports.report import OF_TRAINING_TIME, WHEN_CONSUMED, RunReport
+from facequarry.datasets.runs.vocabulary import KINDS, WHEN_CONSUMED
+from facequarry.jobs.reports.report import OF_TRAINING_TIME, RunReport
 
 _LEGEND = (
     "semi/hard/easy: what the triplets were in the trainer's own forward pass when consumed; "
@@ -33,7 +34,9 @@ def report_table(report: RunReport) -> Table:
         table.add_row("consumed triplets were", _shares(report.consumed))
     if report.refreshes:
         kinds = ", ".join(
-            f"{kind.replace('_', '-')} {n}" for kind, n in report.rows_by_kind.items()
+            f"{kind.label} {report.rows_by_kind[kind.name]}"
+            for kind in KINDS
+            if kind.name in report.rows_by_kind
         )
         table.add_row("triplets mined", kinds or "none")
         table.add_row(
@@ -113,7 +116,7 @@ def _shares(consumed: Sequence[Consumed]) -> str:
             sum(getattr(one.overall, name) * one.num_triplets for one in consumed) / total
         )
 
-    kinds = ", ".join(f"{mean(name)} {word}" for word, name in WHEN_CONSUMED.items())
+    kinds = ", ".join(f"{mean(kind.name)} {kind.label}" for kind in WHEN_CONSUMED)
     return f"{kinds} in the trainer's own forward pass; {mean('active')} had a loss"
 
 

@@ -25,6 +25,7 @@ from facequarry.datasets.generations.generation_files import write_generation
 from facequarry.datasets.generations.triplets import mined_snapshot
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.datasets.runs.vocabulary import OUTCOMES, names
 from facequarry.miner.core.memory import explaining_memory
 from facequarry.miner.core.pace import Pace
 from facequarry.miner.core.stopwatch import Stopwatch
@@ -39,14 +40,11 @@ from facequarry.miner.selection.stats import why_no_rows
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.checkpoints.checkpoint import load_model
 
-STAGES = ("load", "open", "choose", "embed", "mine", "pack", "publish")
-"""What the seconds of a refresh are split into; `mine` is split further in the manifest."""
-
 _EMBED_FEWER = (
     "embed fewer of them with refresh.budget = steps or a smaller split.train, or set "
     "miner.device = cpu where a GPU is full"
 )
-_COUNTS = ("pairs", "semi_hard", "band_empty", "beyond_search", "suspect", "over_max_uses")
+_COUNTS = ("pairs", *names(OUTCOMES), "over_max_uses")
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from facequarry.datasets.runs.vocabulary import KINDS_BY_DISTANCE, names
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.distance import band, lowest
 from facequarry.miner.core.search import Workers
@@ -43,16 +44,18 @@ class Kinds:
 
     def totals(self) -> dict[str, int]:
         """Return the sums over all pairs, by kind."""
-        by_kind = {"hard": self.hard, "semi_hard": self.semi_hard, "easy": self.easy}
-        return {kind: int(counts.sum()) for kind, counts in by_kind.items()}
+        return {kind: int(counts.sum()) for kind, counts in self._by_kind().items()}
 
     def table(self, ids: Int64Array) -> pa.Table:
         """Return the counts by anchor and positive id, as `Mined.kinds` describes."""
         anchor, positive = ids[self.anchor], ids[self.positive]
         order = np.lexsort((positive, anchor))
-        columns = {"anchor": anchor, "positive": positive, "hard": self.hard}
-        columns |= {"semi_hard": self.semi_hard, "easy": self.easy}
+        columns = {"anchor": anchor, "positive": positive} | self._by_kind()
         return pa.table({name: values[order] for name, values in columns.items()})
+
+    def _by_kind(self) -> dict[str, Int64Array]:
+        counts = (self.hard, self.semi_hard, self.easy)
+        return dict(zip(names(KINDS_BY_DISTANCE), counts, strict=True))
 
 
 def count_kinds(

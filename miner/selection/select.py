@@ -12,6 +12,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from facequarry.datasets.runs.vocabulary import (
+    EASY,
+    HARD,
+    KINDS,
+    RANDOM,
+    REASONS,
+    UNDER_DUPLICATE_FLOOR,
+    names,
+)
 from facequarry.miner.config import MinerConfig, Rung
 from facequarry.miner.core.distance import band, edge, lowest
 from facequarry.miner.core.hashing import NEGATIVE, hash_state
@@ -30,8 +39,6 @@ from facequarry.miner.kernels.layout import (
 from facequarry.miner.selection.pairs import Pairs
 from facequarry.miner.selection.stats import Counts, histogram
 from facequarry.miner.selection.tables import (
-    KINDS,
-    REASONS,
     Suspects,
     Triplets,
     cap_uses,
@@ -84,7 +91,7 @@ class Selector:
         found = in_order(self._rows.ids, [triplets for triplets, _ in parts])
         triplets = self._within_uses(found)
         by_kind = np.bincount(triplets.kind, minlength=len(KINDS)).tolist()
-        self.counts.rows_by_kind = dict(zip(KINDS, by_kind, strict=True))
+        self.counts.rows_by_kind = dict(zip(names(KINDS), by_kind, strict=True))
         return triplets, concatenate(Suspects, [suspects for _, suspects in parts])
 
     def _within_uses(self, found: Triplets) -> Triplets:
@@ -234,10 +241,10 @@ class Selector:
         rank = np.arange(pair.size) - np.repeat(np.cumsum(num) - num, num)
         d2_ap, d2_an = pairs.d2_ap[pair], found.best.d2[answer[pair], rank]
         kind = np.zeros(pair.size, np.int32)
-        kind[d2_an >= edge(d2_ap, self._config.margin)] = KINDS.index("easy")
-        kind[d2_an <= d2_ap] = KINDS.index("hard")  # last: a tiny margin rounds its edge to d2_ap
+        kind[d2_an >= edge(d2_ap, self._config.margin)] = KINDS.index(EASY)
+        kind[d2_an <= d2_ap] = KINDS.index(HARD)  # last: a tiny margin rounds its edge to d2_ap
         if is_random:
-            kind[:] = KINDS.index("random")
+            kind[:] = KINDS.index(RANDOM)
         return Triplets(
             anchor=pairs.anchors[pairs.slot[pair]],
             positive=pairs.positive[pair],
@@ -261,7 +268,7 @@ class Selector:
             face_b = np.concatenate([face_b, duplicates.best.row[listed]])
             d2 = np.concatenate([d2, duplicates.best.d2[listed]])
         reason = np.zeros(face_a.size, np.int32)
-        reason[over.size :] = REASONS.index("under_duplicate_floor")
+        reason[over.size :] = REASONS.index(UNDER_DUPLICATE_FLOOR)
         return Suspects(reason=reason, face_a=face_a, face_b=face_b, d2=d2)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facequarry.datasets.runs.vocabulary import BAND_EMPTY, BEYOND_SEARCH, SEMI_HARD, SUSPECT
 from facequarry.miner.core.stopwatch import in_seconds
 from facequarry.miner.kernels.layout import Int64Array, Report, Rows
 from facequarry.miner.selection.observe import Observed
@@ -17,18 +18,18 @@ HISTOGRAM_BINS = 80
 HISTOGRAM_STEP = 4 / HISTOGRAM_BINS
 
 _WHERE_PAIRS_GO = (
-    ("semi_hard", "have a negative in their band"),
+    (SEMI_HARD, "have a negative in their band"),
     (
-        "band_empty",
+        BAND_EMPTY,
         "have none (widen miner.margin, embed more identities, or set miner.fallback)",
     ),
     (
-        "beyond_search",
+        BEYOND_SEARCH,
         "have a band beyond what was searched (raise miner.neighbours_limit, miner.nprobe or "
         "miner.routed_identities, or set miner.resolve = exact)",
     ),
     (
-        "suspect",
+        SUSPECT,
         "are over miner.positive_cap (raise it, or clean the labels in suspects.parquet)",
     ),
 )
@@ -229,7 +230,7 @@ def where_pairs_went(stats: Mapping[str, Any]) -> str:
     pairs = stats.get("pairs", 0)
     if not pairs:
         return "no anchor had a positive (raise miner.anchors, or ingest more photos of a person)"
-    parts = [f"{stats[name]} {text}" for name, text in _WHERE_PAIRS_GO if stats.get(name)]
+    parts = [f"{stats[to.name]} {text}" for to, text in _WHERE_PAIRS_GO if stats.get(to.name)]
     if dropped := stats.get("over_max_uses"):
         parts.append(f"{dropped} rows were over miner.max_uses_as_negative (raise it)")
     if skipped := stats.get("suspect_negatives"):

@@ -10,16 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from facequarry.datasets.runs.vocabulary import KINDS, REASONS, names
 from facequarry.miner.core.hashing import USE, hash_state
 from facequarry.miner.kernels.layout import Float32Array, Int64Array
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-KINDS = ("semi_hard", "hard", "easy", "random")
-"""What a row's negative is to its pair; `random` is what that fallback rung served."""
-
-REASONS = ("over_positive_cap", "under_duplicate_floor")
 
 T = TypeVar("T", bound="DataclassInstance")
 
@@ -34,7 +30,7 @@ class Triplets:
     d2_ap: Float32Array
     d2_an: Float32Array
     kind: NDArray[np.int32]
-    """Positions in `KINDS`."""
+    """Positions in `vocabulary.KINDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class Suspects:
     """S ordered pairs of gallery rows that a person should look at."""
 
     reason: NDArray[np.int32]
-    """Positions in `REASONS`."""
+    """Positions in `vocabulary.REASONS`."""
     face_a: Int64Array
     face_b: Int64Array
     d2: Float32Array
@@ -121,7 +117,7 @@ def triplet_table(ids: Int64Array, triplets: Triplets) -> pa.Table:
             "negative": ids[triplets.negative],
             "d2_ap": triplets.d2_ap,
             "d2_an": triplets.d2_an,
-            "kind": pa.DictionaryArray.from_arrays(pa.array(triplets.kind), pa.array(KINDS)),
+            "kind": pa.DictionaryArray.from_arrays(pa.array(triplets.kind), pa.array(names(KINDS))),
         }
     )
 
@@ -135,7 +131,7 @@ def suspect_table(ids: Int64Array, suspects: Suspects) -> pa.Table:
     once, first = np.unique(keys, axis=1, return_index=True)
     return pa.table(
         {
-            "reason": pa.array([REASONS[reason] for reason in once[0]], pa.string()),
+            "reason": pa.array([REASONS[reason].name for reason in once[0]], pa.string()),
             "face_a": once[1],
             "face_b": once[2],
             "d2": suspects.d2[first],

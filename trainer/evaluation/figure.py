@@ -1,4 +1,4 @@
-"""The look of every picture: sizes, colours, axes, and how a picture is published.
+"""The look of every picture: sizes, axes, and how a picture is published.
 
 No pyplot and no global settings, so any thread may draw.
 """
@@ -15,11 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 
 from facequarry.datasets.disk.publish import staged_file
+from facequarry.datasets.runs.vocabulary import GREY, INK, PALE
 
 DPI = 150
-# Okabe and Ito's colours, told apart with any kind of colour vision; grey carries no meaning.
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-INK, GREY, PALE = "#333333", "#8a8a8a", "#e3e3e3"
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -17,18 +17,16 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from facequarry.datasets.disk.errors import BadInput
-from facequarry.trainer.evaluation.figure import (
+from facequarry.datasets.runs.vocabulary import (
     BLUE,
     GREEN,
     GREY,
     INK,
     ORANGE,
     PURPLE,
-    new_axes,
-    new_figure,
-    publish_figure,
-    stairs,
+    WHEN_CONSUMED,
 )
+from facequarry.trainer.evaluation.figure import new_axes, new_figure, publish_figure, stairs
 
 Floats = npt.NDArray[np.floating] | Sequence[float]
 Counts = npt.NDArray[np.integer] | Sequence[int]
@@ -177,7 +175,8 @@ def shares(
 
     Args:
         steps: (S,) integers, ascending.
-        kinds: (S,) shares by label, at most three, that add up to 1 where a step had a triplet.
+        kinds: (S,) shares by label, those of `WHEN_CONSUMED` in its order, that add up to 1 where a
+            step had a triplet.
         num_triplets: (S,) integers, the triplets of each step; a step without any is left out.
         refresh_steps: first step served from each generation.
         path: the PNG to publish.
@@ -201,7 +200,7 @@ def shares(
     figure = new_figure(6.4, 3.8)
     title = "Consumed triplets, as the trainer's own forward pass sees them"
     axes = new_axes(figure, title, "step", f"share, mean of the last {window} steps")
-    colors = (ORANGE, GREEN, GREY)  # those of the dashboard, from the bottom up
+    colors = [kind.color for kind in WHEN_CONSUMED]
     axes.stackplot(x, *smooth, colors=colors, labels=labels, linewidth=0, alpha=0.7)
     _mark_refreshes(axes, refresh_steps, color=INK)
     axes.set(xlim=_limits(x), ylim=(0, 1))

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from facequarry.datasets.runs.events import standing
+from facequarry.datasets.runs.vocabulary import LOAD, OPEN, PACK, PUBLISH
 
 RECENT_REFRESHES = 3
 """Refreshes whose median is taken: one that something else held up changes nothing."""
@@ -20,7 +21,7 @@ RECENT_REFRESHES = 3
 RECENT_STEPS = 200
 """Training steps whose median is taken."""
 
-_FIXED_STAGES = ("load", "open", "pack", "publish")
+_FIXED_STAGES = (LOAD, OPEN, PACK, PUBLISH)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +165,7 @@ def most_faces(
 
 
 def _fixed_s(published: Mapping[str, Any], face_s: float) -> float:
-    stages = sum(float(published.get(f"{stage}_s") or 0.0) for stage in _FIXED_STAGES)
+    stages = sum(float(published.get(f"{stage.name}_s") or 0.0) for stage in _FIXED_STAGES)
     # The probe is forecast by itself: what is left of the choice is the same each time.
     probe_s = face_s * (published.get("probe_faces") or 0)
     return stages + max(0.0, (published.get("choose_s") or 0.0) - probe_s)

@@ -13,11 +13,12 @@ import pytest
 from facequarry.dashboards.drawing import markdown_tables as tables
 from facequarry.dashboards.drawing import mining_panels
 from facequarry.dashboards.drawing import training_panels as panels
-from facequarry.dashboards.drawing.look import MOST_POINTS, RED, running_mean, thin
+from facequarry.dashboards.drawing.look import MOST_POINTS, running_mean, thin
 from facequarry.dashboards.facts.browse import TripletBook, read_generation
 from facequarry.dashboards.facts.headline import tiles
 from facequarry.dashboards.facts.read import read_run
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.datasets.runs.vocabulary import RED
 from tests.dashboards.made_run import EVERY, FACES, STEPS, begin_run
 
 
@@ -65,7 +66,7 @@ def test_cost_and_pairs_are_those_of_the_refreshes(made: RunDir) -> None:
     assert list(traces(mining_panels.cost(mined))["embed"].y) == [1.0, 1.0, 1.0]
     by_name = traces(mining_panels.pairs(mined))
     assert np.allclose(sum(np.array(trace.y) for trace in by_name.values()), 1)
-    assert by_name["semi hard"].customdata[0] == mined[0].counts["semi_hard"]
+    assert by_name["semi-hard"].customdata[0] == mined[0].counts["semi_hard"]
 
 
 def test_a_forecast_is_marked_where_there_was_one(made: RunDir) -> None:

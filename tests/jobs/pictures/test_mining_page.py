@@ -14,7 +14,18 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import facequarry.jobs.pictures.mining_page
-from facequarry.jobs.pictures.mining_page import KINDS, OUTCOMES, mining_page
+from facequarry.datasets.runs.vocabulary import (
+    CHOOSE,
+    EMBED,
+    KINDS,
+    MINE,
+    MINE_STAGES,
+    OUTCOMES,
+    PUBLISH,
+    REFRESH_STAGES,
+    names,
+)
+from facequarry.jobs.pictures.mining_page import mining_page
 from facequarry.jobs.pictures.suspect_sheet import (
     MOST_SHOWN,
     Suspect,
@@ -81,12 +92,12 @@ def test_bars_are_the_counts_of_the_only_generation(
     manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panels, stats = drawn([manifest], monkeypatch), manifest["stats"]
-    for title, counts, names in (
+    for title, counts, kinds in (
         ("Where the pairs went", stats, OUTCOMES),
         ("What the triplets are", stats["rows_by_kind"], KINDS),
     ):
         widths = [bar.get_width() for bar in panels[title].patches]
-        assert widths == [counts[name] for name in names if counts[name]]
+        assert widths == [counts[kind.name] for kind in kinds if counts[kind.name]]
     heights = [bar.get_height() for bar in panels["Uses of one face as negative"].patches]
     assert heights == stats["observed"]["rows_by_uses"]
     assert panels["Uses of one face as negative"].get_yscale() == "log"
@@ -131,11 +142,42 @@ def test_identities_have_the_names_that_people_know(
     assert labels and all(label.startswith("<") for label in labels)
 
 
+def test_the_time_goes_to_every_stage_that_a_manifest_measured(
+    manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All that a refresh's manifest holds: it is written before it is published.
+    stages = [stage for stage in (*REFRESH_STAGES, *MINE_STAGES) if stage != PUBLISH]
+    timing = {f"{stage.name}_s": 1.0 + place for place, stage in enumerate(stages)}
+    stats = {**manifest["stats"], "recall_vs_exact": 0.5, "negatives_by_kind": {"hard": 1}}
+    full = {**manifest, "stats": stats, "timing": timing}
+    axes = drawn([full], monkeypatch)["Where the time went"]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert set(labels) == {stage.label for stage in stages if stage != MINE}
+    assert labels.index(CHOOSE.label) == labels.index(EMBED.label) - 1
+    assert sum(bar.get_width() for bar in axes.patches) == sum(timing.values()) - timing["mine_s"]
+
+
+@pytest.mark.parametrize("longest", ["choose", "search"])
+def test_figures_beside_the_longest_bar_stay_inside_their_panel(
+    manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch, longest: str
+) -> None:
+    timing = {**manifest["timing"], "choose_s": 0.25, f"{longest}_s": 123456.789}
+    axes = drawn([{**manifest, "timing": timing}], monkeypatch)["Where the time went"]
+    figure = axes.get_figure(root=True)
+    figure.canvas.draw()
+    inside = axes.get_window_extent()
+    assert len(axes.texts) == 4
+    assert all(text.get_window_extent().x1 < inside.x1 for text in axes.texts)
+    for label in (*axes.get_yticklabels(), axes.xaxis.label):
+        assert label.get_window_extent().x0 > axes.get_figure(root=False).bbox.x0
+        assert label.get_window_extent().x1 < figure.bbox.x1
+
+
 def test_a_pass_that_found_nothing_has_a_page(manifest: dict[str, Any], tmp_path: Path) -> None:
     stats = {
         **manifest["stats"],
-        **dict.fromkeys(("pairs", *OUTCOMES, "rows"), 0),
-        "rows_by_kind": dict.fromkeys(KINDS, 0),
+        **dict.fromkeys(("pairs", *names(OUTCOMES), "rows"), 0),
+        "rows_by_kind": dict.fromkeys(names(KINDS), 0),
         "d2_ap_histogram": [0] * 80,
         "nearest_d2_an_histogram": [0] * 80,
         "observed": None,

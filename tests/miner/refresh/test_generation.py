@@ -12,12 +12,14 @@ import facequarry.datasets.disk.publish
 from facequarry.datasets.disk.fence import FencedLock, LockLost
 from facequarry.datasets.disk.publish import sha256_file, sweep_staging
 from facequarry.datasets.generations.triplets import read_table
+from facequarry.datasets.runs.vocabulary import MINE_STAGES, REFRESH_STAGES, names
 from facequarry.miner.config import MinerConfig
-from facequarry.miner.refresh.generation import STAGES
 from facequarry.miner.refresh.one_miner import mining
 from facequarry.miner.refresh.recipe import resolve_device
 from tests.miner.generations import publish
 from tests.miner.small_run import PLAN, SmallRun, copied
+
+STAGES = names(REFRESH_STAGES)
 
 _DIE = """
 import os, sys
@@ -87,7 +89,7 @@ def test_seconds_are_split_by_stage(small: SmallRun) -> None:
     clock = ticking()
     timing = small.mine(0, clock=lambda: next(clock))["timing"]
     seconds = {name for name in timing if name.endswith("_s")}
-    inner = {"prepare_s", "search_s", "select_s", "recall_s", "count_s"}
+    inner = {f"{stage}_s" for stage in names(MINE_STAGES)}
     assert seconds == {f"{stage}_s" for stage in STAGES if stage != "publish"} | inner
     published = small.events()[-1]
     assert [published[f"{stage}_s"] for stage in STAGES] == [1.0] * len(STAGES)
