@@ -47,8 +47,9 @@ from facequarry.jobs.state.runs_on_disk import (
     pinned_snapshot,
 )
 from facequarry.jobs.watch import Watch, ingest_progress
-from facequarry.miner.actors import MinerActor, QueueActor, QueueClient
+from facequarry.miner.actors import MinerActor
 from facequarry.miner.engines.approximate import check_index
+from facequarry.miner.queue_actor import QueueActor, QueueClient
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.checkpoints.initial_weights import (
     check_initial_crops,

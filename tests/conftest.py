@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 _GIB = 1 << 30
+_ON_RAY = pytest.mark.xdist_group("ray").mark
 
 # Triton reads it when it is first imported, and other libraries import Triton.
 if not Path("/dev/nvidiactl").exists():
@@ -22,6 +23,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests never assert on time.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests on Ray to one worker of pytest-xdist, in order, and other files to the rest.
+
+    One embedded Ray serves them all; they wait more than they compute, so others run beside them.
+    """
+    for item in items:
+        on_ray = any(item.iter_markers("ray")) or any(item.iter_markers("cluster"))
+        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path)))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") != _ON_RAY)
 
 
 @pytest.fixture(scope="session")

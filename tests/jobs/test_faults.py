@@ -30,11 +30,11 @@ from facequarry.jobs.config import ClusterConfig, RunConfig, to_tree
 from facequarry.jobs.endings import BadRun, RunFailed
 from facequarry.jobs.pipeline import cluster_and_faces, driving, train_with_mining
 from facequarry.jobs.state.runs_on_disk import absolute, check_run
-from facequarry.miner.actors import QueueActor
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.queue.journal import Journal
 from facequarry.miner.queue.queue import lease_at
 from facequarry.miner.queue.serve import Wait
+from facequarry.miner.queue_actor import QueueActor
 from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig
 from tests.datasets.photos import publish_plainly, write_tree

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import facequarry.miner.actors
+import facequarry.miner.queue_actor
 from facequarry.datasets.disk.lock import LockHeld, WriterLock
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.actors import QueueActor
 from facequarry.miner.queue.journal import CorruptJournal
 from facequarry.miner.queue.serve import QueueSettings, Wait
+from facequarry.miner.queue_actor import QueueActor
 from tests.miner.generations import publish
 
 SETTINGS = QueueSettings(
@@ -42,7 +42,7 @@ def test_a_queue_waits_for_the_one_before_to_die_and_reads_its_last_grant(
         die(before)
 
     monkeypatch.setattr(
-        facequarry.miner.actors, "WriterLock", partial(WriterLock, sleep=answer_and_die)
+        facequarry.miner.queue_actor, "WriterLock", partial(WriterLock, sleep=answer_and_die)
     )
     after = QueueActor(run, SETTINGS, 2)
     assert [after.ask(step) for step in range(3)] == answers
@@ -56,7 +56,7 @@ def test_a_queue_waits_for_the_one_before_to_die_and_reads_its_last_grant(
 def test_a_queue_that_cannot_be_the_only_one_says_so_to_those_who_ask(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.actors, "_QUEUE_LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.queue_actor, "_QUEUE_LOCK_TIMEOUT_S", 0.0)
     first = QueueActor(run, SETTINGS, 1)
     first.ask(0)
     journal = run.queue_journal.read_bytes()

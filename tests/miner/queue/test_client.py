@@ -64,7 +64,7 @@ def test_a_wait_without_end_names_what_it_waited_for(answer: Wait | NoAnswer, wo
 
 
 def test_the_client_of_an_actor_pickles() -> None:
-    from facequarry.miner.actors import QueueClient
+    from facequarry.miner.queue_actor import QueueClient
 
     again = pickle.loads(pickle.dumps(QueueClient("an actor", timeout_s=3.0)))
     assert not again.wants_checkpoint
@@ -73,7 +73,7 @@ def test_the_client_of_an_actor_pickles() -> None:
 def test_an_actor_that_is_away_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from facequarry.miner.actors import QueueClient
+    from facequarry.miner.queue_actor import QueueClient
 
     answers: list[object] = [
         ray.exceptions.ActorUnavailableError("restarting", None),
