@@ -94,10 +94,6 @@ class MinerConfig:
     positive_cap: float | None = None
     """Pairs farther apart than this are set aside as likely mislabelled (d2); None keeps them."""
 
-    count_kinds: bool = False
-    """Also count, for each pair, its hard, semi-hard and easy negatives, exactly; takes a pass of
-    its own over the whole gallery."""
-
     device: Device = "auto"
     """Where a refresh embeds the faces and the exact engine searches; auto takes a GPU that the
     miner sees, cuda in a run reserves it one. Never changes what is mined from given embeddings."""

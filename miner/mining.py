@@ -26,7 +26,6 @@ from facequarry.miner.core.search import Workers
 from facequarry.miner.core.stopwatch import Stopwatch
 from facequarry.miner.engines.opening import OpenEngine, opener
 from facequarry.miner.kernels.layout import Int64Array
-from facequarry.miner.selection.kinds import count_kinds
 from facequarry.miner.selection.observe import observe
 from facequarry.miner.selection.pairs import choose_anchors, cut_anchors, pair_up
 from facequarry.miner.selection.recall import measure_recall
@@ -58,10 +57,6 @@ class Mined:
 
     stats: MiningStats
     """What was counted."""
-
-    kinds: pa.Table | None = None
-    """anchor, positive, hard, semi_hard, easy int64: how many negatives of each kind a pair has,
-    suspects left out; None unless `count_kinds` asks for it."""
 
 
 def mine(
@@ -118,10 +113,6 @@ def mine(
             watch.lap("select", search=selector.search_s)
             recall = measure_recall(rows, engine, config, seed, workers)
             watch.lap("recall")
-            kinds = None
-            if config.count_kinds:
-                kinds = count_kinds(rows, anchors, config, seed, workers)
-            watch.lap("count")
             report = engine.report()
         table = triplet_table(rows.ids, triplets)
         stats = selector.counts.stats(
@@ -130,7 +121,6 @@ def mine(
             report,
             recall,
             observed=observe(table, identities, row_ids),
-            negatives_by_kind=None if kinds is None else kinds.totals(),
             seconds=watch.seconds,
         )
         _log_pass(stats)
@@ -138,7 +128,6 @@ def mine(
             table=table,
             suspects=suspect_table(rows.ids, suspects),
             stats=stats,
-            kinds=None if kinds is None else kinds.table(rows.ids),
         )
 
 

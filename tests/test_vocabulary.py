@@ -53,7 +53,7 @@ def laps(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "lap":
-                yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+                yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
                 yield from (keyword.arg for keyword in node.keywords if keyword.arg)
 
 

@@ -65,14 +65,13 @@ PREPARE = Term("prepare", "prepare", ORANGE, "check the rows and open the engine
 SEARCH = Term("search", "search", ORANGE, "look for negatives")
 SELECT = Term("select", "select", ORANGE, "choose pairs, and triplets of what was found")
 RECALL = Term("recall", "recall", ORANGE, "measure what an approximate engine finds")
-COUNT = Term("count", "count", ORANGE, "count the negatives of every pair by kind")
 PACK = Term("pack", "pack", GREY, "put the rows in lease order")
 PUBLISH = Term("publish", "publish", PURPLE, "write and publish the generation")
 COMPARE = Term("compare", "compare", GREY, "compare a replay with what was published")
 
 REFRESH_STAGES = (LOAD, OPEN, CHOOSE, EMBED, MINE, PACK, PUBLISH)
 """What the seconds of a refresh are split into, in order, as its event has them."""
-MINE_STAGES = (PREPARE, SEARCH, SELECT, RECALL, COUNT)
+MINE_STAGES = (PREPARE, SEARCH, SELECT, RECALL)
 """What those of `MINE` are split into, in a manifest."""
 STAGES = (READ, *REFRESH_STAGES, COMPARE)
 """Stages of a refresh, of mining arrays (which are read) and of a replay (which is compared)."""

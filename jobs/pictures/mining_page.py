@@ -19,7 +19,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.runs.vocabulary import (
     BLUE,
-    COUNT,
     GREEN,
     GREY,
     INK,
@@ -53,8 +52,8 @@ def seconds_by_stage(
         manifest: with `stats` and `timing`.
     """
     timing, stats = manifest["timing"], manifest["stats"]
-    # Recall is measured where the engine may miss rows, and kinds are counted where asked.
-    idle = {RECALL: stats["recall_vs_exact"] is None, COUNT: not stats.get("negatives_by_kind")}
+    # Recall is measured where the engine may miss rows.
+    idle = {RECALL: stats["recall_vs_exact"] is None}
     return [
         (stage, timing[f"{stage.name}_s"])
         for stage in stages

@@ -73,8 +73,6 @@ def mining_rows(
     rows += [(f"{outcome.label} pairs", _share(stats, outcome.name)) for outcome in OUTCOMES]
     if stats["recall_vs_exact"] is not None:
         rows.append(("recall against exact", f"{stats['recall_vs_exact']:.3f}"))
-    if stats.get("negatives_by_kind"):
-        rows.append(("negatives of all pairs", _counts(stats["negatives_by_kind"])))
     rows.append(("triplets", f"{manifest['rows']:,}: {_counts(stats['rows_by_kind'])}"))
     if stats["pairs_by_rung"]:
         rows.append(

@@ -99,7 +99,7 @@ def list_rows(bounds: Int64Array, routes: NDArray[np.int32], candidates: NDArray
 def d2_roughly(
     x: Float32Array, anchors: Int64Array, candidates: NDArray[np.int32], out: Float32Array
 ) -> None:
-    """Fill `out` (A, C) with float32 sums within `miner.distance.index_error` of the defined d2.
+    """Fill `out` (A, C) with float32 sums within `distance.index_error` of the defined d2.
 
     Candidates are (A, C) or, the same for all anchors, (1, C). Where one is -1, all later ones are,
     and `out` is not a number.

@@ -118,9 +118,6 @@ class MiningStats:
     observed: Observed | None = None
     """Hubs and confused identities of the table, by `observe.py`; None where nobody looked."""
 
-    negatives_by_kind: dict[str, int] | None = None
-    """(pair, negative) by kind, all of them, exactly; None unless `count_kinds` asks for it."""
-
     symmetric: bool = field(default=False, compare=False)
     """Whether one product served both its rows as anchors; not in `to_dict`."""
 
@@ -176,7 +173,6 @@ class Counts:
         recall: Recall,
         *,
         observed: Observed,
-        negatives_by_kind: dict[str, int] | None,
         seconds: dict[str, float],
     ) -> MiningStats:
         """Return the statistics of the pass that counted this."""
@@ -205,7 +201,6 @@ class Counts:
             num_resolved=report.num_resolved,
             dimension=rows.x.shape[1],
             observed=observed,
-            negatives_by_kind=negatives_by_kind,
             symmetric=report.symmetric,
             undecided_share=report.undecided_share,
             seconds=seconds,

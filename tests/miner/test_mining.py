@@ -25,15 +25,11 @@ Gallery = tuple[NDArray[np.float32], list[int]]
 seeds = st.sampled_from([0, 1, -7, 2**70])
 
 
-@pytest.fixture(params=["int8", "torch.mm", "oneDNN"])
+@pytest.fixture(params=["torch.mm", "oneDNN"])
 def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Filter with each product, however fast they are here."""
     if request.param == "oneDNN" and not onednn_is_exact(128):
         pytest.skip("this torch multiplies nothing through oneDNN, or rounds its inputs")
-    monkeypatch.setattr(
-        facequarry.miner.engines.exact, "int8_pays", lambda dimension: request.param == "int8"
-    )
-    monkeypatch.setattr(facequarry.miner.engines.exact, "INT8_FROM", 0)
     monkeypatch.setattr(facequarry.miner.engines.products, "CHOSEN_FROM", 0)
     pays = request.param == "oneDNN"
     monkeypatch.setattr(facequarry.miner.engines.multiply, "onednn_pays", lambda dimension: pays)
@@ -217,7 +213,7 @@ def test_stats_are_plain_json_without_seconds() -> None:
     values = mined.stats.to_dict()
     assert json.loads(json.dumps(values)) == values
     assert "seconds" not in values
-    assert set(mined.stats.seconds) == {"prepare", "search", "select", "recall", "count"}
+    assert set(mined.stats.seconds) == {"prepare", "search", "select", "recall"}
 
 
 def test_same_pairs_are_semi_hard_as_in_pytorch_metric_learning() -> None:

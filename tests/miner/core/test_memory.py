@@ -21,7 +21,7 @@ TORCH = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
     "tried to allocate 5368709120 bytes. Error code 12 (Cannot allocate memory)"
 )
-CONFIG = MinerConfig(engine="exact", count_kinds=True, threads=2)
+CONFIG = MinerConfig(engine="exact", threads=2)
 
 
 def mined(config: MinerConfig = CONFIG, open_engine: OpenEngine | None = None) -> Mined:
@@ -43,8 +43,6 @@ def failing(error: Exception) -> Any:
         "facequarry.miner.engines.exact.open_searches",
         "facequarry.miner.engines.exact.scan_tile",  # on a thread
         "facequarry.miner.selection.tables.concatenate",
-        "facequarry.miner.selection.kinds.pair_up",
-        "facequarry.miner.selection.kinds.count_within",
     ],
 )
 @pytest.mark.parametrize(
