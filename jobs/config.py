@@ -24,11 +24,15 @@ from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.faces.split import Split
 from facequarry.jobs.tyro_report import joined_doc_lines, one_sentence
 from facequarry.miner.config import MinerConfig
+from facequarry.miner.refresh.recipe_versions import GONE
 from facequarry.miner.refresh.refresh_config import RefreshConfig
 from facequarry.trainer.config import TrainerConfig
 
 T = TypeVar("T")
 _MOST_NAME_BYTES = 255
+
+# Settings that only runs of older releases have, each with the value that changes nothing.
+_GONE = {"miner": GONE["MinerConfig"]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +171,8 @@ def load_run_config(
     config = RunConfig()
     if file is not None:
         tree = read_tree(file)
+        if file.suffix == ".json":  # a run's own, maybe of an older release
+            tree = without_gone(tree, source=str(file))
         check_keys(tree, RunConfig, source=str(file))
         config = parse(RunConfig, to_flags(tree), default=config, source=str(file))
     return parse(RunConfig, flags, default=config, prog=prog, description=RUN_HELP)
@@ -190,6 +196,23 @@ def read_tree(file: Path) -> dict[str, Any]:
         raise BadFlags(f"{file} holds no table of settings")
     tree.pop("schema_version", None)
     return tree
+
+
+def without_gone(tree: dict[str, Any], *, source: str) -> dict[str, Any]:
+    """Return the settings of a run of this release or an older one without those that are gone.
+
+    Raises:
+        BadFlags: one of them asks for what is gone.
+    """
+    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for section, settings in _GONE.items():
+        for key, without in settings.items():
+            if kept.get(section, {}).pop(key, without) != without:
+                raise BadFlags(
+                    f"{source}: {section}.{key} is {tree[section][key]}, which is gone since; go "
+                    "on with the version of FaceQuarry that made the run, or start a new one"
+                )
+    return kept
 
 
 def to_tree(config: object) -> dict[str, Any]:

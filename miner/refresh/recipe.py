@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from facequarry.miner.config import Device, MinerConfig
 from facequarry.miner.engines.cost import choose_engine
 from facequarry.miner.refresh.budget.budget import Budget
 from facequarry.miner.refresh.budget.rotation import Ints, Rotation, read_rotation
+from facequarry.miner.refresh.recipe_versions import RECIPE_VERSION, check_version, read_fields
 from facequarry.miner.refresh.refresh_config import Snapshots
 from facequarry.miner.selection.stats import MiningStats
 from facequarry.trainer.config import Augmentation
@@ -74,6 +75,7 @@ class Recipe:
     def facts(self, stats: MiningStats) -> dict[str, object]:
         """Return what the manifest says beside number, step, rows and files."""
         return {
+            "recipe_version": RECIPE_VERSION,
             "weight_sha256": self.weight_sha256,
             "snapshot": self.snapshot,
             "snapshot_sha256": self.snapshot_sha256,
@@ -106,36 +108,38 @@ class Recipe:
             threads: CPU threads to mine with.
 
         Raises:
-            BadInput: another version of FaceQuarry wrote the manifest, and it says less or more;
+            NewerSchema: a newer FaceQuarry wrote the manifest.
+            BadInput: it says less or more than any release did, or asks for what is gone since;
                 or the file that says which identities were embedded is damaged.
         """
+        check_version(manifest)
         number = manifest["generation"]
         rotation = read_rotation(folder, manifest)
         try:
-            config = dict(manifest["config"])
-            needed = {field.name for field in fields(MinerConfig)} - {"threads"}
-            if config.keys() != needed or config["device"] == "auto":
-                raise KeyError(*sorted(config.keys() ^ needed) or ["device"])
+            config = read_fields(MinerConfig, manifest["config"], apart=("threads",))
+            changed = manifest["augmentation"]
+            if config["device"] == "auto":
+                raise BadInput("it differs in device")
             return cls(
                 number=number,
                 step=manifest["mined_at_step"],
                 weight_sha256=manifest["weight_sha256"],
                 snapshot=manifest["snapshot"],
                 snapshot_sha256=manifest["snapshot_sha256"],
-                split=Split(**manifest["split"]),
+                split=Split(**read_fields(Split, manifest["split"])),
                 config=MinerConfig(
                     **config | {"fallback": tuple(config["fallback"]), "threads": threads}
                 ),
                 seed=manifest["plan"]["seed"],
-                augmentation=manifest["augmentation"] and Augmentation(**manifest["augmentation"]),
+                augmentation=changed and Augmentation(**read_fields(Augmentation, changed)),
                 asked=manifest["plan"]["asked"],
                 rotation=rotation,
             )
-        except (KeyError, TypeError) as error:
-            names = ", ".join(map(str, error.args))
+        except (KeyError, TypeError, BadInput) as error:
+            why = error if isinstance(error, BadInput) else f"it lacks {error}"
             raise BadInput(
                 f"generation {number} cannot be replayed: its manifest was written by another "
-                f"version of FaceQuarry (it differs in {names}); use that version"
+                f"version of FaceQuarry ({why}); use that version"
             ) from error
 
 

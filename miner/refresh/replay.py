@@ -30,6 +30,7 @@ from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.generation import made_with, mine_into
 from facequarry.miner.refresh.one_miner import mining
 from facequarry.miner.refresh.recipe import Recipe, resolve_device
+from facequarry.miner.refresh.recipe_versions import as_of
 from facequarry.trainer.batch.run_faces import FacesAt
 from facequarry.trainer.checkpoints.checkpoint import load_model, read_checkpoint_manifest
 
@@ -107,7 +108,7 @@ def replay_generation(
         store = _open(at, recipe)
         with staged_folder(kept) as staging:
             again = mine_into(staging, recipe, model, store, watch=watch, executors=executors)
-        difference = first_difference(manifest, again)
+        difference = first_difference(*as_of(manifest, again))
         if difference is None:
             if lock is not None:
                 _restore(folder, kept, damaged, lock)

@@ -133,6 +133,16 @@ def test_a_missing_run_file_says_where_the_shipped_ones_are(tmp_path: Path) -> N
         load_run_config(tmp_path / "absent.toml", [])
 
 
+def test_a_run_of_an_older_release_opens_unless_it_asks_for_what_is_gone(tmp_path: Path) -> None:
+    tree = to_tree(RunConfig())
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(tree | {"miner": tree["miner"] | {"count_kinds": False}}))
+    assert load_run_config(file, []) == RunConfig()
+    file.write_text(json.dumps(tree | {"miner": tree["miner"] | {"count_kinds": True}}))
+    with pytest.raises(BadFlags, match="miner.count_kinds is True, which is gone since"):
+        load_run_config(file, [])
+
+
 def test_reading_a_run_file_imports_nothing_heavy() -> None:
     code = (
         "import sys, facequarry.jobs.config; from pathlib import Path;"
