@@ -11,7 +11,6 @@ import pytest
 from hypothesis import settings
 
 _GIB = 1 << 30
-_ON_RAY = pytest.mark.xdist_group("ray").mark
 
 # Triton reads it when it is first imported, and other libraries import Triton.
 if not Path("/dev/nvidiactl").exists():
@@ -25,16 +24,22 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests on Ray to one worker of pytest-xdist, in order, and other files to the rest.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give tests on Ray to one worker of pytest-xdist, and other files to the rest.
 
     One embedded Ray serves them all; they wait more than they compute, so others run beside them.
     """
-    for item in items:
-        on_ray = any(item.iter_markers("ray")) or any(item.iter_markers("cluster"))
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path)))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") != _ON_RAY)
+    item.add_marker(pytest.mark.xdist_group("ray" if is_on_ray(item) else str(item.path)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: not is_on_ray(item))
+
+
+def is_on_ray(item: pytest.Item) -> bool:
+    """Say whether a test needs a Ray, that of the session or one of its own."""
+    return any(item.get_closest_marker(name) for name in ("ray", "cluster"))
 
 
 @pytest.fixture(scope="session")
