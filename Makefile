@@ -35,7 +35,7 @@ check: $(INSTALLED)  ## ruff (lint and format) and mypy strict
 	$(BIN)/mypy
 
 test: $(INSTALLED)  ## all tests; those whose tool is absent are skipped with the reason
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 demo: $(INSTALLED)  ## the whole loop on synthetic faces, a few minutes on two CPU cores
 	$(BIN)/facequarry demo

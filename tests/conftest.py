@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -24,22 +26,32 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give tests on Ray to one worker of pytest-xdist, and other files to the rest.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give files with tests on Ray to one worker of pytest-xdist, in order, others to the rest.
 
     One embedded Ray serves them all; they wait more than they compute, so others run beside them.
     """
-    item.add_marker(pytest.mark.xdist_group("ray" if is_on_ray(item) else str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if is_on_ray(file) else file
+
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest."""
-    items.sort(key=lambda item: not is_on_ray(item))
+    items.sort(key=lambda item: not is_on_ray(item.nodeid.partition("::")[0]))
 
 
-def is_on_ray(item: pytest.Item) -> bool:
-    """Say whether a test needs a Ray, that of the session or one of its own."""
-    return any(item.get_closest_marker(name) for name in ("ray", "cluster"))
+@functools.cache
+def is_on_ray(file: str) -> bool:
+    """Say whether tests of a file need a Ray, that of the session or one of their own."""
+    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    return "mark.ray" in text or "mark.cluster" in text
 
 
 @pytest.fixture(scope="session")
