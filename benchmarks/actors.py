@@ -96,9 +96,7 @@ def _actors(
     gallery: Rows, workers: Workers, count: int
 ) -> contextlib.AbstractContextManager[SpreadSearch]:
     # Half a CPU each: three of them have to find a place on two, and they never work at a time.
-    sharing = SharedExecutors(
-        at=_NOWHERE, embed_actors=1, miner_actors=count, cpus=0.5, gallery_gib=1.0
-    )
+    sharing = SharedExecutors(at=_NOWHERE, embed_actors=1, miner_actors=count, cpus=0.5)
     return sharing.open_engine(gallery, CONFIG, workers)
 
 

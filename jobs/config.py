@@ -31,8 +31,9 @@ from facequarry.trainer.config import TrainerConfig
 T = TypeVar("T")
 _MOST_NAME_BYTES = 255
 
+_ANY = object()
 # Settings that only runs of older releases have, each with the value that changes nothing.
-_GONE = {"miner": GONE["MinerConfig"]}
+_GONE = {"miner": GONE["MinerConfig"], "cluster": {"gallery_gib": _ANY}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,14 +71,11 @@ class ClusterConfig:
     embed_actors: int = 1
     """Processes that share the embedding of a refresh, likewise; one GPU each where it is embedded
     on GPUs. They have ended when the search begins, so that both take the same CPUs in turn."""
-    gallery_gib: float = 4.0
-    """Most embeddings that each of several miner actors may hold, GiB. A larger gallery is sharded
-    over them. Never changes results."""
     face_cache: Path | None = None
     """Folder for the memory-mapped faces, on a disk of each node; None puts it beside the faces."""
 
     def __post_init__(self) -> None:
-        for name in ("object_store_gib", "trainer_cpus", "miner_cpus", "gallery_gib"):
+        for name in ("object_store_gib", "trainer_cpus", "miner_cpus"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"cluster.{name} is {getattr(self, name)}, it must be positive")
         for name in ("num_cpus", "miner_actors", "embed_actors"):
@@ -207,7 +205,7 @@ def without_gone(tree: dict[str, Any], *, source: str) -> dict[str, Any]:
     kept = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
     for section, settings in _GONE.items():
         for key, without in settings.items():
-            if kept.get(section, {}).pop(key, without) != without:
+            if kept.get(section, {}).pop(key, without) != without is not _ANY:
                 raise BadFlags(
                     f"{source}: {section}.{key} is {tree[section][key]}, which is gone since; go "
                     "on with the version of FaceQuarry that made the run, or start a new one"

@@ -22,10 +22,9 @@ ALLOWED = {
     "dashboards": {"datasets", "dashboards"},
 }
 RAY_MODULES = {
-    "datasets/ingest/detection_pool.py",
+    "datasets/actors/pool.py",
     "trainer/ray_train.py",
     "miner/queue_actor.py",
-    "miner/spread/actor_pool.py",
 }
 MOST_FILES = 15
 # One of each in every package, or in every folder of one kind.

@@ -29,7 +29,6 @@ from facequarry.datasets.faces.snapshots import (
     snapshot_numbers,
 )
 from facequarry.datasets.ingest.contact_sheets import write_faces_page, write_rejects_page
-from facequarry.datasets.ingest.detection_pool import ShardPool
 from facequarry.datasets.ingest.faces_root import (
     ARCHIVES,
     EVENTS,
@@ -46,6 +45,7 @@ from facequarry.datasets.ingest.plan import (
     sweep_unnamed_shards,
 )
 from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_pool import ShardPool
 from facequarry.datasets.ingest.shard_tasks import face_options
 from facequarry.datasets.ingest.tally import IngestProgress, IngestReport, Tally
 from facequarry.datasets.runs.events import EventLog, read_events

@@ -118,5 +118,4 @@ def refresh_executors(config: ClusterConfig, faces: FacesAt) -> Executors:
         embed_actors=config.embed_actors,
         miner_actors=config.miner_actors,
         cpus=config.miner_cpus,
-        gallery_gib=config.gallery_gib,
     ).executors()

@@ -16,19 +16,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from facequarry.datasets.actors.pool import ActorPool, actor_pool, put, resources
 from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.faces.store import FaceStore
 from facequarry.miner.config import MinerConfig
+from facequarry.miner.core.memory import is_out_of_memory
 from facequarry.miner.core.pace import Pace
 from facequarry.miner.core.search import Workers
 from facequarry.miner.kernels.layout import Rows
 from facequarry.miner.refresh.executors import Executors, embed_faces
 from facequarry.miner.refresh.recipe import Recipe
 from facequarry.miner.selection.rows import writable
-from facequarry.miner.spread.actor_pool import ActorPool, actor_pool, put, resources
-from facequarry.miner.spread.placement import Placement
-from facequarry.miner.spread.row_slices import join_rows
-from facequarry.miner.spread.schedule import TASKS_IN_HAND
 from facequarry.miner.spread.spread import (
     Answer,
     Limits,
@@ -39,7 +37,7 @@ from facequarry.miner.spread.spread import (
     choose_num_blocks,
     cut_blocks,
 )
-from facequarry.miner.spread.task_miner import Held, TaskMiner
+from facequarry.miner.spread.task_miner import TaskMiner
 from facequarry.trainer.batch.run_faces import FacesAt
 
 EMBED_BLOCK = 1024
@@ -60,14 +58,12 @@ class SharedExecutors:
         embed_actors: actors that embed; 1: the process that asks does it by itself.
         miner_actors: actors that search, likewise.
         cpus: CPUs that each of them reserves, and its threads, at least one.
-        gallery_gib: most that one miner may hold of the gallery, GiB. A larger one is sharded.
     """
 
     at: FacesAt
     embed_actors: int
     miner_actors: int
     cpus: float
-    gallery_gib: float
 
     def executors(self) -> Executors:
         """Return the executors that do so."""
@@ -107,6 +103,7 @@ class SharedExecutors:
             lambda seat: told,
             num_cpus=self.cpus,
             num_gpus=float(on_gpu),
+            is_memory=is_out_of_memory,
         ) as pool:
             blocks = pool.each(
                 starts,
@@ -127,51 +124,31 @@ class SharedExecutors:
         """Open an exact engine whose searches the miners share.
 
         Raises:
-            BadInput: the gallery does not fit the miners, or Ray's object store.
+            BadInput: the gallery does not fit Ray's object store.
         """
         spans = cut_blocks(rows.first, choose_num_blocks(rows.ids.size, self.miner_actors))
         gib = sum(column.nbytes for column in rows) / _GIB
-        placement = Placement(spans, self.miner_actors, sharded=gib > self.gallery_gib)
-        self._check_fits(gib, placement)
-        whole = None if placement.sharded else put(rows)
-        blocks = (
-            [put(placement.block(rows, b)) for b in range(len(spans))] if placement.sharded else []
-        )
-
-        def arguments(seat: int) -> tuple[Any, ...]:
-            held = [whole] if whole else [blocks[block] for block in placement.held_blocks(seat)]
-            begin = placement.held_span(seat).begin
-            return (spans, begin, self._threads(config.threads), *held)
-
+        _check_fits(gib)
+        arguments = (spans, self._threads(config.threads), put(rows))
+        num_miners = min(self.miner_actors, len(spans))
         with actor_pool(
-            "miner actor", MineActor, placement.num_miners, arguments, num_cpus=self.cpus
+            "miner actor",
+            MineActor,
+            num_miners,
+            lambda seat: arguments,
+            num_cpus=self.cpus,
+            is_memory=is_out_of_memory,
         ) as pool:
             logger.info(
-                "%d miner actors of %d threads share the search | gallery %.2f GiB, %s",
-                placement.num_miners,
+                "%d miner actors of %d threads share the search | gallery %.2f GiB",
+                num_miners,
                 self._threads(config.threads),
                 gib,
-                "a shard each" if placement.sharded else "whole at each",
             )
-            yield SpreadSearch(rows, spans, MineActors(pool, placement, blocks))
+            yield SpreadSearch(rows, spans, MineActors(pool))
 
     def _threads(self, wanted: int | None) -> int:
         return wanted or max(1, int(self.cpus))
-
-    def _check_fits(self, gib: float, placement: Placement) -> None:
-        together = placement.num_miners * self.gallery_gib
-        if gib > together:
-            raise BadInput(
-                f"the gallery takes {gib:.2g} GiB, {placement.num_miners} miner actors with "
-                f"cluster.gallery_gib = {self.gallery_gib:g} hold {together:.2g}; raise "
-                "cluster.gallery_gib or cluster.miner_actors"
-            )
-        store_gib = resources("cluster").get("object_store_memory", 0.0) / _GIB
-        if gib > store_gib:
-            raise BadInput(
-                f"the gallery takes {gib:.2g} GiB, Ray's object store has {store_gib:.2g}; raise "
-                "cluster.object_store_gib"
-            )
 
 
 class EmbedActor:
@@ -199,31 +176,27 @@ class EmbedActor:
 class MineActor:
     """A `TaskMiner` as an actor."""
 
-    def __init__(self, spans: Sequence[Span], begin: int, threads: int, *held: Rows) -> None:
+    def __init__(self, spans: Sequence[Span], threads: int, rows: Rows) -> None:
         self._spans = spans
-        self._begin = begin
         self._threads = threads
-        self._held = held
+        self._rows = rows
 
     def ready(self) -> None:
         """Take what it holds, and answer."""
         torch.set_num_threads(self._threads)
-        rows = _as_one(self._held)
-        self._miner = TaskMiner(self._spans, Held(self._begin, rows), self._threads)
-        self._held = ()
+        x, ids, first, last, norms2 = self._rows
+        rows = Rows(writable(x), writable(ids), writable(first), writable(last), writable(norms2))
+        self._miner = TaskMiner(self._spans, rows, self._threads)
 
-    def answer(self, task: Task, limits: Limits, visitors: Sequence[int], *sent: Any) -> Answer:
+    def answer(self, task: Task, limits: Limits, *parts: Part) -> Answer:
         """Search between the blocks of a task.
 
         Args:
             task: the pair of blocks.
             limits: of its searches.
-            visitors: the blocks whose rows were sent along.
-            sent: the parts of the task's blocks, then the rows of the visitors.
+            parts: of the task's blocks.
         """
-        num_parts = len(task.blocks)
-        parts, rows = sent[:num_parts], sent[num_parts:]
-        return self._miner.answer(task, limits, parts, dict(zip(visitors, rows, strict=True)))
+        return self._miner.answer(task, limits, parts)
 
 
 class MineActors:
@@ -231,38 +204,33 @@ class MineActors:
 
     Args:
         pool: of `MineActor`.
-        placement: who holds which blocks.
-        blocks: references to the rows of the blocks; empty where all hold all.
     """
 
-    def __init__(self, pool: ActorPool[Task], placement: Placement, blocks: Sequence[Any]) -> None:
+    def __init__(self, pool: ActorPool[Task]) -> None:
         self._pool = pool
-        self._placement = placement
-        self._blocks = blocks
 
     def answers(
         self, tasks: Sequence[Task], parts: Sequence[Part], limits: Callable[[Task], Limits]
     ) -> Iterator[tuple[Task, Answer]]:
-        """Yield each task once with its answer (see `miner.spread.Miners`)."""
+        """Yield each task once with its answer (see `spread.Miners`)."""
         put_parts = [put(part) for part in parts]
 
         def ask(actor: Any, seat: int, task: Task) -> Any:
-            visitors = self._placement.visitors(task, seat)
-            sent = [put_parts[block] for block in task.blocks]
-            sent += [self._blocks[block] for block in visitors]
-            return actor.answer.remote(task, limits(task), visitors, *sent)
+            return actor.answer.remote(
+                task, limits(task), *(put_parts[block] for block in task.blocks)
+            )
 
         # A task given out later has tighter limits, and less to find.
-        in_hand = TASKS_IN_HAND if self._placement.sharded else 1
-        yield from self._pool.each(tasks, ask, self._placement.fit, in_hand)
+        yield from self._pool.each(tasks, ask, tasks_in_hand=1)
 
 
-def _as_one(pieces: Sequence[Rows]) -> Rows:
-    """Return pieces of a gallery as one, without a copy where there is only one."""
-    if len(pieces) > 1:
-        return join_rows(pieces)
-    x, ids, first, last, norms2 = pieces[0]
-    return Rows(writable(x), writable(ids), writable(first), writable(last), writable(norms2))
+def _check_fits(gib: float) -> None:
+    store_gib = resources("cluster").get("object_store_memory", 0.0) / _GIB
+    if gib > store_gib:
+        raise BadInput(
+            f"the gallery takes {gib:.2g} GiB, Ray's object store has {store_gib:.2g}; raise "
+            "cluster.object_store_gib"
+        )
 
 
 def _check_finite(

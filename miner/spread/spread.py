@@ -283,13 +283,13 @@ def limited(query: Query, limit: Float32Array | None) -> Query:
     return query._replace(high=limit) if query.order == NEAREST else query._replace(low=limit)
 
 
-def pack_lists(best: Best, first: int, last: int, shift: int) -> BestLists:
-    """Return the lists of searches `first:last` as they travel, rows moved by `shift`."""
+def pack_lists(best: Best, first: int, last: int) -> BestLists:
+    """Return the lists of searches `first:last` as they travel."""
     num = best.num[first:last]
     search = np.flatnonzero(num)
     num = num[search]
     is_kept = np.arange(best.d2.shape[1]) < num[:, None]
-    row = best.row[first:last][search][is_kept] + shift
+    row = best.row[first:last][search][is_kept]
     total = best.total[first:last][search] if best.total.size else np.zeros(search.size, np.int64)
     return BestLists(
         search=search.astype(np.int32),

@@ -1,35 +1,18 @@
-"""What a miner of tasks does: it holds rows of the gallery and searches between two blocks.
+"""What a miner of tasks does: it holds the gallery and searches between two blocks of it.
 
-It sits under the actors of `spread.actor_pool`, and in tests in their place. All rows are held
-where they fit, else a shard of them; rows of a block that is not held visit with the task.
+It sits under the actors of `actors.pool`, and in tests in their place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.exact import ExactSearch
 from facequarry.miner.kernels.layout import Int64Array, Query, Rows
-from facequarry.miner.spread.row_slices import cut_rows, join_rows
 from facequarry.miner.spread.spread import Answer, Limits, Part, Span, Task, limited, pack_lists
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Rows that stay with a miner."""
-
-    begin: int
-    """Gallery row of the first one."""
-    rows: Rows
-    """`first` and `last` count from `begin`."""
-
-    def cut(self, span: Span) -> Rows:
-        """Return the rows of a block that is held."""
-        return cut_rows(self.rows, Span(span.begin - self.begin, span.end - self.begin))
 
 
 class TaskMiner:
@@ -37,71 +20,41 @@ class TaskMiner:
 
     Args:
         spans: the gallery's blocks.
-        held: the rows that it is asked about most.
+        rows: the gallery.
         threads: of the search.
     """
 
-    def __init__(self, spans: Sequence[Span], held: Held, threads: int) -> None:
+    def __init__(self, spans: Sequence[Span], rows: Rows, threads: int) -> None:
         self._spans = spans
-        self._held = held
-        self._workers = Workers(threads)
-        self._engine = ExactSearch(held.rows, self._workers)
+        self._engine = ExactSearch(rows, Workers(threads))
 
-    def answer(
-        self,
-        task: Task,
-        limits: Limits,
-        parts: Sequence[Part],
-        visiting: Mapping[int, Rows] | None = None,
-    ) -> Answer:
+    def answer(self, task: Task, limits: Limits, parts: Sequence[Part]) -> Answer:
         """Search between the task's blocks.
 
         Args:
             task: the pair of blocks.
             limits: of its searches.
             parts: by block of the task.
-            visiting: rows of the blocks that are not held.
         """
-        engine, here = self._engine_for(task, visiting or {})
-        shifts = [
-            local.begin - self._spans[block].begin
-            for local, block in zip(here, task.blocks, strict=True)
-        ]
-        anchors = np.concatenate([p.anchors + s for p, s in zip(parts, shifts, strict=True)])
+        blocks = [range(*self._spans[block]) for block in task.blocks]
+        anchors = np.concatenate([part.anchors for part in parts])
         queries = [_join(parts, limits, position) for position in range(len(parts[0].queries))]
-        found = engine.search_between(anchors, queries, range(*here[0]), range(*here[-1]))
+        found = self._engine.search_between(anchors, queries, blocks[0], blocks[-1])
         middles = [query.slot.size for query in parts[0].queries]
-        # What the searches of one block found are rows of the other one.
+        # The searches of the first part come first in every query.
         answer = [
             tuple(
-                pack_lists(one.best, 0, middle, -shifts[-1])
-                for one, middle in zip(found, middles, strict=True)
+                pack_lists(one.best, 0, middle) for one, middle in zip(found, middles, strict=True)
             )
         ]
         if len(parts) > 1:
             answer.append(
                 tuple(
-                    pack_lists(one.best, middle, one.best.num.size, -shifts[0])
+                    pack_lists(one.best, middle, one.best.num.size)
                     for one, middle in zip(found, middles, strict=True)
                 )
             )
         return tuple(answer)
-
-    def _engine_for(
-        self, task: Task, visiting: Mapping[int, Rows]
-    ) -> tuple[ExactSearch, list[Span]]:
-        """Return what searches, and the task's blocks as it counts rows."""
-        spans = [self._spans[block] for block in task.blocks]
-        if not visiting:
-            begin = self._held.begin
-            return self._engine, [Span(span.begin - begin, span.end - begin) for span in spans]
-        pieces = [
-            visiting[block] if block in visiting else self._held.cut(span)
-            for block, span in zip(task.blocks, spans, strict=True)
-        ]
-        ends = np.cumsum([piece.ids.size for piece in pieces]).tolist()
-        here = [Span(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
-        return ExactSearch(join_rows(pieces), self._workers), here
 
 
 def _join(parts: Sequence[Part], limits: Limits, position: int) -> Query:

@@ -118,7 +118,7 @@ def test_a_miner_that_needs_a_gpu_asks_ray_for_one(
     assert (asked["num_cpus"], asked["num_gpus"]) == (1.0, gpus)
 
 
-@pytest.mark.parametrize("name", ["miner_actors", "embed_actors", "gallery_gib"])
+@pytest.mark.parametrize("name", ["miner_actors", "embed_actors"])
 def test_none_at_all_is_refused(name: str) -> None:
     with pytest.raises(BadFlags, match=f"cluster.{name} is 0(.0)?, it must be"):
         load_run_config(None, [f"--cluster.{name.replace('_', '-')}", "0"])

@@ -136,7 +136,15 @@ def test_a_missing_run_file_says_where_the_shipped_ones_are(tmp_path: Path) -> N
 def test_a_run_of_an_older_release_opens_unless_it_asks_for_what_is_gone(tmp_path: Path) -> None:
     tree = to_tree(RunConfig())
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(tree | {"miner": tree["miner"] | {"count_kinds": False}}))
+    file.write_text(
+        json.dumps(
+            tree
+            | {
+                "miner": tree["miner"] | {"count_kinds": False},
+                "cluster": tree["cluster"] | {"gallery_gib": 2.5},
+            }
+        )
+    )
     assert load_run_config(file, []) == RunConfig()
     file.write_text(json.dumps(tree | {"miner": tree["miner"] | {"count_kinds": True}}))
     with pytest.raises(BadFlags, match="miner.count_kinds is True, which is gone since"):

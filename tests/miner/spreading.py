@@ -1,4 +1,4 @@
-"""Miners of tasks in this process: any number, over whole galleries or shards, mortal if asked."""
+"""Miners of tasks in this process: any number, mortal if asked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from facequarry.datasets.actors.schedule import Schedule
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.opening import OpenEngine
 from facequarry.miner.kernels.layout import Rows
-from facequarry.miner.spread.placement import Placement
-from facequarry.miner.spread.schedule import Schedule
-from facequarry.miner.spread.spread import Answer, Limits, Part, SpreadSearch, Task, cut_blocks
+from facequarry.miner.spread.spread import (
+    Answer,
+    Limits,
+    Part,
+    Span,
+    SpreadSearch,
+    Task,
+    cut_blocks,
+)
 from facequarry.miner.spread.task_miner import TaskMiner
 
 
@@ -22,23 +29,25 @@ class MinersHere:
 
     Args:
         rows: the gallery.
-        shares: who holds what.
+        spans: its blocks.
+        num_miners: at most; nobody is without a block.
         deaths: how many of them die with tasks in hand.
         seed: of the order of things.
     """
 
-    def __init__(self, rows: Rows, shares: Placement, *, deaths: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, rows: Rows, spans: Sequence[Span], num_miners: int, *, deaths: int = 0, seed: int = 0
+    ) -> None:
         self._rows = rows
-        self._shares = shares
+        self._spans = spans
         self._deaths = deaths
         self._random = random.Random(seed)
-        self._seats = [self._start(seat) for seat in range(shares.num_miners)]
-        self.visits = 0
+        self._seats = [self._start() for _ in range(min(num_miners, len(spans)))]
 
     def answers(
         self, tasks: Sequence[Task], parts: Sequence[Part], limits: Callable[[Task], Limits]
     ) -> Iterator[tuple[Task, Answer]]:
-        schedule = Schedule(tasks, len(self._seats), self._shares.fit)
+        schedule = Schedule(tasks, len(self._seats))
         in_hand: list[tuple[int, int, Task, Limits]] = []
         while schedule.num_open:
             for seat in self._random.sample(range(len(self._seats)), len(self._seats)):
@@ -47,24 +56,18 @@ class MinersHere:
             if self._deaths and self._random.random() < 0.3:
                 seat = in_hand[0][0]
                 self._deaths -= 1
-                schedule.bury(seat, "killed")
+                schedule.bury(seat)
                 in_hand = [asked for asked in in_hand if asked[0] != seat]
-                self._seats[seat] = self._start(seat)
+                self._seats[seat] = self._start()
                 continue
             chosen = self._random.randrange(len(in_hand))
             seat, number, task, narrow = in_hand.pop(chosen)
-            visiting = {
-                block: self._shares.block(self._rows, block)
-                for block in self._shares.visitors(task, seat)
-            }
-            self.visits += len(visiting)
             chosen_parts = [parts[block] for block in task.blocks]
-            answer = self._seats[seat].answer(task, narrow, chosen_parts, visiting)
+            answer = self._seats[seat].answer(task, narrow, chosen_parts)
             yield schedule.answered(seat, number), answer
 
-    def _start(self, seat: int) -> TaskMiner:
-        shares = self._shares
-        return TaskMiner(shares.spans, shares.held(self._rows, seat), threads=1)
+    def _start(self) -> TaskMiner:
+        return TaskMiner(self._spans, self._rows, threads=1)
 
 
 def spread(
@@ -72,14 +75,13 @@ def spread(
     num_miners: int,
     *,
     num_blocks: int = 4,
-    sharded: bool = False,
     deaths: int = 0,
     seed: int = 0,
 ) -> SpreadSearch:
     """Return a search shared out in this process."""
     spans = cut_blocks(rows.first, num_blocks)
-    shares = Placement(spans, num_miners, sharded=sharded)
-    return SpreadSearch(rows, spans, MinersHere(rows, shares, deaths=deaths, seed=seed))
+    miners = MinersHere(rows, spans, num_miners, deaths=deaths, seed=seed)
+    return SpreadSearch(rows, spans, miners)
 
 
 def open_spread(num_miners: int, **options: Any) -> OpenEngine:

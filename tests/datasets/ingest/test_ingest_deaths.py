@@ -17,10 +17,10 @@ import pytest
 from facequarry.datasets.disk import publish
 from facequarry.datasets.faces.shards import ShardSummary
 from facequarry.datasets.faces.snapshots import snapshot_numbers
-from facequarry.datasets.ingest.detection_pool import ActorsDied
 from facequarry.datasets.ingest.faces_root import CannotWrite
 from facequarry.datasets.ingest.ingest import ingest
 from facequarry.datasets.ingest.shard_maker import ShardMaker
+from facequarry.datasets.ingest.shard_pool import ActorsDied
 from facequarry.datasets.ingest.shard_tasks import ShardTask
 from facequarry.datasets.sources.photos import Photo
 from tests.datasets.photos import (

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from torch import nn
 
+from facequarry.datasets.actors.pool import ActorPool
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.refresh.shared_executors import EMBED_BLOCK, SharedExecutors
-from facequarry.miner.spread.actor_pool import ActorPool
 from facequarry.trainer.batch.run_faces import FacesAt
 
 NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=1)
@@ -45,10 +45,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_embedders_on_gpus_reserve_one_each_and_are_no_more_than_those(
     asked: dict[str, Any], device: Any, actors: int, gpus: int
 ) -> None:
-    sharing = SharedExecutors(at=NOWHERE, embed_actors=3, miner_actors=1, cpus=2.0, gallery_gib=1.0)
+    sharing = SharedExecutors(at=NOWHERE, embed_actors=3, miner_actors=1, cpus=2.0)
     recipe: Any = SimpleNamespace(config=MinerConfig(device=device), step=4)
     store: Any = SimpleNamespace(manifest=SimpleNamespace(number=1))
     sharing.embed(recipe, nn.Identity(), store, np.arange(5 * EMBED_BLOCK))
+    asked.pop("is_memory")
     assert asked == {"num_actors": actors, "num_cpus": 2.0, "num_gpus": gpus}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from facequarry.miner.mining import Mined, mine
 from facequarry.miner.refresh.executors import Executors
 from facequarry.miner.refresh.replay import replay_generation
 from facequarry.miner.refresh.shared_executors import EmbedActor, MineActor, SharedExecutors
-from facequarry.miner.spread.spread import Answer, Limits, Task
+from facequarry.miner.spread.spread import Answer, Limits, Part, Task
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
 from tests.miner.inputs import separated
@@ -34,7 +33,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster", "small_blo
 
 CONFIG = MinerConfig(negatives="random", fallback=("easy",), duplicate_floor=0.01, threads=1)
 NOWHERE = FacesAt(root=Path("absent"), cache=Path("absent"), snapshot=1)
-TWO = SharedExecutors(at=NOWHERE, embed_actors=2, miner_actors=2, cpus=0.5, gallery_gib=1.0)
+TWO = SharedExecutors(at=NOWHERE, embed_actors=2, miner_actors=2, cpus=0.5)
 THREE = replace(TWO, embed_actors=3, miner_actors=3)
 
 
@@ -68,15 +67,15 @@ def mined(sharing: SharedExecutors | None = None, config: MinerConfig = CONFIG) 
     return mine(x, identities, config=config, seed=3, open_engine=opener)
 
 
-def test_a_generation_is_the_same_by_three_actors_by_one_by_two_with_shards_and_by_none(
+def test_a_generation_is_the_same_by_three_actors_by_two_by_one_and_by_none(
     small: SmallRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = small.mine(0, executors=replace(THREE, at=small.at).executors())
     assert manifest["stats"]["num_embedded"] > 2 * 128
     assert manifest["stats"]["semi_hard"] > 0
     assert replay_generation(small.run, small.at, 0).difference is None
-    sharded = replace(TWO, at=small.at, gallery_gib=1e-5).executors()
-    replay = replay_generation(small.run, small.at, 0, executors=sharded)
+    two = replace(TWO, at=small.at).executors()
+    replay = replay_generation(small.run, small.at, 0, executors=two)
     assert (replay.difference, replay.rows) == (None, manifest["rows"])
     # By configuration one actor is none: the miner does it.
     one = replace(THREE, at=small.at, embed_actors=1, miner_actors=1)
@@ -88,27 +87,25 @@ def test_a_generation_is_the_same_by_three_actors_by_one_by_two_with_shards_and_
     assert any(message.startswith("1 miner actors") for message in caplog.messages)
 
 
-@pytest.mark.parametrize("gallery_gib", [1.0, 2e-5], ids=["whole", "sharded"])
 def test_the_task_of_a_killed_miner_is_done_by_another(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    gallery_gib: float,
 ) -> None:
     marker = tmp_path / "killed"
 
     class Dying(MineActor):
         """One of them is killed when it has all but answered a task."""
 
-        def answer(self, task: Task, limits: Limits, visitors: Sequence[int], *sent: Any) -> Answer:
-            found = super().answer(task, limits, visitors, *sent)
+        def answer(self, task: Task, limits: Limits, *parts: Part) -> Answer:
+            found = super().answer(task, limits, *parts)
             if task.blocks == (1, 3) and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return found
 
     monkeypatch.setattr("facequarry.miner.refresh.shared_executors.MineActor", Dying)
-    ours, theirs = mined(replace(TWO, gallery_gib=gallery_gib)), mined()
+    ours, theirs = mined(TWO), mined()
     assert marker.exists()
     assert sum("a miner actor died" in message for message in caplog.messages) == 1
     assert ours.table.equals(theirs.table)
@@ -161,8 +158,3 @@ def test_an_embedding_that_is_not_finite_is_said_with_its_face(
     with pytest.raises(ValueError, match=r"step 4 embeds face \d+ as NaN or infinity"):
         small.mine(0, executors=replace(TWO, at=small.at).executors())
     assert small.run.generation_numbers() == []
-
-
-def test_a_gallery_that_fits_nobody_says_what_to_raise() -> None:
-    with pytest.raises(ValueError, match="2 miner actors with cluster.gallery_gib = 1e-06 hold"):
-        mined(replace(TWO, gallery_gib=1e-6))

@@ -37,7 +37,7 @@ from facequarry.miner.spread.spread import (
     plan_tasks,
 )
 from tests.miner.inputs import configs, galleries, separated
-from tests.miner.spreading import MinersHere, open_spread, spread
+from tests.miner.spreading import open_spread, spread
 
 ROWS = check_rows(*separated(40, 5, 8, 1.0))
 ALL = np.argsort(ROWS.ids)
@@ -76,21 +76,19 @@ def assert_same(found: list[Found], expected: list[Found]) -> None:
 
 
 @pytest.mark.parametrize("num_miners", [1, 2, 3, 5])
-@pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize("anchors", [ALL, ALL[::7]], ids=["all", "some"])
 def test_any_number_of_miners_finds_what_one_engine_finds(
-    num_miners: int, sharded: bool, anchors: np.ndarray
+    num_miners: int, anchors: np.ndarray
 ) -> None:
     queries = queries_of(ROWS, anchors)
-    search = spread(ROWS, num_miners, num_blocks=7, sharded=sharded, seed=num_miners)
+    search = spread(ROWS, num_miners, num_blocks=7, seed=num_miners)
     assert_same(search.search(anchors, queries), in_one(ROWS, anchors, queries))
 
 
-@pytest.mark.parametrize("sharded", [False, True])
-def test_tasks_of_dead_miners_are_answered_once(sharded: bool) -> None:
+def test_tasks_of_dead_miners_are_answered_once() -> None:
     queries = queries_of(ROWS, ALL)
     for seed in range(5):
-        search = spread(ROWS, 3, num_blocks=6, sharded=sharded, deaths=4, seed=seed)
+        search = spread(ROWS, 3, num_blocks=6, deaths=4, seed=seed)
         assert_same(search.search(ALL, queries), in_one(ROWS, ALL, queries))
 
 
@@ -100,7 +98,6 @@ def test_tasks_of_dead_miners_are_answered_once(sharded: bool) -> None:
     config=configs(),
     num_miners=st.sampled_from([1, 2, 3, 5]),
     num_blocks=st.integers(1, 6),
-    sharded=st.booleans(),
     deaths=st.integers(0, 2),
     seed=st.integers(0, 9),
 )
@@ -109,15 +106,12 @@ def test_mining_is_the_same_however_it_is_shared_out(
     config: MinerConfig,
     num_miners: int,
     num_blocks: int,
-    sharded: bool,
     deaths: int,
     seed: int,
 ) -> None:
     x, identities = gallery
     plain = mine(x, identities, config=config, seed=seed)
-    opener = open_spread(
-        num_miners, num_blocks=num_blocks, sharded=sharded, deaths=deaths, seed=seed
-    )
+    opener = open_spread(num_miners, num_blocks=num_blocks, deaths=deaths, seed=seed)
     mined = mine(x, identities, config=config, seed=seed, open_engine=opener)
     assert mined.table.equals(plain.table)
     assert mined.suspects.equals(plain.suspects)
@@ -173,18 +167,6 @@ def test_there_are_enough_tasks_for_miners_to_end_together(num_miners: int) -> N
 def test_small_galleries_are_not_cut_into_crumbs() -> None:
     assert choose_num_blocks(500, 8) == choose_num_blocks(0, 1) == 1
     assert choose_num_blocks(3 * LEAST_BLOCK_ROWS, 8) == 3
-
-
-def test_a_shard_is_held_by_one_miner_and_visits_the_others() -> None:
-    search = spread(ROWS, 3, num_blocks=6, sharded=True)
-    search.search(ALL, queries_of(ROWS, ALL)[:1])
-    miners = search._miners
-    assert isinstance(miners, MinersHere)
-    assert miners.visits >= 12  # the pairs of blocks in two shards
-    everywhere = spread(ROWS, 3, num_blocks=6)
-    everywhere.search(ALL, queries_of(ROWS, ALL)[:1])
-    assert isinstance(everywhere._miners, MinersHere)
-    assert everywhere._miners.visits == 0
 
 
 def test_what_is_found_already_narrows_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facequarry.miner.spread.schedule import MOST_DEATHS, Schedule, WorkersDied
+from facequarry.datasets.actors.schedule import Death, Schedule
 
 
 @given(num_tasks=st.integers(0, 12), num_workers=st.integers(1, 4), data=st.data())
@@ -20,9 +20,9 @@ def test_each_task_is_answered_once_whoever_dies(
             while given := schedule.next_for(seat):
                 in_hand.append((seat, given[0]))
         seat, number = data.draw(st.sampled_from(in_hand))
-        if deaths < MOST_DEATHS - 1 and data.draw(st.booleans()):
+        if deaths < 5 and data.draw(st.booleans()):
             deaths += 1
-            assert schedule.bury(seat, "killed") == sum(held[0] == seat for held in in_hand)
+            assert schedule.bury(seat).num_tasks == sum(held[0] == seat for held in in_hand)
             in_hand = [held for held in in_hand if held[0] != seat]
         else:
             in_hand.remove((seat, number))
@@ -47,15 +47,10 @@ def test_as_many_tasks_are_in_hand_as_are_asked_for() -> None:
     assert given == [(0, "a"), None, (1, "b"), None]
 
 
-def test_a_task_that_fits_goes_first() -> None:
-    schedule = Schedule([3, 0, 1, 1], 2, fit=lambda task, seat: -abs(task - seat))
-    assert [schedule.next_for(seat) for seat in (1, 0, 1)] == [(2, 1), (1, 0), (3, 1)]
-
-
 def test_a_task_is_answered_by_who_has_it() -> None:
     schedule = Schedule("ab", 2)
     assert schedule.next_for(0) == (0, "a")
-    schedule.bury(0, "killed")
+    schedule.bury(0)
     assert schedule.next_for(1) == (0, "a")
     with pytest.raises(ValueError):
         schedule.answered(0, 0)
@@ -64,20 +59,28 @@ def test_a_task_is_answered_by_who_has_it() -> None:
 
 def test_deaths_at_one_task_are_counted_until_it_is_answered() -> None:
     schedule = Schedule("ab", 1)
-    for _ in range(2):
+    for deaths in (1, 2, 3):
         schedule.next_for(0)
-        schedule.bury(0, "killed")
-    with pytest.raises(WorkersDied, match="^3 of them died at a; the last one: no memory$"):
-        schedule.next_for(0)
-        schedule.bury(0, "no memory")
+        assert schedule.bury(0) == Death(task="a", deaths=deaths, num_tasks=1)
+    schedule.next_for(0)
+    schedule.answered(0, 0)
+    schedule.next_for(0)
+    assert schedule.bury(0) == Death(task="b", deaths=1, num_tasks=1)
 
 
-def test_deaths_at_different_tasks_are_worked_around() -> None:
+def test_deaths_while_starting_are_counted_until_one_has_started() -> None:
+    schedule = Schedule("ab", 1)
+    assert [schedule.bury(0).deaths for _ in range(2)] == [1, 2]
+    schedule.started()
+    assert schedule.bury(0) == Death(task=None, deaths=1, num_tasks=0)
+
+
+def test_deaths_at_different_tasks_are_no_row() -> None:
     schedule = Schedule("abcdef", 1)
     for number in range(6):
-        for _ in range(2):
+        for deaths in (1, 2):
             schedule.next_for(0)
-            schedule.bury(0, "killed")
+            assert schedule.bury(0).deaths == deaths
         given = schedule.next_for(0)
         assert given == (number, "abcdef"[number])
         schedule.answered(0, number)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
-from facequarry.miner.spread.actor_pool import ActorPool, actor_pool
-from facequarry.miner.spread.schedule import WorkersDied
+from facequarry.datasets.actors.pool import ActorPool, WorkersDied, actor_pool, starter
+from facequarry.datasets.disk.errors import BadInput, TimedOut
+from facequarry.miner.core.memory import is_out_of_memory
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 def squares(actor_class: type, tasks: list[int], *made_with: object, num_actors: int = 2) -> Any:
     """Return the answers by task."""
-    with actor_pool("squarer", actor_class, num_actors, lambda seat: made_with, num_cpus=0.5) as p:
+    with actor_pool(
+        "squarer",
+        actor_class,
+        num_actors,
+        lambda seat: made_with,
+        num_cpus=0.5,
+        is_memory=is_out_of_memory,
+    ) as p:
         return dict(p.each(tasks, lambda actor, seat, task: actor.square.remote(task)))
 
 
@@ -68,7 +78,7 @@ def test_actors_that_die_while_they_start_end_it() -> None:
 @pytest.mark.parametrize(
     ("raised", "kind", "sentence"),
     [
-        (ValueError("rows of other lengths"), ValueError, "^rows of other lengths$"),
+        (BadInput("rows of other lengths"), BadInput, "^rows of other lengths$"),
         (MemoryError("bad_alloc"), MemoryError, "^a squarer has no memory left: bad_alloc$"),
         (
             RuntimeError("can't allocate memory"),
@@ -76,6 +86,7 @@ def test_actors_that_die_while_they_start_end_it() -> None:
             "^a squarer has no memory left: can't",
         ),
         (KeyError("slot"), RuntimeError, "^a squarer failed: "),
+        (ValueError("a fault of ours"), RuntimeError, "^a squarer failed: "),
     ],
 )
 def test_what_an_actor_raises_ends_it_at_once(
@@ -112,16 +123,62 @@ class Idle:
         signal.pause()
 
 
-def test_no_answer_in_time_says_what_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facequarry.miner.spread.actor_pool._ANSWER_TIMEOUT_S", 0.0)
-    with pytest.raises(TimeoutError, match="no squarer answered in 0 s; waited for 2 of 3 tasks"):
-        squares(Idle, [1, 2, 3], num_actors=1)
+def test_no_answer_in_time_says_what_was_waited_for() -> None:
+    start = starter(Idle, lambda seat: (), num_cpus=0.5)
+    pool = ActorPool[int]("squarer", start, 1, timeout_s=0.0, late=lambda tasks: f": {tasks}")
+    words = r"no squarer answered in 0 s; waited for 2 of 3 tasks: \[1, 2\]"
+    with contextlib.closing(pool), pytest.raises(TimeoutError, match=words):
+        list(pool.each([1, 2, 3], lambda actor, seat, task: actor.square.remote(task)))
+
+
+def test_an_answer_that_travels_for_long_is_no_death(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fine:
+        def ready(self) -> None:
+            pass
+
+        def square(self, task: int) -> int:
+            return task * task
+
+    get = ray.get
+
+    def slow(answer: Any, timeout: float) -> Any:
+        found = get(answer, timeout=timeout)
+        if found == 4:
+            raise ray.exceptions.GetTimeoutError("still on its way")
+        return found
+
+    monkeypatch.setattr("facequarry.datasets.actors.pool.ray.get", slow)
+    with pytest.raises(TimedOut, match="the answer of a squarer did not arrive in 1800 s"):
+        squares(Fine, [1, 2, 3], num_actors=1)
+    assert not any("died" in message for message in caplog.messages)
+
+
+def test_seats_are_filled_as_there_are_tasks_and_kept_from_one_list_to_the_next() -> None:
+    class Named:
+        def ready(self) -> None:
+            pass
+
+        def name(self, task: int) -> int:
+            return os.getpid()
+
+    pool = ActorPool[int]("namer", starter(Named, lambda seat: (), num_cpus=0.5), None)
+    with contextlib.closing(pool):
+        asked = [list(pool.each(tasks, _name)) for tasks in ([1], [2], [3, 4, 5])]
+    (first,), (second,), third = ({pid for _, pid in answers} for answers in asked)
+    assert first == second
+    assert len(third | {first}) <= 2
+
+
+def _name(actor: Any, seat: int, task: int) -> Any:
+    return actor.name.remote(task)
 
 
 def test_actors_without_a_place_are_waited_for_with_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("facequarry.miner.spread.actor_pool._START_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("facequarry.datasets.actors.pool._START_TIMEOUT_S", 0.0)
     with actor_pool("giant", Idle, 1, lambda seat: (), num_cpus=8.0) as pool:
         asked = pool.each([1], lambda actor, seat, task: actor.square.remote(task))
         with pytest.raises(TimeoutError, match="no giant started in 0 s; .* free of 2$"):
