@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.table import Table
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.jobs.config import parse
 
 _NEEDED = {
@@ -114,7 +115,7 @@ def _detectors() -> list[Finding]:
         try:
             make_detector(IngestConfig(detector=name))
             findings.append(Finding(f"detector {name}", True, "loads"))
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, BadInput) as error:
             findings.append(Finding(f"detector {name}", False, str(error)))
     return findings
 
