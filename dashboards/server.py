@@ -34,7 +34,7 @@ def serve(
             address that others reach.
 
     Raises:
-        BadInput, OSError: as `start` does.
+        BadInput, NotFound: as `start` does.
     """
     child = start(runs, run, host=host, port=port, behind_auth_proxy=behind_auth_proxy)
     # A plain kill of this process must not leave the server behind.
@@ -54,9 +54,9 @@ def start(
     """Start the server and return its process; `end` it when done.
 
     Raises:
-        BadInput: others reach `host` and no proxy checks them, or the port is out of range.
+        BadInput: others reach `host` and no proxy checks them, or it cannot be listened on, for
+            instance because the port is taken.
         NotFound: there is no such folder or run.
-        OSError: the address cannot be listened on, for instance because the port is taken.
     """
     if not behind_auth_proxy and not _is_loopback(host):
         raise BadInput(
@@ -118,6 +118,6 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise OSError(
+            raise BadInput(
                 f"cannot listen on {host} port {port}: {error.strerror}; choose another --port"
             ) from error

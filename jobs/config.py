@@ -188,7 +188,7 @@ def read_tree(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         tree = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a parser's, or text that is no UTF-8
         raise BadFlags(f"{file} does not parse: {error}") from error
     if not isinstance(tree, dict):
         raise BadFlags(f"{file} holds no table of settings")
@@ -296,5 +296,5 @@ def parse(
         if not stop.code:
             raise
         raise BadFlags(f"{source}: {one_sentence(report.getvalue())}") from None
-    except ValueError as error:
+    except BadInput as error:
         raise BadFlags(f"{source}: {error}") from error

@@ -278,6 +278,7 @@ def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) ->
         refresh_plan(config),
         last_step=config.trainer.steps,
         max_failures=config.refresh.max_failures,
+        random_until_mined=config.refresh.on_empty == "random",
         threads=max(1, int(config.cluster.miner_cpus)),
         attempt=attempt,
         executors=refresh_executors(config.cluster, faces),

@@ -40,6 +40,7 @@ class MinerActor:
         *,
         last_step: int,
         max_failures: int,
+        random_until_mined: bool = False,
         threads: int,
         attempt: int,
         executors: Executors = HERE,
@@ -67,7 +68,12 @@ class MinerActor:
             )
 
         self._refresher = Refresher(
-            run, refresh, last_step=last_step, max_failures=max_failures, log=self._log
+            run,
+            refresh,
+            last_step=last_step,
+            max_failures=max_failures,
+            random_until_mined=random_until_mined,
+            log=self._log,
         )
 
     def work(self) -> int:

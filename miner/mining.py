@@ -92,7 +92,7 @@ def mine(
     Raises:
         BadInput: wrong shapes or types, NaN or infinity, rows that are not unit length, fewer
             than two identities, no identity with two faces, or an index that FAISS refuses.
-        ImportError: the configuration needs FAISS and it is not installed.
+        NotInstalled: the configuration needs FAISS and it is not there.
         OutOfMemory: the sentence says what to set.
     Source: FaceNet (Schroff et al. 2015), section 3.2.
     """

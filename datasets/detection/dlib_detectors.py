@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from facequarry.datasets.config import MODEL_FILES
 from facequarry.datasets.detection.detection import Detection
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import NotInstalled
 from facequarry.datasets.disk.model_file import read_model, wrong_model
 from facequarry.datasets.faces.jpeg import RgbImage
 
@@ -138,7 +138,7 @@ def _dlib(detector: str) -> Any:
     try:
         import dlib
     except ImportError as error:
-        raise BadInput(f"detector {detector} needs dlib; try: pip install dlib-bin") from error
+        raise NotInstalled(f"detector {detector} needs dlib; try: pip install dlib-bin") from error
     return dlib
 
 

@@ -143,7 +143,7 @@ def read_holder(path: Path) -> dict[str, object] | None:
 
     A holder that was killed stays named until the next one: only taking the lock tells.
     """
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         holder = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(holder, dict):
             return holder

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.disk.errors import AlreadyExists, BadInput
+from facequarry.datasets.disk.errors import AlreadyExists, BadInput, Damaged, NotFound
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -130,14 +130,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         NotFound: nothing is published under this name.
         NewerSchema: it was written by a newer version; the sentence says what to do.
-        BadInput: it is not a JSON object.
+        Damaged: it is not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no {path}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"{path} is not valid JSON ({error}); restore it or remove it") from error
+        raise Damaged(f"{path} is not valid JSON ({error}); restore it or remove it") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path} holds {type(value).__name__}, expected a JSON object")
+        raise Damaged(f"{path} holds {type(value).__name__}, expected a JSON object")
     found = value.get("schema_version", SCHEMA_VERSION)
     if not isinstance(found, int) or found > SCHEMA_VERSION:
         raise NewerSchema(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import Damaged, Failure
 from facequarry.datasets.disk.publish import dump_json
 
 JPEG_QUALITY = 95
@@ -96,11 +96,11 @@ class Rejected(Exception):
         self.detail = detail
 
 
-class SourceChanged(BadInput):
+class SourceChanged(Failure):
     """A source is no longer the one that was listed."""
 
 
-class CorruptShard(BadInput):
+class CorruptShard(Damaged):
     """A shard's bytes are not those that its manifest names."""
 
 

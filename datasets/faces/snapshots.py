@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facequarry.datasets.disk.errors import BadInput, NotFound
+from facequarry.datasets.disk.errors import Damaged, NotFound
+from facequarry.datasets.disk.parquet import reading_parquet
 from facequarry.datasets.disk.publish import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -32,6 +33,8 @@ from facequarry.datasets.faces.shards import SHARDS, ShardSummary
 
 SNAPSHOTS = "snapshots"
 IDENTITIES = "identities.parquet"
+
+_RESTORE = "restore the file, or ingest into a new folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
     Raises:
         NotFound: there is none, or not this one.
         NewerSchema: a newer FaceQuarry published it.
-        BadInput: its manifest is not one.
+        Damaged: its manifest is not one.
     """
     newest = newest_snapshot_number(root)
     number = newest if number is None else number
@@ -134,19 +137,20 @@ def read_snapshot(root: Path, number: int | None = None) -> Snapshot:
             dict(value["retried"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BadInput(f"{path} is no manifest of a snapshot: {error!r}") from error
+        raise Damaged(f"{path} is no manifest of a snapshot: {error!r}; {_RESTORE}") from error
 
 
 def read_identities(root: Path, number: int) -> list[str]:
     """Return the identities of a snapshot by identity_index.
 
     Raises:
-        BadInput: the table is not the one that was published.
+        Damaged: the table is not the one that was published.
     """
     path = snapshot_folder(root, number) / IDENTITIES
-    table = pq.read_table(path, schema=IDENTITY_SCHEMA)
+    with reading_parquet(path, _RESTORE):
+        table = pq.read_table(path, schema=IDENTITY_SCHEMA)
     if table["identity_index"].to_pylist() != list(range(table.num_rows)):
-        raise BadInput(f"{path}: identity_index does not count from 0; restore the file")
+        raise Damaged(f"{path}: identity_index does not count from 0; {_RESTORE}")
     names: list[str] = table["identity"].to_pylist()
     return names
 
@@ -218,7 +222,9 @@ def _next_identities(
 ) -> pa.Table:
     num_faces: dict[str, int] = {}
     if before is not None:
-        table = pq.read_table(snapshot_folder(root, before.number) / IDENTITIES)
+        path = snapshot_folder(root, before.number) / IDENTITIES
+        with reading_parquet(path, _RESTORE):
+            table = pq.read_table(path, schema=IDENTITY_SCHEMA)
         num_faces = dict(
             zip(table["identity"].to_pylist(), table["num_faces"].to_pylist(), strict=True)
         )

@@ -18,13 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facequarry.datasets.disk.errors import BadInput
-from facequarry.datasets.disk.publish import (
-    MANIFEST,
-    NewerSchema,
-    read_manifest,
-    sha256_file,
-)
+from facequarry.datasets.disk.errors import BadInput, Damaged
+from facequarry.datasets.disk.publish import MANIFEST, read_manifest, sha256_file
 from facequarry.datasets.runs.run_dir import RunDir
 
 TRIPLETS = pa.schema(
@@ -45,7 +40,7 @@ IntArray = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 
-class CorruptGeneration(BadInput):
+class CorruptGeneration(Damaged):
     """A generation's parts are not what its manifest says, or the manifest says too little."""
 
 
@@ -162,9 +157,7 @@ def read_generation_manifest(folder: Path, *, back_to: int | None = None) -> dic
     """
     try:
         manifest = read_manifest(folder / MANIFEST)
-    except NewerSchema:
-        raise
-    except ValueError as error:
+    except Damaged as error:
         raise CorruptGeneration(
             f"{folder / MANIFEST} is damaged, it is no JSON object; {_repair(back_to)}"
         ) from error

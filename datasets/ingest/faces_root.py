@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import BadInput, Failure
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import sweep_staging
 from facequarry.datasets.faces.shards import REJECTS, SHARDS
@@ -40,8 +40,7 @@ def writing_into(root: Path, source: Path) -> Iterator[None]:
 
     Raises:
         LockHeld: another process writes to this root.
-        BadInput: it holds something else, or lies in the source.
-        NotADirectoryError: it, or a folder above it, is a file.
+        BadInput: it holds something else, lies in the source, or it or a folder above it is a file.
         CannotWrite: it cannot be made or written.
     """
     _check(root, source)
@@ -68,11 +67,11 @@ def saying_where(root: Path) -> Iterator[None]:
     """Turn an `OSError` of the block into a sentence that names the root.
 
     Raises:
-        CannotWrite: in place of any other `OSError` but a time-out.
+        CannotWrite: in place of what the operating system raised; our own errors stay.
     """
     try:
         yield
-    except (CannotWrite, TimeoutError):
+    except (CannotWrite, BadInput, Failure):
         raise
     except OSError as error:
         raise CannotWrite(
@@ -85,7 +84,7 @@ def saying_where(root: Path) -> Iterator[None]:
 def _check(root: Path, source: Path) -> None:
     nearest = next(path for path in (root, *root.parents) if path.exists())
     if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is a file; name a folder to put the faces into")
+        raise BadInput(f"{nearest} is a file; name a folder to put the faces into")
     if root == source or source in root.parents:
         raise BadInput(f"{root} lies in the source {source}; name a folder outside of it")
     names = {path.name for path in root.iterdir()} if root.exists() else set()

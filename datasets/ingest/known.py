@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from facequarry.datasets.disk.parquet import reading_parquet
 from facequarry.datasets.faces.schema import FACE_SCHEMA, REJECT_SCHEMA, CorruptShard
 from facequarry.datasets.faces.shards import REJECTS, SHARDS, ShardSummary
 from facequarry.datasets.sources.photos import Photo, photos_of
@@ -140,13 +141,11 @@ def _num_absent(faces: pa.Table, photos: pa.Table) -> int:
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:
-    try:
+    advice = "restore it, or ingest into a new folder"
+    if not path.is_file():
+        raise CorruptShard(f"{path} is published and is gone; {advice}")
+    with reading_parquet(path, advice, error_class=CorruptShard):
         return pq.read_table(path, columns=columns)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise CorruptShard(
-            f"{path} is published and cannot be read ({error}); restore it, or ingest into a new "
-            "folder"
-        ) from error
 
 
 def _last_answers(rejects: pa.Table, faces: pa.ChunkedArray) -> pa.Table:

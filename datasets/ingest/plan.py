@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import BadInput, Damaged
+from facequarry.datasets.disk.parquet import reading_parquet
 from facequarry.datasets.disk.publish import sha256_file
 from facequarry.datasets.faces.schema import FaceOptions
 from facequarry.datasets.faces.shards import REJECTS, SHARDS, ShardSummary, read_summary
@@ -140,11 +141,12 @@ def _unnamed_shards(root: Path, named: set[str]) -> Iterable[ShardSummary]:
 
 def _is_intact(root: Path, summary: ShardSummary) -> bool:
     """Say whether a shard that no snapshot vouches for yet is what its summary says."""
-    faces = root / SHARDS / f"{summary.shard}.parquet"
+    faces, rejects = (root / folder / f"{summary.shard}.parquet" for folder in (SHARDS, REJECTS))
     try:
-        pq.read_metadata(root / REJECTS / f"{summary.shard}.parquet")
+        with reading_parquet(rejects, "it is made again"):
+            pq.read_table(rejects, columns=["source"])
         return sha256_file(faces) == summary.sha256
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (FileNotFoundError, Damaged):
         return False
 
 

@@ -138,7 +138,10 @@ class EventLog:
     def _append(self, raw: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            written = os.write(descriptor, raw)
+            try:
+                written = os.write(descriptor, raw)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self._path)) from error
             if written != len(raw):
                 # Cut off again: the next line must not join a torn one.
                 os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR) - written)

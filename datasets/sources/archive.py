@@ -31,7 +31,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from indexed_gzip import IndexedGzipFile, ZranError
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import BadInput, Damaged
+from facequarry.datasets.disk.parquet import reading_parquet
 from facequarry.datasets.disk.publish import sha256_file, staged_file
 from facequarry.datasets.faces.schema import Reason, Rejected, SourceChanged
 from facequarry.datasets.sources.folder import BELOW, NO_IMAGES, OUTSIDE
@@ -142,11 +143,12 @@ class TarSource:
     def _cached(self) -> pa.Table | None:
         """Return the listing of an earlier pass; None where there is none that can be used."""
         try:
-            photos = pq.read_table(self._listing_path)
+            with reading_parquet(self._listing_path, "it is made again"):
+                photos = pq.read_table(self._listing_path)
             index = sha256_file(self._index_path) if self.is_gzip else ""
-        except (FileNotFoundError, pa.ArrowInvalid):
+        except (FileNotFoundError, Damaged):
             return None
-        return photos if photos.schema.metadata.get(_INDEX) == index.encode() else None
+        return photos if (photos.schema.metadata or {}).get(_INDEX) == index.encode() else None
 
     def _list(self, on_listing: OnListing | None) -> pa.Table:
         try:

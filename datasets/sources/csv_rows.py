@@ -81,12 +81,12 @@ class CsvRows:
         return values
 
     def refuse_where(self, is_bad: ArrayLike, problem: str) -> None:
-        """Raise a ValueError with the line of the first row that is bad, if any is."""
+        """Refuse the line of the first row that is bad, if any is."""
         for row in np.flatnonzero(np.asarray(is_bad))[:1]:
             self.refuse(int(row), problem)
 
     def refuse(self, row: int, problem: str, found: pa.ChunkedArray | None = None) -> NoReturn:
-        """Raise a ValueError with the line of one row."""
+        """Refuse the line of one row."""
         line, text = self._line_of(row)
         shown = text if found is None else found[row].as_py()
         raise BadInput(f"{self._path} line {line} {problem}: {quoted(shown)}")

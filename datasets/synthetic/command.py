@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.synthetic.photo_options import PhotoOptions
 from facequarry.datasets.synthetic.photo_set import write_photos
 from facequarry.datasets.synthetic.photo_truth import LOOSE_BB, TRUTH
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=args.seed,
             options=options,
         )
-    except (ValueError, FileExistsError, NotADirectoryError) as error:
+    except (BadInput, NotADirectoryError) as error:
         print(f"{_PROG}: {error}", file=sys.stderr)
         return 2
     except OSError as error:

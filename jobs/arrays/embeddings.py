@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from facequarry.datasets.disk.errors import BadInput, NotFound
+from facequarry.datasets.disk.parquet import reading_parquet
 from facequarry.datasets.disk.publish import sha256_file
 
 Progress = Callable[[int, int], None]
@@ -197,20 +199,23 @@ def _open(path: Path, column: str | None) -> Piece:
     )
 
 
+def reading(path: Path) -> AbstractContextManager[None]:
+    """Refuse a file that is no whole Parquet file, whenever in the block that shows."""
+    return reading_parquet(path, "write it again")
+
+
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a Parquet file.
 
     Raises:
-        BadInput: it is none, or damaged.
+        Damaged: it is none, or damaged.
     """
-    try:
+    with reading(path):
         return pq.ParquetFile(path, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} is no whole Parquet file ({_brief(error)})") from error
 
 
 def _open_parquet(path: Path, column: str | None) -> Piece:
-    with open_parquet(path) as file:
+    with open_parquet(path) as file, reading(path):
         schema, rows = file.schema_arrow, file.metadata.num_rows
         name = choose_column(path, schema, column, _is_embedding, "--column", "lists of floats")
         first = next(file.iter_batches(batch_size=1, columns=[name]), None)
@@ -266,14 +271,11 @@ def choose_column(
 
 def _column_parts(path: Path, column: str, dimension: int) -> Iterator[NDArray[np.floating[Any]]]:
     done = 0
-    with open_parquet(path) as file:
-        try:
-            for batch in file.iter_batches(batch_size=_PIECE_ROWS, columns=[column]):
-                rows = batch.column(0)
-                yield _matrix(path, column, rows, dimension, done)
-                done += len(rows)
-        except (pa.ArrowException, OSError) as error:
-            raise BadInput(f"{path} is no whole Parquet file ({_brief(error)})") from error
+    with open_parquet(path) as file, reading(path):
+        for batch in file.iter_batches(batch_size=_PIECE_ROWS, columns=[column]):
+            rows = batch.column(0)
+            yield _matrix(path, column, rows, dimension, done)
+            done += len(rows)
 
 
 def _matrix(

@@ -16,7 +16,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from facequarry.datasets.disk.errors import BadInput
-from facequarry.jobs.arrays.embeddings import choose_column, load_npy, open_parquet
+from facequarry.jobs.arrays.embeddings import choose_column, load_npy, open_parquet, reading
 
 Labels = NDArray[Any]
 """(N,) integers of any width, or strings."""
@@ -76,13 +76,10 @@ def _from_npy(path: Path) -> Labels:
 
 
 def _from_parquet(path: Path, column: str | None) -> Labels:
-    with open_parquet(path) as file:
+    with open_parquet(path) as file, reading(path):
         schema = file.schema_arrow
         name = choose_column(path, schema, column, _is_label, _FLAG, "integers or strings")
-        try:
-            values = file.read(columns=[name])[name]
-        except (pa.ArrowException, OSError) as error:
-            raise BadInput(f"{path} is no whole Parquet file ({error})") from error
+        values = file.read(columns=[name])[name]
     return _plain(path, name, values)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facequarry.datasets.disk.errors import AlreadyExists, BadInput
+from facequarry.datasets.disk.errors import AlreadyExists, BadInput, Failure
 from facequarry.datasets.disk.progress import Progress
 from facequarry.datasets.disk.publish import MANIFEST, SCHEMA_VERSION, dump_json, staged_folder
 from facequarry.datasets.generations.generation_files import TIMING, write_tables
@@ -49,6 +49,10 @@ class Arrays:
     config: MinerConfig = field(default_factory=MinerConfig)
 
 
+class InputChanged(Failure):
+    """The files changed while they were mined."""
+
+
 def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[str, Any]:
     """Mine files and publish the triplets; return their manifest.
 
@@ -65,6 +69,7 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
         NotFound: a file does not exist.
         BadInput: the files cannot be mined; the sentence says why.
         OutOfMemory: likewise, and what to set.
+        InputChanged: another process wrote to the files meanwhile.
     """
     _check_out(arrays.out)
     began = time.perf_counter()
@@ -77,7 +82,7 @@ def mine_arrays(arrays: Arrays, *, mine: Callable[..., Mined] = mine) -> dict[st
     mined = _mine(mine, embeddings, labels, arrays)
     mine_s = time.perf_counter() - began - read_s
     if _states(arrays) != before:  # a mapped file is read again and again
-        raise BadInput("the embeddings or labels changed while they were mined; run it again")
+        raise InputChanged("the embeddings or labels changed while they were mined; run it again")
     with staged_folder(arrays.out) as staging:
         manifest: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -118,7 +123,7 @@ def _check_out(out: Path) -> None:
         raise AlreadyExists(f"{out} is a file; name a new folder with --out")
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise PermissionError(f"{parent} is no folder that can be written to; name another --out")
+        raise BadInput(f"{parent} is no folder that can be written to; name another --out")
 
 
 def _read(arrays: Arrays) -> tuple[NDArray[np.float32], Labels, dict[str, list[Path]]]:

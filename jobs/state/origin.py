@@ -110,6 +110,6 @@ def people_of(config: RunConfig, run: RunDir) -> frozenset[str]:
 def _known(config: RunConfig, run: RunDir) -> frozenset[str] | None:
     try:
         return people_of(config, run)
-    except (OSError, ValueError) as error:
+    except (OSError, BadInput) as error:
         logger.warning("all names that %s may have trained on count as such: %s", run.root, error)
         return None

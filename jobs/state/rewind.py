@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import BadInput, Damaged
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import flush, staged_file
 from facequarry.datasets.generations.triplets import read_generation_manifest
@@ -152,7 +152,7 @@ def _check_target(run: RunDir, step: int) -> None:
         raise BadInput(f"{run.root} has no checkpoint of step {step}; there are {there_are}")
     try:
         verify_checkpoint(run.checkpoint(step))
-    except ValueError as error:
+    except BadInput as error:
         raise BadInput(
             f"the checkpoint of step {step} cannot be gone back to: {error}; there are {there_are}"
         ) from error
@@ -166,7 +166,7 @@ def _generations_beyond(run: RunDir, records: Sequence[dict[str, Any]], step: in
         if number not in mined_at:
             try:
                 manifest = read_generation_manifest(run.generation(number))
-            except ValueError:  # damaged, and it was never served: nobody will miss it
+            except Damaged:  # and it was never served: nobody will miss it
                 manifest = {"mined_at_step": step + 1}
             mined_at[number] = manifest["mined_at_step"]
         if mined_at[number] > step:

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.storage_check import check_storage
 from facequarry.jobs.config import parse
 
@@ -135,7 +136,7 @@ def _detectors() -> list[Finding]:
         try:
             make_detector(IngestConfig(detector=name))
             findings.append(Finding(f"detector {name}", True, "loads"))
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, BadInput) as error:
             findings.append(Finding(f"detector {name}", False, str(error)))
     return findings
 

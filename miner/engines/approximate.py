@@ -53,7 +53,7 @@ class IndexSearch:
         seed: of the hash that draws the rows to train with.
 
     Raises:
-        ImportError: FAISS is not installed.
+        NotInstalled: FAISS is not there.
         BadInput: FAISS refuses the factory string, cannot train the index with so few rows, or
             nprobe does not fit the index, or there is no GPU where one is asked for.
         OutOfMemory: the index does not fit.

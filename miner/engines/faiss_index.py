@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import BadInput, NotInstalled
 from facequarry.miner.config import FaissGpus, MinerConfig
 from facequarry.miner.core.hashing import TRAINING, hash_state
 from facequarry.miner.core.memory import OutOfMemory
@@ -26,12 +26,12 @@ def import_faiss() -> ModuleType:
     """Return the faiss module.
 
     Raises:
-        ImportError: it is not installed; the sentence says how to get it.
+        NotInstalled: it is not there; the sentence says how to get it.
     """
     try:
         return importlib.import_module("faiss")
     except ImportError as error:
-        raise ImportError(
+        raise NotInstalled(
             "engine = faiss needs FAISS, which is not installed; "
             "try: pip install 'facequarry[cpu]', or set engine = exact"
         ) from error
@@ -47,7 +47,7 @@ def check_index(config: MinerConfig, dimension: int, num_rows: int | None = None
             as more inverted lists than rows, shows at mining.
 
     Raises:
-        ImportError: FAISS is needed and not installed.
+        NotInstalled: FAISS is needed and not there.
         BadInput: FAISS refuses the factory string, nprobe does not fit the index, or it has more
             inverted lists than there are rows to train them with.
     """
@@ -155,7 +155,7 @@ _CPP_PLACE = re.compile(r"^Error in .* at \S+:\d+: ")
 def _in_our_words(
     config: MinerConfig, dimension: int, num_rows: int | None = None
 ) -> Iterator[None]:
-    """Turn what FAISS raises into a ValueError that names the setting."""
+    """Turn what FAISS raises into a BadInput that names the setting."""
     try:
         yield
     except MemoryError as error:

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import BadInput, Failure
 from facequarry.datasets.disk.publish import flush
 from facequarry.datasets.runs.events import iterate_lines
 from facequarry.datasets.runs.run_dir import RunDir
@@ -27,12 +27,17 @@ from facequarry.miner.queue.records import (
 __all__ = [
     "CorruptJournal",
     "Journal",
+    "NotRecorded",
     "check_journal",
     "checkpoint_before",
     "known_generations",
     "next_generation_number",
     "switch_to",
 ]
+
+
+class NotRecorded(Failure, OSError):
+    """The journal took no record, so no answer that depends on it may leave."""
 
 
 class Journal:
@@ -77,7 +82,11 @@ class Journal:
                 raise damaged(path, number, error) from error
 
     def switch(self, switch: Switch) -> None:
-        """Record that a generation takes over."""
+        """Record that a generation takes over.
+
+        Raises:
+            NotRecorded: the disk took no record, and nothing changed; as for the next three.
+        """
         state = add_switch(self.state, switch)
         self._append({"record": "switch", **asdict(switch)})
         self.state = state
@@ -137,7 +146,9 @@ class Journal:
             except OSError as error:
                 # The next record must neither join a torn line nor repeat this one.
                 os.ftruncate(descriptor, size)
-                raise OSError(f"{self._path} took no record: {error}; is the disk full?") from error
+                raise NotRecorded(
+                    f"{self._path} took no record: {error}; is the disk full?"
+                ) from error
         finally:
             os.close(descriptor)
         if self._check is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.errors import BadInput, Damaged
 
 CHECK = "check"
 FIRST_CHECK = ""
@@ -30,7 +30,7 @@ _LEAST: Mapping[str, Mapping[str, int | None]] = {
 }
 
 
-class CorruptJournal(BadInput):
+class CorruptJournal(Damaged):
     """The journal's records are damaged: answers that were given from it could not be repeated."""
 
 

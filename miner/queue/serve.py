@@ -153,7 +153,7 @@ class TripletQueue:
         number = max(skipped)
         try:
             manifest = read_generation_manifest(self._run.generation(number))
-        except (OSError, ValueError):
+        except (OSError, BadInput):
             return  # it was skipped for that, and the next refresh takes its place
         raise EmptyGeneration(why_empty(manifest, skipped[number]))
 
@@ -200,7 +200,7 @@ class TripletQueue:
             manifest = read_generation_manifest(self._run.generation(number))
             if manifest["generation"] != number:
                 raise BadInput(f"its manifest says generation {manifest['generation']}")
-        except (OSError, ValueError) as error:  # no row of it was granted: training needs it not
+        except (OSError, BadInput) as error:  # no row of it was granted: training needs it not
             self._skip(number, f"it cannot be read: {error}")
             return
         mined_at_step, rows = manifest["mined_at_step"], manifest["rows"]

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.faces.split import Split
 from facequarry.datasets.faces.store import FaceStore
-from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
+from facequarry.datasets.generations.triplets import read_generation_manifest
 from facequarry.datasets.runs.events import EventTail, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.refresh.budget.budget import Budget, Forecast, forecast, most_faces, rates_of
@@ -31,6 +32,7 @@ from facequarry.miner.refresh.budget.similarity import (
     probe_faces,
 )
 from facequarry.miner.refresh.recipe import RefreshPlan, resolve_device, rows_of
+from facequarry.miner.refresh.unit_rows import check_unit_rows
 from facequarry.trainer.network.embed import embed
 
 _RECENT_BYTES = 1 << 20  # of the trainer's events: over a thousand steps
@@ -90,13 +92,17 @@ class Chooser:
         self._trainer = EventTail(run.events, "trainer", last_bytes=_RECENT_BYTES)
         self._rates = rates_of(self._trainer.new(), read_events(run.events, "miner"))
 
-    def choose(self, number: int, store: FaceStore, model: nn.Module) -> EmbeddedPart:
+    def choose(self, number: int, store: FaceStore, model: nn.Module, *, step: int) -> EmbeddedPart:
         """Return whom generation `number` embeds.
 
         Args:
             number: the generation's.
             store: the faces to mine.
             model: the backbone with the weights that are to be mined.
+            step: of their checkpoint.
+
+        Raises:
+            CannotEmbed: the weights give no embeddings.
         """
         gallery = _Gallery.of(store, self._plan.split)
         anchors, num_probed = self._plan.resolved(gallery.identities).anchors, 0
@@ -110,7 +116,7 @@ class Chooser:
             num_probed = sample.size
             most = self._most(gallery, anchors, num_probed)
             if num_probed:
-                order = self._order_alike(gallery, sample, most, store, model)
+                order = self._order_alike(gallery, sample, most, store, model, step)
             else:
                 random = np.random.default_rng([self._plan.seed, number])
                 order = random.permutation(gallery.known.size)
@@ -146,11 +152,18 @@ class Chooser:
         return fields
 
     def _order_alike(
-        self, gallery: _Gallery, sample: Ints, most: int, store: FaceStore, model: nn.Module
+        self,
+        gallery: _Gallery,
+        sample: Ints,
+        most: int,
+        store: FaceStore,
+        model: nn.Module,
+        step: int,
     ) -> Ints:
         """Return (P,) positions in `gallery.known`, by how these weights see the sample."""
         device = resolve_device(self._plan.config.device)
         embeddings = embed(model.to(device), store, sample, device=device)
+        check_unit_rows(step, sample, embeddings)
         whose = gallery.identities[np.searchsorted(gallery.face_indices, sample)]
         points = centres(embeddings, whose, gallery.known)
         return order_by_similarity(points, gallery.faces, math.ceil(gallery.total / max(1, most)))
@@ -198,9 +211,9 @@ def last_rotation(run: RunDir) -> Rotation | None:
         try:
             manifest: Mapping[str, Any] = read_generation_manifest(folder)
             return read_rotation(folder, manifest)
-        except FileNotFoundError:
+        except NotFound:
             continue  # deleted meanwhile
-        except (CorruptGeneration, ValueError) as error:
+        except BadInput as error:
             logger.warning("identities are taken in turn from the start again: %s", error)
             return None
     return None

@@ -36,6 +36,7 @@ from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.one_miner import check_turn
 from facequarry.miner.refresh.pack import pack
 from facequarry.miner.refresh.recipe import Recipe, RefreshPlan
+from facequarry.miner.refresh.unit_rows import check_unit_rows
 from facequarry.miner.selection.stats import why_no_rows
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.checkpoints.checkpoint import load_model
@@ -79,6 +80,7 @@ def make_generation(
         NotFound: the checkpoint is not there (any more), or a snapshot that the
             generations before were mined from.
         CorruptCheckpoint, CheckpointMismatch: its weights cannot be used.
+        CannotEmbed: its weights give no embeddings.
         LockLost: another miner took over meanwhile; nothing was published.
         AlreadyPublished: another miner published this number.
     """
@@ -98,7 +100,7 @@ def make_generation(
     choice = EmbeddedPart()
     if chooser is not None:
         with explaining_memory("embedding a probe of faces", _EMBED_FEWER):
-            choice = chooser.choose(number, store, model)
+            choice = chooser.choose(number, store, model, step=step)
     recipe = plan.recipe(store, checkpoint, number=number, rotation=choice.rotation)
     watch.lap("choose")
     token = None if lock is None else lock.token
@@ -166,8 +168,8 @@ def mine_into(
         executors: who embeds and searches; never changes what is written, beside its timing.
 
     Raises:
-        BadInput: there is nothing to mine, or the engine refuses its index.
-        ImportError: the engine is not installed.
+        BadInput: there is nothing to mine, or the engine is not there or refuses its index.
+        CannotEmbed: the weights give no embeddings; other weights may.
         OutOfMemory: the sentence says what to set.
     """
     from facequarry.miner import mine  # heavy: numba compiles on first use
@@ -176,6 +178,7 @@ def mine_into(
     identities = store.identity_index[face_indices]
     with explaining_memory(f"embedding {len(face_indices):,} faces", _EMBED_FEWER):
         embeddings = executors.embed(recipe, model, store, face_indices)
+    check_unit_rows(recipe.step, face_indices, embeddings)
     watch.lap("embed")
     # An index is searched here: only the exact search is shared out.
     mined = mine(

@@ -10,15 +10,21 @@ import logging
 import time
 from collections.abc import Callable
 
-from facequarry.datasets.disk.errors import Failure
+from facequarry.datasets.disk.errors import BadInput, Damaged, Failure
 from facequarry.datasets.disk.fence import LockLost
 from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
 from facequarry.datasets.runs.events import EventLog, EventTail
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.queue.folder_watch import FolderWatch
 from facequarry.miner.queue.journal import next_generation_number
+from facequarry.miner.refresh.unit_rows import CannotEmbed
+from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch
 
 logger = logging.getLogger(__name__)
+
+
+# Bad input all the same, of one checkpoint, shard or moment: another may be sound.
+_MAY_PASS = (OSError, MemoryError, Damaged, CheckpointMismatch)
 
 
 class MiningFailed(Failure):
@@ -29,7 +35,9 @@ class Refresher:
     """Decides when a refresh is due: at the newest checkpoint that was not mined yet.
 
     While a refresh runs checkpoints may pass; the next one takes the newest and the others are
-    counted as skipped. A failed refresh is logged and tried again on the newest checkpoint.
+    counted as skipped. A failed refresh is logged and tried again on the newest checkpoint; one
+    that the checkpoint itself is to blame for (`CannotEmbed`) only on another one, where training
+    goes on and will bring it.
 
     Args:
         run: the run directory.
@@ -37,6 +45,7 @@ class Refresher:
         last_step: the run's last step; its checkpoint is not mined, nobody would consume it.
         max_failures: failures in a row after which `turn` raises MiningFailed if there is no
             generation yet. With one, training goes on and so does trying.
+        random_until_mined: training goes on before the first generation too.
         log: takes the failures.
         clock: seconds since the epoch, as files are dated.
     """
@@ -48,6 +57,7 @@ class Refresher:
         *,
         last_step: int,
         max_failures: int,
+        random_until_mined: bool = False,
         log: EventLog,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -55,9 +65,11 @@ class Refresher:
         self._refresh = refresh
         self._last_step = last_step
         self._max_failures = max_failures
+        self._random_until_mined = random_until_mined
         self._log = log
         self._failures = 0
         self._failed_step: int | None = None
+        self._unusable_step: int | None = None
         self._mined_at: dict[int, int] = {}
         self._published_steps: set[int] = set()
         self._trainer = EventTail(run.events, "trainer")
@@ -83,12 +95,13 @@ class Refresher:
         return self._failed_step is not None and step not in (None, self._failed_step)
 
     def due(self) -> int | None:
-        """Return the checkpoint step to mine now; None when the newest one is mined."""
+        """Return the checkpoint step to mine now; None when the newest is mined, or unusable."""
         if self._idle.is_proven():
             return None
         steps = [step for step in self._run.checkpoint_steps() if step < self._last_step]
         mined = self._mined_at_step()
-        if steps and (mined is None or steps[-1] > mined):
+        is_new = steps and (mined is None or steps[-1] > mined)
+        if is_new and steps[-1] != self._unusable_step:
             return steps[-1]
         self._idle.prove()
         return None
@@ -137,9 +150,10 @@ class Refresher:
         if step is not None and step not in self._run.checkpoint_steps():
             return  # pruned while it was loading: the newest one is next
         self._failures += 1
+        if isinstance(error, CannotEmbed) and (self._random_until_mined or self._mined_at):
+            self._unusable_step = step  # training goes on, so another checkpoint will come
         # Mining is a function of what it is given: what was wrong with that is wrong next time.
-        # Subclasses speak of one checkpoint or shard that is damaged, which another may mend.
-        is_final = type(error) in (ValueError, ImportError)
+        is_final = isinstance(error, BadInput | ImportError) and not isinstance(error, _MAY_PASS)
         if (is_final or self._failures >= self._max_failures) and not self._mined_at:
             times = "cannot succeed" if is_final else f"failed {self._failures} times in a row"
             raise MiningFailed(

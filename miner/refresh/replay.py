@@ -133,11 +133,11 @@ def replayable(run: RunDir) -> list[int]:
     """Return the generations whose checkpoint is still there, with the weights they name."""
     weights: dict[int, str] = {}
     for step in run.checkpoint_steps():
-        with contextlib.suppress(ValueError, FileNotFoundError):  # damaged, or pruned just now
+        with contextlib.suppress(BadInput):  # damaged, or pruned just now
             weights[step] = read_checkpoint_manifest(run.checkpoint(step))["weight_sha256"]
     numbers = []
     for number in run.generation_numbers():
-        with contextlib.suppress(ValueError):  # a damaged manifest
+        with contextlib.suppress(BadInput):  # damaged, or deleted just now
             manifest = read_generation_manifest(run.generation(number))
             if weights.get(manifest["mined_at_step"]) == manifest.get("weight_sha256", ""):
                 numbers.append(number)

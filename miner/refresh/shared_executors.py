@@ -26,6 +26,7 @@ from facequarry.miner.core.search import Workers
 from facequarry.miner.kernels.layout import Rows
 from facequarry.miner.refresh.executors import Executors, embed_faces
 from facequarry.miner.refresh.recipe import Recipe
+from facequarry.miner.refresh.unit_rows import check_unit_rows
 from facequarry.miner.selection.rows import writable
 from facequarry.miner.spread.spread import (
     Answer,
@@ -82,7 +83,7 @@ class SharedExecutors:
         """Embed faces as `embed_faces` does, block by block.
 
         Raises:
-            BadInput: an embedding is not finite, said as soon as its block is there.
+            CannotEmbed: an embedding is no unit row, said as soon as its block is there.
             WorkersDied, TimedOut, RuntimeError, MemoryError, OSError: as `ActorPool.each`.
         """
         if len(face_indices) <= EMBED_BLOCK:
@@ -112,7 +113,7 @@ class SharedExecutors:
                 ),
             )
             for start, rows in blocks:
-                _check_finite(recipe, face_indices[start:], rows)
+                check_unit_rows(recipe.step, face_indices[start : start + EMBED_BLOCK], rows)
                 embeddings[start // EMBED_BLOCK] = rows
                 pace.add(len(rows))
         return np.concatenate(embeddings)
@@ -230,15 +231,4 @@ def _check_fits(gib: float) -> None:
         raise BadInput(
             f"the gallery takes {gib:.2g} GiB, Ray's object store has {store_gib:.2g}; raise "
             "cluster.object_store_gib"
-        )
-
-
-def _check_finite(
-    recipe: Recipe, faces: npt.NDArray[np.int64], rows: npt.NDArray[np.float32]
-) -> None:
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if bad.size:
-        raise BadInput(
-            f"the checkpoint of step {recipe.step} embeds face {faces[bad[0]]} as NaN or infinity; "
-            "nothing was mined"
         )

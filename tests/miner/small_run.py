@@ -18,6 +18,7 @@ from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.generation import make_generation
 from facequarry.miner.refresh.recipe import RefreshPlan
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
+from facequarry.trainer.checkpoints.checkpoint import load_model, publish_checkpoint
 from facequarry.trainer.config import TrainerConfig
 from tests.trainer.stores import IDENTITIES, publish, train_small
 
@@ -62,6 +63,22 @@ class SmallRun:
 
     def events(self) -> list[dict[str, Any]]:
         return read_events(self.run.events, "miner")
+
+
+def checkpoint_of(run: RunDir, step: int, weight: float) -> None:
+    """Publish a checkpoint all of whose weights are `weight`: with NaN or 0 it embeds nothing."""
+    model, manifest = load_model(run.checkpoint(0))
+    for parameter in model.parameters():
+        parameter.data.fill_(weight)
+    publish_checkpoint(
+        run,
+        step,
+        model,
+        backbone=manifest["backbone"],
+        embedding_dim=manifest["embedding_dim"],
+        crop_px=manifest["crop_px"],
+        trainer_state={},
+    )
 
 
 def train_once(folder: Path) -> SmallRun:

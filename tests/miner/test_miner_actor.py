@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from facequarry.datasets.runs.staleness import num_failed_refreshes
 from facequarry.miner.actors import MinerActor
 from facequarry.miner.refresh.generation import make_generation
 from facequarry.miner.refresh.refresh import MiningFailed
-from tests.miner.small_run import PLAN, SmallRun
+from tests.miner.small_run import PLAN, SmallRun, checkpoint_of
 
 
 @pytest.fixture
@@ -112,6 +115,54 @@ def test_no_first_generation_ends_the_miner_with_its_reason(
     monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
     with pytest.raises(MiningFailed, match="failed 2 times in a row, .*no space left"):
         actor.work()
+
+
+@pytest.mark.parametrize(
+    ("weight", "found"), [(float("nan"), "NaN or infinity"), (0.0, "a row of norm 0")]
+)
+def test_a_first_refresh_does_without_a_checkpoint_that_embeds_nothing(
+    weight: float, found: str, small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `refresh.on_empty = random` training goes on, and brings another checkpoint."""
+    monkeypatch.setattr(actor._refresher, "_random_until_mined", True)
+    checkpoint_of(small.run, 8, weight)
+
+    def train_on(_: int) -> None:
+        if not small.run.checkpoint(12).exists():
+            shutil.copytree(small.run.checkpoint(4), small.run.checkpoint(12))
+
+    monkeypatch.setattr(actor, "_pause", train_on)
+    stop_after(actor, monkeypatch)
+    assert actor.work() == 1
+    (reason,) = reasons(small)
+    assert re.match(rf"CannotEmbed: the checkpoint of step 8 embeds face \d+ as {found}", reason)
+    assert small.events()[-1]["skipped_checkpoints"] == 3
+
+
+def test_a_first_refresh_that_training_waits_for_ends_with_the_checkpoint_that_embeds_nothing(
+    small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
+    checkpoint_of(small.run, 8, float("nan"))
+    with pytest.raises(MiningFailed, match="failed 2 times in a row, at checkpoint 8: CannotEmbed"):
+        actor.work()
+    assert small.run.generation_numbers() == []
+
+
+def test_an_index_that_cannot_be_ends_a_first_refresh_at_once(small: SmallRun) -> None:
+    config = replace(PLAN.config, engine="faiss", faiss_index="IVF4096,Flat")
+    actor = MinerActor(
+        small.run,
+        small.at,
+        replace(PLAN, config=config),
+        last_step=100,
+        max_failures=2,
+        threads=torch.get_num_threads(),
+        attempt=1,
+    )
+    with pytest.raises(MiningFailed, match="the first refresh cannot succeed, .*IVF4096"):
+        actor.work()
+    assert len(reasons(small)) == 1
 
 
 def test_a_wait_for_the_lock_is_logged_once_with_the_refresh_that_it_delays(

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from facequarry.datasets.disk.errors import BadInput, NotFound
+from facequarry.datasets.disk.errors import BadInput, Damaged, NotFound
 from facequarry.datasets.disk.publish import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -31,19 +31,19 @@ from facequarry.trainer.network.backbones import build_backbone
 
 WEIGHTS_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
-_MANIFEST_NAMES = (
-    "step",
-    "backbone",
-    "embedding_dim",
-    "crop_px",
-    "weight_sha256",
-    "trainer_sha256",
-)
+_MANIFEST: Mapping[str, type] = {
+    "step": int,
+    "backbone": str,
+    "embedding_dim": int,
+    "crop_px": int,
+    "weight_sha256": str,
+    "trainer_sha256": str,
+}
 
 logger = logging.getLogger(__name__)
 
 
-class CorruptCheckpoint(BadInput):
+class CorruptCheckpoint(Damaged):
     """A checkpoint's bytes are not what its manifest says."""
 
 
@@ -94,17 +94,20 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         NotFound: there is no checkpoint in this folder.
-        BadInput: the manifest is none of a checkpoint.
+        CorruptCheckpoint: the manifest is none of a checkpoint.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise NotFound(f"no checkpoint in {folder}; expected {MANIFEST} beside its weights")
-    manifest = read_manifest(path)
-    absent = [name for name in _MANIFEST_NAMES if name not in manifest]
-    if absent:
-        raise BadInput(
-            f"{path} is no manifest of a checkpoint, it lacks {', '.join(absent)}; restore it, or "
-            f"remove {folder} and go on from the checkpoint before it"
+    mend = f"restore it, or remove {folder} and go on from the checkpoint before it"
+    try:
+        manifest = read_manifest(path)
+    except Damaged as error:
+        raise CorruptCheckpoint(f"{path} is damaged, it is no JSON object; {mend}") from error
+    wrong = [name for name, kind in _MANIFEST.items() if type(manifest.get(name)) is not kind]
+    if wrong:
+        raise CorruptCheckpoint(
+            f"{path} is no manifest of a checkpoint, it lacks {', '.join(wrong)}; {mend}"
         )
     return manifest
 
@@ -168,7 +171,7 @@ def newest_verified_step(run: RunDir) -> int | None:
     for step in reversed(run.checkpoint_steps()):
         try:
             verify_checkpoint(run.checkpoint(step))
-        except ValueError as error:  # damaged files, or a manifest that is none
+        except (Damaged, NotFound) as error:
             logger.warning("checkpoint %d is passed over: %s", step, error)
             continue
         return step
@@ -188,8 +191,9 @@ def verify_checkpoint(folder: Path) -> None:
     """Check a checkpoint's files against its manifest.
 
     Raises:
-        CorruptCheckpoint: a file is missing or its bytes changed.
-        BadInput: the manifest is none.
+        CorruptCheckpoint: a file is missing or its bytes changed, or the manifest is none.
+        NotFound: there is no checkpoint in this folder.
+        NewerSchema: a newer FaceQuarry wrote it.
     """
     manifest = read_checkpoint_manifest(folder)
     _verify(folder, WEIGHTS_FILE, manifest["weight_sha256"])
@@ -215,7 +219,7 @@ def verified_or_abandoned(run: RunDir, step: int) -> bool:
         return False
     try:
         verify_checkpoint(run.checkpoint(step))
-    except (ValueError, FileNotFoundError) as error:
+    except (Damaged, NotFound) as error:
         logger.warning("checkpoint %d is set aside in abandoned/: %s", step, error)
         _abandon(run, step)
         return False

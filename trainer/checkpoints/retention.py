@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.publish import remove_published
 from facequarry.datasets.generations.triplets import read_generation_manifest
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events
@@ -54,7 +55,7 @@ def _newest_mined(run: RunDir) -> set[int]:
     """Return the checkpoints of the newest generations; damaged ones are passed over."""
     steps = set()
     for number in run.generation_numbers()[-LIVE_GENERATIONS:]:
-        with contextlib.suppress(OSError, ValueError):  # the queue records it and why
+        with contextlib.suppress(OSError, BadInput):  # the queue records it and why
             steps.add(int(read_generation_manifest(run.generation(number))["mined_at_step"]))
     return steps
 

@@ -10,6 +10,7 @@ import cv2
 import pytest
 
 from facequarry.datasets.config import IngestConfig
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.disk.lock import LockHeld, WriterLock
 from facequarry.datasets.faces.schema import CorruptShard
 from facequarry.datasets.faces.shards import ShardSummary
@@ -147,7 +148,7 @@ def test_archive_gives_the_bytes_of_its_folder(source: Path, tmp_path: Path, suf
 
 def test_output_that_cannot_be_written_is_one_sentence(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(NotADirectoryError, match=r"file is a file; name a folder to put the faces"):
+    with pytest.raises(BadInput, match=r"file is a file; name a folder to put the faces"):
         ingest(source, tmp_path / "file" / "faces", WHOLE)
     with pytest.raises(CannotWrite, match=r"cannot write into /proc/faces; make room, lend the"):
         ingest(source, Path("/proc/faces"), WHOLE)

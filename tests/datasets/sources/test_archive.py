@@ -310,7 +310,7 @@ def test_archive_that_was_replaced_is_noticed(tmp_path: Path) -> None:
     source = source_of(path)
     (photo,) = photos_of(source.scan().photos)
     os.utime(path, ns=(1, 1))
-    with pytest.raises(ValueError, match="changed while it was read"):
+    with pytest.raises(SourceChanged, match="changed while it was read"):
         source.read(photo, max_bytes=10**6)
 
 

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 import facequarry.jobs.arrays.mine_arrays
 from facequarry.datasets.disk.publish import sha256_file
 from facequarry.datasets.generations.generation_files import damaged_files
-from facequarry.jobs.arrays.mine_arrays import Arrays, mine_arrays
+from facequarry.jobs.arrays.mine_arrays import Arrays, InputChanged, mine_arrays
 from facequarry.jobs.cli import main
 from facequarry.miner import MinerConfig, mine
 from tests.miner.array_files import EMBEDDINGS, LABEL_FILES, LABELS, NAMES, X, npy, parquet, text
@@ -322,6 +322,6 @@ def test_inputs_that_change_meanwhile_are_not_published(
         return mine(x, labels, **told)
 
     arrays = Arrays(embeddings=(files[0],), labels=(files[1],), out=tmp_path / "out")
-    with pytest.raises(ValueError, match="changed while they were mined; run it again"):
+    with pytest.raises(InputChanged, match="changed while they were mined; run it again"):
         mine_arrays(arrays, mine=changing)
     assert not (tmp_path / "out").exists()

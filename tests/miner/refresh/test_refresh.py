@@ -8,18 +8,26 @@ from typing import Any
 
 import pytest
 
+from facequarry.datasets.disk.errors import BadInput, NotFound, NotInstalled
 from facequarry.datasets.disk.fence import LockLost
+from facequarry.datasets.disk.publish import AlreadyPublished
+from facequarry.datasets.faces.schema import CorruptShard
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.miner.core.memory import OutOfMemory
 from facequarry.miner.refresh.refresh import MiningFailed, Refresher
-from facequarry.trainer.checkpoints.checkpoint import CorruptCheckpoint
+from facequarry.miner.refresh.unit_rows import CannotEmbed
+from facequarry.datasets.actors.pool import WorkersDied
+from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch, CorruptCheckpoint
 from tests.miner.generations import publish
 
 
 class FakeRun:
     """Checkpoints that appear by hand, and a miner that publishes or fails as told."""
 
-    def __init__(self, root: Path, max_failures: int = 2) -> None:
+    def __init__(
+        self, root: Path, max_failures: int = 2, *, random_until_mined: bool = False
+    ) -> None:
         self.run = RunDir(root)
         self.fails = False
         self.error: Exception = OSError("disk full")
@@ -31,6 +39,7 @@ class FakeRun:
             self.refresh,
             last_step=100,
             max_failures=max_failures,
+            random_until_mined=random_until_mined,
             log=self.log,
             clock=lambda: self.now,
         )
@@ -196,7 +205,7 @@ def test_no_first_generation_gives_up_with_the_reason(fake: FakeRun) -> None:
         fake.refresher.turn()
 
 
-@pytest.mark.parametrize("error", [ValueError("no identity has two faces"), ImportError("FAISS")])
+@pytest.mark.parametrize("error", [BadInput("no identity has two faces"), NotInstalled("FAISS")])
 def test_an_error_that_cannot_go_away_ends_the_first_refresh_at_once(
     tmp_path: Path, error: Exception
 ) -> None:
@@ -207,10 +216,79 @@ def test_an_error_that_cannot_go_away_ends_the_first_refresh_at_once(
         fake.refresher.turn()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        CannotEmbed("face 3 as NaN"),
+        CorruptCheckpoint("bytes changed"),
+        CheckpointMismatch("weights do not fit"),
+        CorruptShard("bytes changed"),
+        NotFound("no such snapshot"),
+        AlreadyPublished("generation 0"),
+        OutOfMemory("no memory left"),
+        WorkersDied("three times"),
+        OSError("disk full"),
+        ValueError("a defect"),
+    ],
+)
+def test_what_another_checkpoint_or_moment_may_mend_is_tried_again(
+    tmp_path: Path, error: Exception
+) -> None:
+    fake = FakeRun(tmp_path, max_failures=5)
+    fake.checkpoint(0)
+    fake.fails, fake.error = True, error
+    for failures in range(1, 5):
+        assert not fake.refresher.turn()
+        assert fake.refresher.failures == failures
+    with pytest.raises(MiningFailed, match="failed 5 times in a row, at checkpoint 0"):
+        fake.refresher.turn()
+    assert len(fake.events("failed")) == 5
+
+
+def test_an_unusable_checkpoint_waits_for_the_next_one_where_training_goes_on(
+    tmp_path: Path,
+) -> None:
+    fake = FakeRun(tmp_path, random_until_mined=True)
+    fake.checkpoint(0)
+    fake.fails, fake.error = True, CannotEmbed("face 3 as NaN")
+    for _ in range(4):  # more than max_failures
+        assert not fake.refresher.turn()
+    assert fake.refresher.failures == len(fake.events("failed")) == 1
+    assert fake.refresher.in_hand() == {}
+    fake.checkpoint(10)
+    assert fake.refresher.is_due_at_once()
+    fake.fails = False
+    assert fake.refresher.turn()
+    assert fake.mined == [(10, 0)]
+    assert fake.refresher.failures == 0
+
+
+def test_as_many_unusable_checkpoints_as_are_allowed_end_the_first_refresh(
+    tmp_path: Path,
+) -> None:
+    fake = FakeRun(tmp_path, random_until_mined=True)
+    fake.fails, fake.error = True, CannotEmbed("face 3 as NaN")
+    fake.checkpoint(0)
+    assert not fake.refresher.turn()
+    fake.checkpoint(10)
+    with pytest.raises(MiningFailed, match="failed 2 times in a row, at checkpoint 10"):
+        fake.refresher.turn()
+
+
+def test_with_a_generation_an_unusable_checkpoint_is_tried_once(fake: FakeRun) -> None:
+    fake.checkpoint(0)
+    fake.refresher.turn()
+    fake.checkpoint(10)
+    fake.fails, fake.error = True, CannotEmbed("face 3 as NaN")
+    for _ in range(4):
+        assert not fake.refresher.turn()
+    assert len(fake.events("failed")) == 1
+
+
 def test_a_damaged_checkpoint_may_be_followed_by_a_good_one(tmp_path: Path) -> None:
     fake = FakeRun(tmp_path, max_failures=5)
     fake.checkpoint(0)
-    fake.fails, fake.error = True, CorruptCheckpoint("bytes changed")  # a ValueError too
+    fake.fails, fake.error = True, CorruptCheckpoint("bytes changed")
     assert not fake.refresher.turn()
     assert not fake.refresher.is_due_at_once()
     fake.checkpoint(10)
@@ -224,7 +302,7 @@ def test_with_a_generation_no_error_ends_mining(fake: FakeRun) -> None:
     fake.checkpoint(0)
     fake.refresher.turn()
     fake.checkpoint(10)
-    fake.fails, fake.error = True, ValueError("no identity has two faces")
+    fake.fails, fake.error = True, BadInput("no identity has two faces")
     for _ in range(4):
         assert not fake.refresher.turn()
 

@@ -22,6 +22,7 @@ from facequarry.miner.mining import Mined, mine
 from facequarry.miner.refresh.executors import Executors
 from facequarry.miner.refresh.replay import replay_generation
 from facequarry.miner.refresh.shared_executors import EmbedActor, MineActor, SharedExecutors
+from facequarry.miner.refresh.unit_rows import CannotEmbed
 from facequarry.miner.spread.spread import Answer, Limits, Part, Task
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.config import TrainerConfig
@@ -155,6 +156,6 @@ def test_an_embedding_that_is_not_finite_is_said_with_its_face(
             return rows
 
     monkeypatch.setattr("facequarry.miner.refresh.shared_executors.EmbedActor", Broken)
-    with pytest.raises(ValueError, match=r"step 4 embeds face \d+ as NaN or infinity"):
+    with pytest.raises(CannotEmbed, match=r"step 4 embeds face \d+ as NaN or infinity"):
         small.mine(0, executors=replace(TWO, at=small.at).executors())
     assert small.run.generation_numbers() == []
