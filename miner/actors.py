@@ -1,6 +1,6 @@
 """The Ray actors of mining: the triplet queue, and the miner beside training.
 
-Plain classes; `ray.remote` is applied where they are wired (`jobs/pipeline.py`). Either may be
+Plain classes; `ray.remote` is applied where they are wired (`jobs/start_actors.py`). Either may be
 killed at any moment: the queue comes back from its journal, the miner from what is published.
 """
 
