@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import ray
 
@@ -30,14 +29,8 @@ from facequarry.jobs.config import RunConfig
 from facequarry.jobs.endings import RunFailed, ending_of
 from facequarry.jobs.miner_end import MinerEnd
 from facequarry.jobs.reports.report import RunReport, make_report
-from facequarry.jobs.state.plans import (
-    check_split,
-    faces_of,
-    most_rows,
-    queue_settings,
-    refresh_executors,
-    refresh_plan,
-)
+from facequarry.jobs.start_actors import start_miner, start_queue
+from facequarry.jobs.state.plans import check_split, faces_of, most_rows
 from facequarry.jobs.state.rewind import rewind
 from facequarry.jobs.state.runs_on_disk import (
     Attempt,
@@ -47,9 +40,8 @@ from facequarry.jobs.state.runs_on_disk import (
     pinned_snapshot,
 )
 from facequarry.jobs.watch import Watch, ingest_progress
-from facequarry.miner.actors import MinerActor
 from facequarry.miner.engines.approximate import check_index
-from facequarry.miner.queue_actor import QueueActor, QueueClient
+from facequarry.miner.queue_actor import QueueClient
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 from facequarry.trainer.checkpoints.initial_weights import (
     check_initial_crops,
@@ -249,37 +241,3 @@ def saying_that_it_stops(watch: Watch) -> Iterator[None]:
     except KeyboardInterrupt:
         watch.say("stopping; what is in hand is finished or dropped")
         raise
-
-
-def start_queue(config: RunConfig, run: RunDir, attempt: int) -> Any:
-    """Start the queue actor: no CPU of its own, restarted for ever from its journal."""
-    remote: Any = ray.remote(QueueActor)
-    actor = remote.options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-    return actor.remote(run, queue_settings(config), attempt)
-
-
-def start_miner(config: RunConfig, run: RunDir, faces: FacesAt, attempt: int) -> Any:
-    """Start the miner actor: restarted for ever, and its work with it."""
-    remote: Any = ray.remote(MinerActor)
-    is_alone = config.cluster.num_miner_processes == 1
-    # Two threads: `work` runs for the whole of the training, `stop` has to get in.
-    actor = remote.options(
-        # The CPUs go to the actors that share a refresh: while they work the miner waits for them.
-        num_cpus=config.cluster.miner_cpus if is_alone else 0,
-        # Its own for as long as it lives: it sees what there is, and searches on it.
-        num_gpus=int(config.miner.device == "cuda"),
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=2,
-    )
-    return actor.remote(
-        run,
-        faces,
-        refresh_plan(config),
-        last_step=config.trainer.steps,
-        max_failures=config.refresh.max_failures,
-        random_until_mined=config.refresh.on_empty == "random",
-        threads=max(1, int(config.cluster.miner_cpus)),
-        attempt=attempt,
-        executors=refresh_executors(config.cluster, faces),
-    )

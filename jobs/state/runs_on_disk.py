@@ -1,4 +1,4 @@
-"""Make a run directory or go on with one: who may write where, and with which settings."""
+"""Make a run directory or go on with one, and read what it was started with."""
 
 from __future__ import annotations
 
@@ -26,29 +26,10 @@ from facequarry.datasets.generations.triplets import mined_snapshot
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig, load_run_config, to_tree
+from facequarry.jobs.state.setting_changes import check_same
 from facequarry.miner.queue.journal import CorruptJournal, check_journal
 
-# What may change between attempts without changing which rows a step gets or what they mean:
-# faces may move, but `faces.json` says which snapshot they have to hold.
-_MAY_CHANGE = ("name", "runs", "faces", "photos", "cluster", "evaluation", "ingest")
-_MAY_CHANGE_IN = {
-    "trainer": ("steps", "keep_checkpoints", "threads", "max_failures", "use_gpu"),
-    "refresh": (
-        "max_failures",
-        "lease_timeout_s",
-        "rows_per_step",
-        "max_staleness_steps",
-        "on_stale",
-        "keep_generations",
-        "budget",
-        "budget_share",
-        "first_faces",
-    ),
-    "miner": ("threads", "device"),
-}
 _SHOWN_RUNS = 8
-# Of trainer.schedule: their learning rate at a step does not depend on how many there are.
-_SCHEDULES_WITHOUT_END = ("constant", "milestones")
 
 
 def absolute(config: RunConfig) -> RunConfig:
@@ -96,7 +77,7 @@ def check_run(config: RunConfig, *, resume: bool, resume_from: int | None = None
             f"run {run.root} exists; go on with it by --resume, give another --name, "
             "or remove the folder"
         )
-    _check_same(read_manifest(run.config), to_tree(config), run)
+    check_same(read_manifest(run.config), to_tree(config), run)
     steps = run.checkpoint_steps()
     if resume_from is not None and resume_from not in steps:
         raise BadInput(
@@ -258,58 +239,3 @@ def _others_beside(run: RunDir) -> str:
             more = ", ..." if len(names) > _SHOWN_RUNS else ""
             return f"; under {folder} there are {', '.join(names[-_SHOWN_RUNS:])}{more}"
     return ""
-
-
-def changed_settings(config: RunConfig) -> list[str]:
-    """Return a sentence for each setting that going on with a run would change.
-
-    Where the run and its faces lie is not among them, nor what may not change: `check_run`
-    refuses that.
-    """
-    run = RunDir(config.runs / config.name)
-    if not run.config.is_file():
-        return []
-    before, now = read_manifest(run.config), to_tree(config)
-    return [
-        f"{name}: {had} before, now {wanted}"
-        for name, had, wanted in _differences(before, now)
-        if name not in ("name", "runs", "faces") and _is_allowed(name, now)
-    ]
-
-
-def _differences(
-    before: dict[str, Any], now: dict[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, object, object]]:
-    for key, wanted in now.items():
-        had = before.get(key, wanted)
-        if isinstance(wanted, dict) and isinstance(had, dict):
-            yield from _differences(had, wanted, f"{prefix}{key}.")
-        elif had != wanted:
-            yield f"{prefix}{key}", had, wanted
-
-
-def _may_change(section: str, key: str | None, now: dict[str, Any]) -> bool:
-    if (section, key) == ("trainer", "steps"):
-        # A schedule that ends at the last step gave the steps until now another learning rate.
-        return now["trainer"].get("schedule", "constant") in _SCHEDULES_WITHOUT_END
-    return key in _MAY_CHANGE_IN.get(section, ())
-
-
-def _is_allowed(name: str, now: dict[str, Any]) -> bool:
-    section, _, key = name.partition(".")
-    return section in _MAY_CHANGE or _may_change(section, key.partition(".")[0], now)
-
-
-def _check_same(before: dict[str, Any], now: dict[str, Any], run: RunDir) -> None:
-    for section, value in now.items():
-        if section in _MAY_CHANGE or section not in before:
-            continue
-        pairs = value.items() if isinstance(value, dict) else [(None, value)]
-        for key, wanted in pairs:
-            had = before[section] if key is None else before[section].get(key, wanted)
-            if had != wanted and not _may_change(section, key, now):
-                name = section if key is None else f"{section}.{key}"
-                raise BadInput(
-                    f"{run.root} was started with {name} = {had}, now it is {wanted}; resume "
-                    "with the old value, or start a new run with --name"
-                )

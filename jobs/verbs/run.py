@@ -33,7 +33,8 @@ def run(flags: Sequence[str]) -> int:
     # Imported late: torch and ray take seconds that `--help` and a wrong flag need not wait for.
     from facequarry.jobs.pipeline import run_pipeline
     from facequarry.jobs.reports.report_table import print_report
-    from facequarry.jobs.state.runs_on_disk import absolute, changed_settings
+    from facequarry.jobs.state.runs_on_disk import absolute
+    from facequarry.jobs.state.setting_changes import changed_settings
 
     console = Console(highlight=False, soft_wrap=True)
     if command.resume:

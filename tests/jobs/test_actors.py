@@ -13,7 +13,7 @@ from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.cluster import DoesNotFit, check_fits, check_machine
 from facequarry.jobs.config import BadFlags, ClusterConfig, RunConfig, load_run_config
-from facequarry.jobs.pipeline import start_miner
+from facequarry.jobs.start_actors import start_miner
 from facequarry.jobs.state.plans import refresh_executors
 from facequarry.jobs.state.runs_on_disk import open_run
 from facequarry.miner.config import Device, MinerConfig

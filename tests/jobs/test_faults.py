@@ -148,10 +148,10 @@ def hold_training_at(run: RunDir, step: int) -> Callable[[], None]:
 
 HELD_COMMAND = """
 import sys
-import facequarry.jobs.pipeline
+import facequarry.jobs.start_actors
 from facequarry.jobs.cli import main
 from tests.jobs.test_faults import HeldQueueActor
-facequarry.jobs.pipeline.QueueActor = HeldQueueActor
+facequarry.jobs.start_actors.QueueActor = HeldQueueActor
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -159,7 +159,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
     config: RunConfig, undisturbed: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facequarry.jobs.pipeline.QueueActor", HeldQueueActor)
+    monkeypatch.setattr("facequarry.jobs.start_actors.QueueActor", HeldQueueActor)
     config = replace(config, name="worker")
     run = RunDir(config.runs / config.name)
     let_go = hold_training_at(run, 2 * EVERY)
@@ -177,7 +177,7 @@ def test_a_killed_training_worker_comes_back_at_the_newest_checkpoint(
 def test_one_killed_rank_of_two_brings_both_back(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facequarry.jobs.pipeline.QueueActor", HeldQueueActor)
+    monkeypatch.setattr("facequarry.jobs.start_actors.QueueActor", HeldQueueActor)
     config = replace(
         config,
         name="ranks",
@@ -229,7 +229,7 @@ class QueueThatDiesOnce(QueueActor):
 def test_a_queue_killed_between_a_grant_and_its_answer_answers_the_same(
     config: RunConfig, undisturbed: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facequarry.jobs.pipeline.QueueActor", QueueThatDiesOnce)
+    monkeypatch.setattr("facequarry.jobs.start_actors.QueueActor", QueueThatDiesOnce)
     run = train(replace(config, name="queue"))
     check_nothing_lost_nothing_doubled(run, undisturbed)
     at_death = (run.root / "died").read_bytes()

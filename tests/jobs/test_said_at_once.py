@@ -24,11 +24,11 @@ from facequarry.jobs.config import RunConfig, to_tree
 from facequarry.jobs.state.runs_on_disk import (
     Attempt,
     absolute,
-    changed_settings,
     check_run,
     last_attempt,
     open_run,
 )
+from facequarry.jobs.state.setting_changes import changed_settings
 from facequarry.jobs.verbs.run import parse_run
 from facequarry.miner.queue.queue import QueueMismatch
 from facequarry.trainer.checkpoints.checkpoint import publish_checkpoint

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from facequarry.datasets.actors.pool import WorkersDied
 from facequarry.datasets.disk.errors import BadInput, NotFound, NotInstalled
 from facequarry.datasets.disk.fence import LockLost
 from facequarry.datasets.disk.publish import AlreadyPublished
@@ -17,7 +18,6 @@ from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.core.memory import OutOfMemory
 from facequarry.miner.refresh.refresh import MiningFailed, Refresher
 from facequarry.miner.refresh.unit_rows import CannotEmbed
-from facequarry.datasets.actors.pool import WorkersDied
 from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch, CorruptCheckpoint
 from tests.miner.generations import publish
 
