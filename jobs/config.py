@@ -31,9 +31,12 @@ from facequarry.trainer.config import TrainerConfig
 T = TypeVar("T")
 _MOST_NAME_BYTES = 255
 
-_ANY = object()
-# Settings that only runs of older releases have, each with the value that changes nothing.
-_GONE = {"miner": GONE["MinerConfig"], "cluster": {"gallery_gib": _ANY}}
+_ABSENT = object()
+# Settings that only runs of older releases have, each with the values that change no row; None: all.
+_GONE: dict[str, Mapping[str, tuple[Any, ...] | None]] = {
+    "miner": GONE["MinerConfig"],
+    "cluster": {"gallery_gib": None},
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,10 +207,11 @@ def without_gone(tree: dict[str, Any], *, source: str) -> dict[str, Any]:
     """
     kept = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
     for section, settings in _GONE.items():
-        for key, without in settings.items():
-            if kept.get(section, {}).pop(key, without) != without is not _ANY:
+        for key, harmless in settings.items():
+            value = kept.get(section, {}).pop(key, _ABSENT)
+            if value is not _ABSENT and harmless is not None and value not in harmless:
                 raise BadFlags(
-                    f"{source}: {section}.{key} is {tree[section][key]}, which is gone since; go "
+                    f"{source}: {section}.{key} is {value}, which is gone since; go "
                     "on with the version of FaceQuarry that made the run, or start a new one"
                 )
     return kept

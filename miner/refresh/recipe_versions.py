@@ -3,7 +3,7 @@
 A replay is the only repair of a generation, so an option that comes or goes must not take it away.
 Whoever adds a field to `MinerConfig`, `Split` or `Augmentation` adds a row to `BEFORE`: the value
 that mines what was mined while there was no such field, whatever its default is. Whoever removes
-one adds a row to `GONE`.
+one adds a row to `GONE`: the values with which the same rows are mined without it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ Values = Mapping[str, Any]
 BEFORE: dict[str, Values] = {"MinerConfig": {}, "Split": {}, "Augmentation": {}}
 """By class: fields that older recipes lack, each with what it was before it existed."""
 
-GONE: dict[str, Values] = {"MinerConfig": {"count_kinds": False}}
-"""By class: fields that only older recipes have, each with the value that changes nothing."""
+# Counting the kinds filled a statistic and never chose a row, so either value is mined alike.
+GONE: dict[str, Mapping[str, tuple[Any, ...]]] = {"MinerConfig": {"count_kinds": (False, True)}}
+"""By class: fields that only older recipes have, each with the values that change no row."""
 
 GONE_STATS = ("negatives_by_kind",)
 """Statistics that only older manifests have."""
@@ -35,8 +36,14 @@ def check_version(manifest: Values) -> None:
 
     Raises:
         NewerSchema: it did.
+        BadInput: its version is no number.
     """
     version = manifest.get("recipe_version", 1)
+    if type(version) is not int:
+        raise BadInput(
+            f"generation {manifest['generation']} cannot be replayed: recipe_version of its "
+            f"manifest is {version!r}, which is no number; restore that file"
+        )
     if version > RECIPE_VERSION:
         raise NewerSchema(
             f"generation {manifest['generation']} was mined by a newer FaceQuarry (recipe "
@@ -57,8 +64,8 @@ def read_fields(kind: type, values: Values, *, apart: tuple[str, ...] = ()) -> d
             release left out or had.
     """
     found = dict(values)
-    for name, without in GONE.get(kind.__name__, {}).items():
-        if found.pop(name, without) != without:
+    for name, harmless in GONE.get(kind.__name__, {}).items():
+        if found.pop(name, harmless[0]) not in harmless:
             raise BadInput(f"it asks for {name} = {values[name]}, which is gone since")
     needed = {field.name for field in fields(kind)} - {*apart}
     before = BEFORE.get(kind.__name__, {})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from facequarry.jobs import config as run_config
 from facequarry.jobs.config import BadFlags, RunConfig, load_run_config, parse, to_flags, to_tree
 from facequarry.miner.config import MinerConfig
 
@@ -133,21 +134,25 @@ def test_a_missing_run_file_says_where_the_shipped_ones_are(tmp_path: Path) -> N
         load_run_config(tmp_path / "absent.toml", [])
 
 
-def test_a_run_of_an_older_release_opens_unless_it_asks_for_what_is_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count_kinds", [False, True])
+def test_a_run_of_an_older_release_opens(tmp_path: Path, count_kinds: bool) -> None:
     tree = to_tree(RunConfig())
     file = tmp_path / "config.json"
-    file.write_text(
-        json.dumps(
-            tree
-            | {
-                "miner": tree["miner"] | {"count_kinds": False},
-                "cluster": tree["cluster"] | {"gallery_gib": 2.5},
-            }
-        )
-    )
+    miner = tree["miner"] | {"count_kinds": count_kinds}
+    cluster = tree["cluster"] | {"gallery_gib": 2.5}
+    file.write_text(json.dumps(tree | {"miner": miner, "cluster": cluster}))
     assert load_run_config(file, []) == RunConfig()
-    file.write_text(json.dumps(tree | {"miner": tree["miner"] | {"count_kinds": True}}))
-    with pytest.raises(BadFlags, match="miner.count_kinds is True, which is gone since"):
+
+
+def test_a_run_that_asks_for_what_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run_config._GONE, "miner", {"rule": ("none",)})
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"miner": {"rule": "none"}}))
+    assert load_run_config(file, []) == RunConfig()
+    file.write_text(json.dumps({"miner": {"rule": "strict"}}))
+    with pytest.raises(BadFlags, match="miner.rule is strict, which is gone since"):
         load_run_config(file, [])
 
 

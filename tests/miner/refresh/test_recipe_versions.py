@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from facequarry.datasets.disk.publish import NewerSchema, dump_json
 from facequarry.datasets.generations.triplets import read_generation_manifest
 from facequarry.miner.config import MinerConfig
 from facequarry.miner.refresh import recipe, recipe_versions
+from facequarry.miner.refresh.recipe_versions import BEFORE, GONE
 from facequarry.miner.refresh.replay import Replay, replay_generation
 from tests.miner.small_run import PLAN, SmallRun
 
@@ -42,6 +45,8 @@ FIRST_CONFIG = {
     "device": "cpu",
     "gpu_memory_gib": None,
 }
+# What each version of a recipe names; a change of the fields takes a row here and a new version.
+FIELDS_OF = {1: FIRST_CONFIG.keys(), 2: FIRST_CONFIG.keys() - {"count_kinds"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +85,16 @@ def test_a_generation_of_the_first_release_is_replayed_byte_for_byte(small: Smal
     assert {p.name: p.read_bytes() for p in small.run.generation(0).iterdir()} == before
 
 
+def test_counted_kinds_are_no_part_of_the_rows(small: SmallRun) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        as_first_release(manifest)
+        manifest["config"]["count_kinds"] = True
+        manifest["stats"]["negatives_by_kind"] = {"hard": 1, "semi_hard": 2, "easy": 3}
+
+    rewrite(small, change)
+    assert replayed(small).difference is None
+
+
 def test_its_damaged_rows_are_restored(small: SmallRun) -> None:
     rewrite(small, as_first_release)
     part = small.run.generation(0) / "part-00000.parquet"
@@ -114,7 +129,7 @@ def test_a_row_that_was_mined_otherwise_is_still_a_difference(small: SmallRun) -
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m["config"].update(count_kinds=True), "count_kinds = True, which is gone since"),
+        (lambda m: m["config"].update(rule="strict"), "rule = strict, which is gone since"),
         (lambda m: m["config"].update(sharpness=1.0), "it differs in sharpness"),
         (lambda m: m["config"].pop("margin"), "it differs in margin"),
         (lambda m: m["split"].pop("seed"), "it differs in seed"),
@@ -122,9 +137,13 @@ def test_a_row_that_was_mined_otherwise_is_still_a_difference(small: SmallRun) -
     ],
 )
 def test_what_no_release_wrote_or_what_is_gone_is_refused(
-    small: SmallRun, change: Callable[[dict[str, Any]], object], words: str
+    small: SmallRun,
+    change: Callable[[dict[str, Any]], object],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rewrite(small, change)
+    monkeypatch.setitem(recipe_versions.GONE, "MinerConfig", {"rule": ("none",)})
     with pytest.raises(ValueError, match="generation 0 cannot be replayed") as caught:
         replayed(small)
     assert words in str(caught.value)
@@ -136,11 +155,33 @@ def test_a_newer_recipe_is_refused(small: SmallRun) -> None:
         replayed(small)
 
 
+@pytest.mark.parametrize("version", ["2", None, True])
+def test_a_version_that_is_no_number_is_refused(small: SmallRun, version: object) -> None:
+    rewrite(small, lambda manifest: manifest.update(recipe_version=version))
+    with pytest.raises(ValueError, match="generation 0 cannot be replayed: recipe_version"):
+        replayed(small)
+
+
+def test_a_change_of_the_fields_comes_with_a_version_that_reads_all_before() -> None:
+    now = {field.name for field in fields(MinerConfig)} - {"threads"}
+    assert FIELDS_OF[recipe_versions.RECIPE_VERSION] == now
+    gone, before = (table["MinerConfig"].keys() for table in (GONE, BEFORE))
+    for version, named in FIELDS_OF.items():
+        assert (named - gone) | before == now, version
+
+
+@given(st.sets(st.sampled_from(sorted(FIELDS_OF[2]))))
+def test_whichever_fields_came_later_they_are_filled_in(absent: set[str]) -> None:
+    named = {name: FIRST_CONFIG[name] for name in FIELDS_OF[2] - absent}
+    with pytest.MonkeyPatch.context() as patch:
+        came = {name: f"before {name}" for name in absent}
+        patch.setitem(recipe_versions.BEFORE, "MinerConfig", came)
+        read = recipe_versions.read_fields(MinerConfig, named, apart=("threads",))
+    assert read == named | came
+
+
 def test_the_plan_of_these_tests_mines_what_the_first_release_could(small: SmallRun) -> None:
-    manifest = small.mine(0)
-    now = {"count_kinds": False} | manifest["config"]
-    assert now.keys() == FIRST_CONFIG.keys()
+    config = small.mine(0)["config"]
+    differing = {name for name in config if config[name] != FIRST_CONFIG.get(name)}
+    assert differing <= {"anchors"}
     assert replace(PLAN.config, anchors=None) == PLAN.config
-    assert {k: now[k] for k in now if k != "anchors"} == {
-        k: FIRST_CONFIG[k] for k in now if k != "anchors"
-    }
