@@ -32,7 +32,7 @@ T = TypeVar("T")
 _MOST_NAME_BYTES = 255
 
 _ABSENT = object()
-# Settings that only runs of older releases have, each with the values that change no row; None: all.
+# Settings that only runs of older releases have, and the values that change no row; None: all.
 _GONE: dict[str, Mapping[str, tuple[Any, ...] | None]] = {
     "miner": GONE["MinerConfig"],
     "cluster": {"gallery_gib": None},

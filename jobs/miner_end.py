@@ -9,7 +9,7 @@ import ray
 
 from facequarry.datasets.runs.events import EventLog
 from facequarry.jobs.endings import ending_of
-from facequarry.miner.refresh.refresh import MiningFailed
+from facequarry.miner.queue.client import MiningFailed
 from facequarry.trainer.ray_train import raised_in_actor
 
 _ACTOR_TIMEOUT_S = 120.0

@@ -15,11 +15,12 @@ from facequarry.datasets.disk.fence import FencedLock, LockLost
 from facequarry.datasets.disk.lock import LockHeld
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.miner.queue.client import MiningFailed
 from facequarry.miner.refresh.executors import HERE, Executors
 from facequarry.miner.refresh.generation import make_generation
 from facequarry.miner.refresh.one_miner import mining
 from facequarry.miner.refresh.recipe import RefreshPlan
-from facequarry.miner.refresh.refresh import MiningFailed, Refresher
+from facequarry.miner.refresh.refresh import Refresher
 from facequarry.trainer.batch.run_faces import FacesAt, RunFaces
 
 _POLL_S = 0.1

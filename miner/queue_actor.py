@@ -13,9 +13,8 @@ import ray
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.generations.triplets import Lease
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.queue.client import NoAnswer, PatientSource
+from facequarry.miner.queue.client import MiningFailed, NoAnswer, PatientSource
 from facequarry.miner.queue.serve import QueueSettings, TripletQueue, Wait
-from facequarry.miner.refresh.refresh import MiningFailed
 
 _CALL_TIMEOUT_S = 60.0
 _QUEUE_LOCK_TIMEOUT_S = 90.0  # the actors of a killed driver live on for seconds, or far more

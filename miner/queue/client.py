@@ -16,6 +16,10 @@ from facequarry.miner.queue.serve import Wait
 _POLL_S = 0.1
 
 
+class MiningFailed(Failure):
+    """No first generation came about; the message holds the last reason."""
+
+
 class NoAnswer(Failure):
     """The queue did not answer, and may do so when asked again: it is being restarted."""
 

@@ -10,11 +10,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from facequarry.datasets.disk.errors import BadInput, Damaged, Failure
+from facequarry.datasets.disk.errors import BadInput, Damaged
 from facequarry.datasets.disk.fence import LockLost
 from facequarry.datasets.generations.triplets import CorruptGeneration, read_generation_manifest
 from facequarry.datasets.runs.events import EventLog, EventTail
 from facequarry.datasets.runs.run_dir import RunDir
+from facequarry.miner.queue.client import MiningFailed
 from facequarry.miner.queue.folder_watch import FolderWatch
 from facequarry.miner.queue.journal import next_generation_number
 from facequarry.miner.refresh.unit_rows import CannotEmbed
@@ -25,10 +26,6 @@ logger = logging.getLogger(__name__)
 
 # Bad input all the same, of one checkpoint, shard or moment: another may be sound.
 _MAY_PASS = (OSError, MemoryError, Damaged, CheckpointMismatch)
-
-
-class MiningFailed(Failure):
-    """No first generation came about; the message holds the last reason."""
 
 
 class Refresher:

@@ -17,9 +17,9 @@ from torch.distributed import DistBackendError
 
 from facequarry.datasets.disk.errors import BadInput, exit_code_of
 from facequarry.jobs.endings import BadRun, RunFailed, ending_of
+from facequarry.miner.queue.client import MiningFailed
 from facequarry.miner.queue.journal import CorruptJournal
 from facequarry.miner.queue.too_small import EmptyGeneration
-from facequarry.miner.refresh.refresh import MiningFailed
 from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch, CorruptCheckpoint
 from facequarry.trainer.finite import NotFinite
 from facequarry.trainer.ray_train import WorkersLost, WorkFailed, is_lost, lost_reason

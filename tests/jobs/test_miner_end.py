@@ -11,7 +11,7 @@ from ray.exceptions import RayTaskError
 
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.jobs.miner_end import MinerEnd
-from facequarry.miner.refresh.refresh import MiningFailed
+from facequarry.miner.queue.client import MiningFailed
 
 pytestmark = pytest.mark.ray
 

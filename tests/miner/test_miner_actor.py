@@ -15,8 +15,8 @@ from facequarry.datasets.disk.publish import sweep_staging
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.datasets.runs.staleness import num_failed_refreshes
 from facequarry.miner.actors import MinerActor
+from facequarry.miner.queue.client import MiningFailed
 from facequarry.miner.refresh.generation import make_generation
-from facequarry.miner.refresh.refresh import MiningFailed
 from tests.miner.small_run import PLAN, SmallRun, checkpoint_of
 
 

@@ -16,7 +16,8 @@ from facequarry.datasets.faces.schema import CorruptShard
 from facequarry.datasets.runs.events import EventLog, read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.miner.core.memory import OutOfMemory
-from facequarry.miner.refresh.refresh import MiningFailed, Refresher
+from facequarry.miner.queue.client import MiningFailed
+from facequarry.miner.refresh.refresh import Refresher
 from facequarry.miner.refresh.unit_rows import CannotEmbed
 from facequarry.trainer.checkpoints.checkpoint import CheckpointMismatch, CorruptCheckpoint
 from tests.miner.generations import publish
