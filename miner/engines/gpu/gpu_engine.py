@@ -3,8 +3,8 @@
     gallery in float16 ─► scan: product and limits in one kernel ─► tiles that could matter
                           ─► measure: the defined d2 of those tiles ─► lists
 
-It needs torch, Triton and NumPy only, and without Triton torch alone. `docs/mining.md` derives the
-bound and counts the operations. Time it where there is a GPU:
+It needs torch, Triton and NumPy only, and without Triton torch alone. `docs/appendix-scale.md`
+derives the bound and counts the operations. Time it where there is a GPU:
 
     python -m benchmarks.gpu
 """

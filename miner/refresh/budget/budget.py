@@ -2,7 +2,8 @@
 
 What a step, a face and a look at a gallery row take comes from the run's own events (`rates_of`).
 `forecast` says from these what a refresh will take, `most_faces` turns that round. Which faces they
-are is said in `rotation.py`, and `choice.py` puts the two together. Derived in docs/mining.md.
+are is said in `rotation.py`, and `embedded_part.py` puts the two together. Derived in
+docs/refresh.md.
 """
 
 from __future__ import annotations
