@@ -48,7 +48,7 @@ def page(runs: Path, first: str | None) -> None:
     except (OSError, ValueError) as error:
         st.error(str(error))
         return
-    is_live = facts.state == "running"
+    is_live = facts.is_alive
     every_s = _LIVE_EVERY_S if is_live else _IDLE_EVERY_S
     st.fragment(_live, run_every=every_s)(runs, names, root, _shown(facts))
     st.fragment(_figures, run_every=_FIGURES_EVERY_S if is_live else None)(root)

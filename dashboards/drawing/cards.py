@@ -10,7 +10,8 @@ import html
 
 from facequarry.dashboards.drawing.look import clear
 from facequarry.dashboards.facts.browse import Face, Triplet
-from facequarry.dashboards.facts.read import RunFacts, State
+from facequarry.dashboards.facts.read import RunFacts
+from facequarry.datasets.runs.record import State
 from facequarry.datasets.runs.vocabulary import (
     BLUE,
     GREEN,
@@ -56,11 +57,14 @@ STYLE = f"""<style>
 </style>"""
 
 _STATES: dict[State, tuple[str, str]] = {
-    "running": ("running", GREEN),
-    "quiet": ("no news for a minute", GREY),
+    "starting": ("starting", GREEN),
+    "training": ("training", GREEN),
+    "refreshing": ("waits for a refresh", GREEN),
+    "evaluating": ("evaluating", GREEN),
     "done": ("done", BLUE),
-    "interrupted": ("interrupted", GREY),
+    "stopped": ("stopped", GREY),
     "failed": ("failed", RED),
+    "killed": ("nobody drives it", RED),
 }
 
 

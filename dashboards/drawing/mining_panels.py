@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from facequarry.dashboards.drawing.look import HEIGHT, Floats, Ints, clear, new_figure, stairs
 from facequarry.dashboards.facts.read import StepCurves
-from facequarry.dashboards.facts.refreshes import Refresh
+from facequarry.datasets.runs.refreshes import Refresh
 from facequarry.datasets.runs.vocabulary import (
     BLUE,
     GREEN,

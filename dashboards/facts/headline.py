@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facequarry.dashboards.facts.read import Floats, RunFacts, StepCurves
+from facequarry.dashboards.facts.read import Floats, RunFacts
 
 _RECENT_STEPS = 20
 _NOTHING = "–"
@@ -43,9 +43,9 @@ def _training(facts: RunFacts) -> list[Tile]:
         Tile(
             "Throughput",
             _NOTHING if rate is None else f"{rate:,.0f}",
-            f"faces/s, {_wait_share(steps):.0%} wait",
+            f"faces/s, {facts.wait_share:.0%} wait",
             "Faces embedded by training per second, and the share of training time spent waiting "
-            "for triplets, that for the first generation included.",
+            "for triplets, but for the first step of each start.",
         ),
     ]
 
@@ -59,10 +59,15 @@ def _mining(facts: RunFacts) -> list[Tile]:
         Tile(
             "Staleness",
             f"{ages[-1]:.0f}" if len(ages) else _NOTHING,
-            f"steps, max {ages.max():.0f}" if len(ages) else "steps",
+            _oldest(facts, float(ages.max())) if len(ages) else "steps",
             "Trainer step minus the step of the checkpoint that its triplets were mined with.",
         ),
     ]
+
+
+def _oldest(facts: RunFacts, most: float) -> str:
+    bound = facts.staleness_bound_steps
+    return f"steps, max {most:.0f}" + ("" if bound is None else f" < {bound}")
 
 
 def _auc(facts: RunFacts) -> Tile:
@@ -99,8 +104,3 @@ def _faces(facts: RunFacts) -> list[Tile]:
 def _mean(values: Floats) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
-
-
-def _wait_share(steps: StepCurves) -> float:
-    spent = float(np.nansum(steps.step_s))
-    return float(np.nansum(steps.wait_s)) / spent if spent else 0.0

@@ -10,30 +10,26 @@ empty, never an error.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from facequarry.dashboards.facts.clock import RunClock
-from facequarry.dashboards.facts.refreshes import Refresh, read_refreshes
 from facequarry.datasets.disk.publish import read_manifest
 from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.generations.triplets import read_generation_manifest
+from facequarry.datasets.runs.clock import RunClock
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events
+from facequarry.datasets.runs.record import WRITERS, State, read_record
+from facequarry.datasets.runs.refreshes import Refresh
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Events = Sequence[dict[str, Any]]
-State = Literal["running", "quiet", "done", "interrupted", "failed"]
-
-STAGES = ("driver", "trainer", "miner", "queue")
-_QUIET_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +89,7 @@ class RunFacts:
     root: Path
     settings: Settings
     state: State
+    is_alive: bool
     reason: str
     """Why the run ended; empty while it goes on."""
     elapsed_s: float
@@ -100,13 +97,16 @@ class RunFacts:
     attempts: int
     steps: StepCurves
     refreshes: tuple[Refresh, ...]
+    wait_share: float
+    """Share of the training time spent waiting for batches, the first step of each start apart."""
     generations: tuple[int, ...]
     """Published ones that are still on disk."""
     evaluations: tuple[dict[str, Any], ...]
     """`metrics.json` of the first and the newest evaluated checkpoint; one or none before that."""
     faces: Faces | None
     """None before ingestion, or where the faces are gone."""
-    staleness_bound_steps: float | None
+    staleness_bound_steps: int | None
+    """With the refreshes so far; None where nothing is mined, or trained on yet."""
 
 
 def list_runs(runs: Path) -> list[str]:
@@ -116,9 +116,9 @@ def list_runs(runs: Path) -> list[str]:
 
 
 def signature(root: Path) -> tuple[object, ...]:
-    """Return what changes whenever `read_run` would return something else (but for `quiet`)."""
+    """Return what changes whenever `read_run` would return something else, but for a death."""
     run = RunDir(root)
-    files = [run.events / f"{stage}.jsonl" for stage in STAGES]
+    files = [run.events / f"{stage}.jsonl" for stage in WRITERS]
     sizes = [path.stat().st_size if path.is_file() else 0 for path in files]
     return (*sizes, tuple(run.generation_numbers()), tuple(run.evaluation_steps()))
 
@@ -128,48 +128,41 @@ def read_run(root: Path, *, now: float | None = None) -> RunFacts:
 
     Args:
         root: its directory.
-        now: seconds since the epoch, to tell a running run from one that fell silent.
+        now: seconds since the epoch, up to which a live run has been at work.
 
     Raises:
         NotFound: there is no `config.json`.
         BadInput: it is not one of ours, or was written by a newer version.
     """
     run = RunDir(root)
-    settings = _settings(read_manifest(run.config))
-    events = {stage: read_events(run.events, stage) for stage in STAGES}
-    clock = RunClock(event for stage in STAGES for event in events[stage])
-    now = time.time() if now is None else now
+    record = read_record(run, now=now)
+    settings = _settings(record.settings)
     ingest = read_events(settings.faces / "events", "ingest")
-    last_time = max([clock.last_time, *(event["time"] for event in ingest[-1:])])
-    state, reason = _state(events["driver"], now - last_time if last_time else 0.0)
-    if state == "running":
-        clock.run_until(now)
     generations = tuple(run.generation_numbers())
     evaluated = run.evaluation_steps()
-    bounds = [event.get("staleness_bound_steps") for event in events["driver"]]
     return RunFacts(
         name=root.name,
         root=root,
         settings=settings,
-        state=state,
-        reason=reason,
-        elapsed_s=clock.elapsed_s,
-        attempts=clock.attempts,
-        steps=_steps(events["trainer"], clock),
-        refreshes=read_refreshes(
-            events["miner"], events["queue"], clock, is_live=state == "running"
-        ),
+        state=record.state,
+        is_alive=record.is_alive,
+        reason=record.reason,
+        elapsed_s=record.clock.elapsed_s,
+        attempts=record.clock.attempts,
+        steps=_steps(record.events["trainer"], record.clock),
+        refreshes=record.refreshes,
+        wait_share=record.wait_share,
         generations=generations,
         evaluations=tuple(
             read_manifest(run.evaluation(step) / METRICS)
             for step in dict.fromkeys(evaluated[:1] + evaluated[-1:])
         ),
         faces=_faces(settings.faces, _snapshot(run, generations), ingest),
-        staleness_bound_steps=next((bound for bound in reversed(bounds) if bound), None),
+        staleness_bound_steps=record.staleness_bound_steps,
     )
 
 
-def _settings(tree: dict[str, Any]) -> Settings:
+def _settings(tree: Mapping[str, Any]) -> Settings:
     trainer, miner = tree.get("trainer", {}), tree.get("miner", {})
     return Settings(
         steps=trainer.get("steps"),
@@ -178,18 +171,6 @@ def _settings(tree: dict[str, Any]) -> Settings:
         selection=trainer.get("selection", "mined"),
         faces=Path(tree.get("faces", "faces/default")),
     )
-
-
-def _state(driver: Events, silent_s: float) -> tuple[State, str]:
-    last = driver[-1] if driver else None
-    if last and last["event"] == "end":
-        reason = str(last.get("reason") or "")
-        if reason == "interrupted":
-            return ("interrupted", "")
-        if reason == "done":
-            return ("done", "")
-        return ("failed", reason)
-    return ("quiet", "") if silent_s > _QUIET_AFTER_S else ("running", "")
 
 
 def _steps(trainer: Events, clock: RunClock) -> StepCurves:

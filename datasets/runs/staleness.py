@@ -143,28 +143,6 @@ def longest_refresh_steps(
     return max(longest, unended)
 
 
-def num_failed_refreshes(miner: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many refreshes failed: those that say so, and those that a killed miner cut off.
-
-    A refresh that the end of its attempt cut off did not fail: nobody would have consumed it.
-
-    Args:
-        miner: `miner` events in the order written.
-    """
-    failed = 0
-    in_hand: tuple[int, int] | None = None
-    for event in standing(miner):
-        if event["event"] == "begin":
-            # The miner was killed and came back; one that came to publish takes the next number.
-            begun = (event["attempt"], event["generation"])
-            failed += begun == in_hand
-            in_hand = begun
-        elif event["event"] in ("published", "failed"):
-            failed += event["event"] == "failed"
-            in_hand = None
-    return failed
-
-
 def num_steps_past_limit(
     trainer: Iterable[Mapping[str, Any]], queue: Iterable[Mapping[str, Any]], limit: int | None
 ) -> int:

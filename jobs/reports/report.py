@@ -12,16 +12,15 @@ from typing import Any
 from facequarry.datasets.generations.triplets import CorruptGeneration
 from facequarry.datasets.runs.consumed import Consumed, by_generation
 from facequarry.datasets.runs.events import last_attempt_by_step, read_events, standing
+from facequarry.datasets.runs.record import read_record
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.datasets.runs.staleness import (
     longest_refresh_steps,
-    num_failed_refreshes,
     num_steps_past_limit,
 )
 from facequarry.datasets.runs.vocabulary import WHEN_CONSUMED
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.pictures.generation_pictures import draw_generation
-from facequarry.jobs.state.bound import bound_of
 from facequarry.jobs.state.runs_on_disk import snapshots_of
 from facequarry.miner.queue.journal import known_generations
 from facequarry.trainer.batch.run_faces import RunFaces
@@ -70,7 +69,7 @@ class RunReport:
     consumed: list[Consumed]
     """What became of each generation when it was trained on."""
     wait_share: float
-    """Share of the training time spent waiting for batches, as `wait_share` has it."""
+    """Share of the training time spent waiting for batches, as `record.wait_share` has it."""
     before: Evaluation
     after: Evaluation
     pictures: dict[str, Path]
@@ -80,12 +79,11 @@ def make_report(
     config: RunConfig, run: RunDir, faces: RunFaces, before: Evaluation, after: Evaluation
 ) -> RunReport:
     """Gather a finished run's figures from its events and draw its pictures."""
-    trainer = read_events(run.events, "trainer")
-    miner = read_events(run.events, "miner")
-    queue = read_events(run.events, "queue")
+    record = read_record(run)
+    trainer, miner, queue = (record.events[writer] for writer in ("trainer", "miner", "queue"))
     steps = last_attempt_by_step(trainer, "step")
     limit = config.refresh.max_staleness_steps
-    bound = bound_of(config, trainer=trainer, miner=miner, queue=queue)
+    bound = record.staleness_bound_steps or 0
     return RunReport(
         root=run.root,
         identities=faces.first.num_identities,
@@ -93,7 +91,7 @@ def make_report(
         rejects=faces.first.rejects,
         snapshots=snapshots_of(run),
         refreshes=len(known_generations(run)),
-        failed_refreshes=num_failed_refreshes(miner),
+        failed_refreshes=record.failed_refreshes,
         longest_refresh_steps=longest_refresh_steps(trainer, miner, queue),
         steps=len(steps),
         rows_by_kind=rows_by_kind(miner),
@@ -104,7 +102,7 @@ def make_report(
         max_staleness_limit_steps=limit,
         steps_past_limit=num_steps_past_limit(trainer, queue, limit),
         consumed=by_generation(steps),
-        wait_share=wait_share(trainer),
+        wait_share=record.wait_share,
         before=before,
         after=after,
         pictures=draw(config, run, faces, steps, bound, before, after),
@@ -148,22 +146,6 @@ def draw(
         with contextlib.suppress(CorruptGeneration):  # never served: the queue says why
             pictures |= draw_generation(run, faces, numbers[-1])
     return pictures
-
-
-def wait_share(trainer: Sequence[Mapping[str, Any]]) -> float:
-    """Return the share of the training time that was spent waiting for batches.
-
-    The first step of each start is left out: it waits for the first generation, or for the queue
-    and the miner to come back.
-    """
-    starts = {(event["attempt"], event["step"]) for event in trainer if event["event"] == "start"}
-    steps = [
-        event
-        for event in last_attempt_by_step(trainer, "step")
-        if (event["attempt"], event["step"]) not in starts
-    ]
-    spent = sum(event["step_s"] for event in steps)
-    return sum(event["wait_s"] for event in steps) / spent if spent else 0.0
 
 
 def rows_by_kind(miner: Sequence[Mapping[str, Any]]) -> dict[str, int]:

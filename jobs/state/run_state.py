@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from facequarry.datasets.disk.lock import is_held
 from facequarry.datasets.disk.publish import read_manifest
-from facequarry.datasets.runs.events import read_events
+from facequarry.datasets.runs.record import WRITERS, State, completed_steps, read_record
+from facequarry.datasets.runs.refreshes import Refresh
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
-from facequarry.datasets.runs.staleness import num_failed_refreshes
-from facequarry.jobs.state.bound import bound_of
-from facequarry.jobs.state.runs_on_disk import last_attempt, read_run, snapshots_of
+from facequarry.jobs.state.runs_on_disk import read_run, snapshots_of
 from facequarry.miner.queue.journal import known_generations
 
 Event = Mapping[str, Any]
-State = Literal[
-    "starting", "training", "refreshing", "evaluating", "done", "stopped", "failed", "killed"
-]
 
-STAGES = ("driver", "trainer", "miner", "queue")
 _RATE_STEPS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class LastRefresh:
-    """A refresh in hand."""
-
-    generation: int
-    checkpoint_step: int
-    since: float
-    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +48,7 @@ class RunState:
     staleness_bound_steps: int | None
     serving: int | None
     newest: int | None
-    refresh: LastRefresh | None
+    refresh: Refresh | None
     refreshes: int
     failed_refreshes: int
     restarts: int
@@ -87,41 +71,32 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
     Raises:
         OSError, BadInput, LookupError, TypeError: a file of the run is damaged or gone.
     """
+    record = read_record(run)
     config = read_run(run)
-    is_driven = is_held(run.driver_lock)  # looked at first: an end is logged before it is freed
-    events = {stage: read_events(run.events, stage) for stage in STAGES}
-    trainer, miner, queue = events["trainer"], events["miner"], events["queue"]
+    trainer = record.events["trainer"]
     steps = [event for event in trainer if event["event"] == "step"]
     last = steps[-1] if steps else None
-    refresh = _refresh_in_hand(miner, attempt=last_attempt(run)) if is_driven else None
-    step = _completed(trainer)
-    is_complete = step >= config.trainer.steps
-    state, reason = _state(
-        events["driver"], last, refresh, is_driven=is_driven, is_complete=is_complete
-    )
     merged = sorted(
-        ({**event, "stage": stage} for stage in STAGES for event in events[stage]),
+        ({**event, "stage": who} for who in WRITERS for event in record.events[who]),
         key=lambda event: float(event["time"]),
     )
     evaluated = run.evaluation_steps()
-    mined = config.trainer.selection == "mined"
-    bound = bound_of(config, trainer=trainer, miner=miner, queue=queue) if last and mined else None
     return RunState(
-        state=state,
-        reason=reason,
-        step=step,
+        state=record.state,
+        reason=record.reason,
+        step=completed_steps(trainer),
         steps=config.trainer.steps,
-        steps_per_s=_rate(steps) if is_driven else None,
+        steps_per_s=_rate(steps) if record.is_alive else None,
         loss_d2=last["loss_d2"] if last else None,
         in_band_share=last["in_band_share"] if last else None,
         staleness_steps=last.get("staleness_steps") if last else None,
-        staleness_bound_steps=bound,
+        staleness_bound_steps=record.staleness_bound_steps,
         serving=last["generation"] if last else None,
         newest=max(run.generation_numbers(), default=None),
-        refresh=refresh,
+        refresh=record.in_hand,
         refreshes=len(known_generations(run)),
-        failed_refreshes=num_failed_refreshes(miner),
-        restarts=sum(event["event"] == "restart" for event in events["driver"]),
+        failed_refreshes=record.failed_refreshes,
+        restarts=sum(event["event"] == "restart" for event in record.events["driver"]),
         checkpoint=max(run.checkpoint_steps(), default=None),
         auc=_auc(run, evaluated[-1]) if evaluated else None,
         evaluated_step=evaluated[-1] if evaluated else None,
@@ -129,48 +104,6 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
         moved_at=merged[-1]["time"] if merged else None,
         recent=tuple([e for e in merged if e["event"] != "step"][-num_recent:]),
     )
-
-
-def _state(
-    driver: Sequence[Event],
-    last: Event | None,
-    refresh: LastRefresh | None,
-    *,
-    is_driven: bool,
-    is_complete: bool,
-) -> tuple[State, str]:
-    if driver and driver[-1]["event"] == "end":
-        reason = str(driver[-1]["reason"])
-        if reason == "done":
-            return "done", ""
-        return ("stopped", "") if reason == "interrupted" else ("failed", reason)
-    if not is_driven:
-        return "killed", ""
-    if refresh and (last is None or last["time"] < refresh.since):
-        return "refreshing", ""
-    if last is None:
-        return "starting", ""
-    return ("evaluating" if is_complete else "training"), ""
-
-
-def _completed(trainer: Sequence[Event]) -> int:
-    """Return the steps completed; a start or a rewinding takes those beyond it back."""
-    for event in reversed(trainer):
-        if event["step"] is not None:
-            return int(event["step"]) + int(event["event"] == "step")
-    return 0
-
-
-def _refresh_in_hand(miner: Sequence[Event], *, attempt: int) -> LastRefresh | None:
-    """Return the refresh that began last, if neither an event nor its attempt's end ended it."""
-    for event in reversed(miner):
-        if event["attempt"] < attempt:
-            return None
-        if event["event"] in ("published", "failed"):
-            return None
-        if event["event"] == "begin":
-            return LastRefresh(event["generation"], event["checkpoint_step"], event["time"])
-    return None
 
 
 def _rate(steps: Sequence[Event]) -> float | None:

@@ -68,7 +68,8 @@ def trained_table(where: RunDir) -> Table:
     """Return what the last attempt of a run did, from its events."""
     from facequarry.datasets.disk.progress import duration
     from facequarry.datasets.runs.events import last_attempt_by_step, read_events
-    from facequarry.jobs.reports.report import OF_TRAINING_TIME, wait_share
+    from facequarry.datasets.runs.record import wait_share
+    from facequarry.jobs.reports.report import OF_TRAINING_TIME
     from facequarry.jobs.state.runs_on_disk import last_attempt
 
     attempt = last_attempt(where)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from facequarry.dashboards.server import end, start
+from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import Clock, log_step, make_run
@@ -102,6 +103,11 @@ def see_everything(page: Any) -> None:
 
 def see_it_go_on(page: Any, run: RunDir) -> None:
     """A second attempt begins: the page follows without being loaded again."""
+    with WriterLock(run.driver_lock):
+        begin_again(page, run)
+
+
+def begin_again(page: Any, run: RunDir) -> None:
     clock = Clock()
     EventLog(run.events, "driver", attempt=2).write("start", command="facequarry run --resume")
     trainer = EventLog(run.events, "trainer", attempt=2, clock=clock)
@@ -110,4 +116,4 @@ def see_it_go_on(page: Any, run: RunDir) -> None:
     log_step(trainer, 60)
     step = page.locator('[data-testid="stMetric"]', has_text="Step").first
     playwright.expect(step).to_contain_text("61", timeout=TIMEOUT_MS)
-    playwright.expect(page.locator(".fq-state")).to_have_text("running", timeout=TIMEOUT_MS)
+    playwright.expect(page.locator(".fq-state")).to_have_text("training", timeout=TIMEOUT_MS)

@@ -112,7 +112,7 @@ def test_tiles_say_how_the_run_is_doing(made: RunDir) -> None:
     shown = {tile.label: tile for tile in tiles(read_run(made.root))}
     assert (shown["Step"].value, shown["Step"].below) == ("60", "of 60")
     assert (shown["Refreshes"].value, shown["Refreshes"].below) == ("3", "1 failed")
-    assert (shown["Staleness"].value, shown["Staleness"].below) == ("19", "steps, max 23")
+    assert (shown["Staleness"].value, shown["Staleness"].below) == ("19", "steps, max 23 < 46")
     assert (shown["Faces"].value, shown["Faces"].below) == (str(FACES), "10 identities")
     assert (shown["Rejects"].value, shown["Rejects"].tip) == ("2", "no_face 2")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from facequarry.dashboards.facts.read import list_runs, read_run, signature
+from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from tests.dashboards.made_run import (
@@ -46,7 +47,7 @@ def test_refreshes_know_their_outcome_and_who_consumed_them(made: RunDir) -> Non
 
 def test_a_finished_run_is_done_and_complete(made: RunDir) -> None:
     facts = read_run(made.root)
-    assert (facts.state, facts.reason, facts.staleness_bound_steps) == ("done", "", 30)
+    assert (facts.state, facts.reason, facts.staleness_bound_steps) == ("done", "", 46)
     assert facts.generations == (0, 1, 2)
     assert [evaluation["step"] for evaluation in facts.evaluations] == [0, STEPS]
     assert facts.faces is not None
@@ -55,10 +56,12 @@ def test_a_finished_run_is_done_and_complete(made: RunDir) -> None:
 
 
 def test_a_run_that_has_only_just_started_is_empty(runs: Path) -> None:
-    facts = read_run(begin_run(runs, "new").root)
+    run = begin_run(runs, "new")
+    with WriterLock(run.driver_lock):
+        facts = read_run(run.root)
     assert (len(facts.steps), facts.refreshes, facts.generations) == (0, (), ())
     assert (facts.evaluations, facts.faces, facts.attempts) == ((), None, 0)
-    assert facts.state == "running"
+    assert (facts.state, facts.is_alive, facts.staleness_bound_steps) == ("starting", True, None)
 
 
 def test_a_torn_last_line_is_left_out(runs: Path) -> None:
@@ -99,12 +102,15 @@ def test_a_refresh_without_an_end_is_at_work_or_was_cut_off(runs: Path) -> None:
     clock = Clock()
     log = EventLog(run.events, "miner", attempt=1, clock=clock)
     log.write("begin", checkpoint_step=0, generation=0)
-    assert read_run(run.root, now=BEGAN + 5).refreshes[0].outcome == "running"
-    silent = read_run(run.root, now=BEGAN + 3600)
-    assert (silent.state, silent.refreshes[0].outcome) == ("quiet", "cut off")
+    with WriterLock(run.driver_lock):
+        for now in (BEGAN + 5, BEGAN + 3600):  # silence is no proof
+            assert read_run(run.root, now=now).refreshes[0].outcome == "running"
+    killed = read_run(run.root, now=BEGAN + 5)
+    assert (killed.state, killed.refreshes[0].outcome) == ("killed", "cut off")
     refresh(run, 0, log, clock)
-    outcomes = [r.outcome for r in read_run(run.root, now=clock.now).refreshes]
-    assert outcomes == ["cut off", "published"]
+    first, second = read_run(run.root, now=clock.now).refreshes
+    assert (first.outcome, first.reason) == ("failed", "its miner was killed")
+    assert second.outcome == "published"
 
 
 def test_a_failed_run_says_why(runs: Path) -> None:
@@ -115,15 +121,16 @@ def test_a_failed_run_says_why(runs: Path) -> None:
     assert (facts.state, facts.reason) == ("failed", "RunFailed: no CUDA")
 
 
-def test_a_run_that_finds_faces_is_not_quiet_and_counts_them(runs: Path) -> None:
+def test_a_run_that_finds_faces_is_alive_and_counts_them(runs: Path) -> None:
     run = begin_run(runs, "ingesting")
     clock = Clock()
     EventLog(run.events, "driver", attempt=1, clock=clock).write("start", command="run")
     clock.now += 600
     ingest = EventLog(runs.parent / "faces" / "events", "ingest", attempt=1, clock=clock)
     ingest.write("shard", photos=100, faces=90, rejects={"no_face": 10}, shards=1)
-    facts = read_run(run.root, now=clock.now + 30)
-    assert (facts.state, facts.elapsed_s) == ("running", 630)
+    with WriterLock(run.driver_lock):
+        facts = read_run(run.root, now=clock.now + 30)
+    assert (facts.state, facts.elapsed_s) == ("starting", 630)
     assert facts.faces is not None
     assert (facts.faces.num_faces, facts.faces.num_identities) == (90, None)
     assert facts.faces.rejects == {"no_face": 10}

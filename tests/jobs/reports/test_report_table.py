@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from facequarry.datasets.runs.consumed import Consumed, KindShares
-from facequarry.jobs.reports.report import wait_share
+from facequarry.datasets.runs.record import wait_share
 from facequarry.jobs.reports.report_table import generations_table
 
 SHARES = KindShares(active=1.0, in_band=0.5, now_hard=0.125, now_easy=0.375)

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facequarry.dashboards.facts.clock import RunClock
-from facequarry.dashboards.facts.refreshes import read_refreshes
 from facequarry.datasets.disk.lock import WriterLock
 from facequarry.datasets.disk.publish import write_json
 from facequarry.datasets.faces.snapshots import read_snapshot
 from facequarry.datasets.ingest.faces_root import WRITER_LOCK
+from facequarry.datasets.runs.clock import RunClock
 from facequarry.datasets.runs.events import EventLog, read_events
+from facequarry.datasets.runs.record import read_record
+from facequarry.datasets.runs.refreshes import read_refreshes
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
 from facequarry.jobs.config import RunConfig, to_tree
 from facequarry.jobs.reports.report import rows_by_kind
-from facequarry.jobs.state.bound import bound_of
 from facequarry.jobs.state.run_state import read_state
 from facequarry.jobs.state.runs_on_disk import open_run, read_run
 from facequarry.miner.refresh.refresh_config import RefreshConfig
@@ -159,7 +159,7 @@ def test_the_snapshot_that_is_mined_is_shown_where_it_is_another(
         ("config.json", '{"trainer": {"stpes": 3}}', "did you mean trainer.steps?"),
         ("config.json", "[]", "expected a JSON object"),
         ("faces.json", "{}", "faces.json does not name a snapshot"),
-        ("events/trainer.jsonl", '{"event": "step", "time": 1}\n', "a file lacks 'step'"),
+        ("events/trainer.jsonl", '{"event": "step", "time": 1}\n', "a file lacks 'attempt'"),
     ],
 )
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(
@@ -208,7 +208,7 @@ def test_a_refresh_that_an_earlier_attempt_left_is_not_in_hand(run: RunDir) -> N
         assert (state.refresh, state.state) == (None, "starting")
         EventLog(run.events, "miner", attempt=2).write("begin", checkpoint_step=4, generation=0)
         again = read_state(run).refresh
-    assert again is not None and again.checkpoint_step == 4
+    assert again is not None and again.mined_at_step == 4
 
 
 def test_the_bound_is_that_of_the_closing_table(run: RunDir) -> None:
@@ -219,8 +219,7 @@ def test_the_bound_is_that_of_the_closing_table(run: RunDir) -> None:
     queue = EventLog(run.events, "queue", attempt=1)
     queue.write("switch", step=0, generation=0, first_step=0, rows=40, mined_at_step=0)
     queue.write("skipped", generation=1, reason="3 rows, one batch is 90")
-    events = {stage: read_events(run.events, stage) for stage in ("trainer", "miner", "queue")}
-    bound = bound_of(read_run(run), **events)
+    bound = read_record(run).staleness_bound_steps
     assert read_state(run).staleness_bound_steps == bound == 56
 
 

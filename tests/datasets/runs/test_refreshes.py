@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from facequarry.dashboards.facts.clock import RunClock
-from facequarry.dashboards.facts.refreshes import Refresh, read_refreshes
+from facequarry.datasets.runs.clock import RunClock
+from facequarry.datasets.runs.refreshes import Refresh, read_refreshes
 
 
 def event(at: float, name: str, **fields: object) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from facequarry.dashboards.facts.clock import RunClock
+from facequarry.datasets.runs.clock import RunClock
 from facequarry.datasets.runs.events import last_attempt_by_step, standing
 from facequarry.datasets.runs.vocabulary import OUTCOMES, REFRESH_STAGES, names
 
 Events = Sequence[Mapping[str, Any]]
 Outcome = Literal["published", "failed", "running", "cut off"]
 
+KILLED = "its miner was killed"
 STAGES = names(REFRESH_STAGES)
 COUNTS = ("rows", "pairs", *names(OUTCOMES), "over_max_uses")
 
@@ -24,6 +25,8 @@ class Refresh:
     generation: int
     mined_at_step: int
     outcome: Outcome
+    since: float
+    """When it began, seconds since the epoch."""
     began_s: float
     ended_s: float
     seconds: dict[str, float]
@@ -50,7 +53,8 @@ def read_refreshes(
 
     A failure without a begin, such as a lock that another miner holds, is a refresh where it says
     which generation did not come about; where nothing was due it kept nothing from happening.
-    Those of a run that was taken back since, beyond that step, are left out.
+    Those of a run that was taken back since, beyond that step, are left out. One without an end
+    failed where its miner came back in the same attempt, and was cut off where the attempt ended.
 
     Args:
         miner: events in the order written.
@@ -71,6 +75,7 @@ def read_refreshes(
             generation=generation,
             mined_at_step=begin["checkpoint_step"],
             outcome=outcome,
+            since=float(begin["time"]),
             began_s=began_s,
             ended_s=max(ended_s, began_s),
             seconds={s: closing[f"{s}_s"] for s in STAGES if closing.get(f"{s}_s") is not None},
@@ -80,19 +85,26 @@ def read_refreshes(
             first_step=first_steps.get(generation) if outcome == "published" else None,
         )
 
-    def unfinished(begin: Mapping[str, Any], *, is_last: bool) -> Refresh:
-        if is_last and is_live and begin["attempt"] == clock.attempts:
+    def unfinished(begin: Mapping[str, Any], after: Mapping[str, Any] | None = None) -> Refresh:
+        """Say what became of one without an end, from what the miner began `after` it."""
+        if after is None and is_live and begin["attempt"] == clock.attempts:
             return made(begin, None, "running")
-        # Published and then killed before it was logged: the queue knows of it all the same.
-        is_served = begin["generation"] in first_steps
-        return made(begin, None, "published" if is_served else "cut off")
+        # Published and then killed before it was logged: the queue knows of it all the same, and
+        # the next one takes the next number.
+        came_back = after is not None and after["attempt"] == begin["attempt"]
+        is_numbered = came_back and after is not None and after["generation"] > begin["generation"]
+        if begin["generation"] in first_steps or is_numbered:
+            return made(begin, None, "published")
+        if came_back:
+            return made(begin, {"reason": KILLED, **begin}, "failed")
+        return made(begin, None, "cut off")
 
     refreshes: list[Refresh] = []
     begun: Mapping[str, Any] | None = None
     for event in standing(miner):
         if event["event"] == "begin":
             if begun is not None:
-                refreshes.append(unfinished(begun, is_last=False))
+                refreshes.append(unfinished(begun, event))
             begun = event
         elif event["event"] in ("published", "failed"):
             if begun is None and not {"generation", "checkpoint_step"} <= event.keys():
@@ -100,5 +112,5 @@ def read_refreshes(
             refreshes.append(made(begun or event, event, event["event"]))
             begun = None
     if begun is not None:
-        refreshes.append(unfinished(begun, is_last=True))
+        refreshes.append(unfinished(begun))
     return tuple(refreshes)
