@@ -1,4 +1,4 @@
-"""The whole system on one page: photos, faces, queue, miner, trainers, evaluation.
+"""The whole system, in `run_pipeline`: photos, faces, queue, miner, trainers, evaluation.
 
     photos -> ingest -> faces ----------------------------.
                           |                                |
