@@ -1,4 +1,4 @@
 """What outlives a process: photos to faces, Parquet on disk, run directories, events.
 
-The bottom package of FaceQuarry: it imports none of the others and, outside `ingest.py`, no Ray.
+The bottom package of FaceQuarry: it imports none of the others and, outside `actors/`, no Ray.
 """

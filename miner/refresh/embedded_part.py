@@ -1,7 +1,7 @@
 """What one refresh embeds: all identities, or the part of them that ends within the budget.
 
 `choose` puts together what things take (`budget.py`), whose turn it is (`rotation.py`) and who
-looks alike (`alike.py`). It looks at the clock's traces in the event log, so two runs choose
+looks alike (`similarity.py`). It looks at the clock's traces in the event log, so two runs choose
 differently; what was chosen is in the manifest, and a replay takes it from there.
 """
 

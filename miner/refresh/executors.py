@@ -1,7 +1,7 @@
 """Who embeds and who searches for a refresh: this process, or others that do it for it.
 
 A refresh is the same whoever does its work: `Executors` name the two parts of it that can be shared
-out. `spread.actor_pool` makes executors of Ray actors.
+out. `actors.pool` makes executors of Ray actors.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ search whose anchor lies in J among the rows of I: one product of two rows serve
 so meets each block exactly once, and merging best lists is exact: what comes out is what one engine
 over all rows would find, to the byte, however the rows are cut and whoever answers when.
 
-Plain Python: who answers is `spread.actor_pool`'s business, what answers is `spread.task_miner`.
+Plain Python: who answers is `actors.pool`'s business, what answers is `spread.task_miner`.
 """
 
 from __future__ import annotations
