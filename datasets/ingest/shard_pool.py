@@ -15,7 +15,7 @@ from typing import Any
 from facequarry.datasets.actors.pool import ActorPool, WorkersDied, starter
 from facequarry.datasets.actors.schedule import Death
 from facequarry.datasets.config import IngestConfig
-from facequarry.datasets.faces.shards import ShardSummary
+from facequarry.datasets.faces.shards import ShardSummary, read_summary
 from facequarry.datasets.ingest.shard_maker import ShardMaker, in_hand_path
 from facequarry.datasets.ingest.shard_tasks import ShardTask
 from facequarry.datasets.sources.photos import Source
@@ -102,6 +102,9 @@ class ShardPool:
             self._deaths[death.task.index] = death.deaths
         if death.deaths <= self._retries:
             return
+        if death.task is not None and death.deaths <= self._retries + _MAX_DEATHS:
+            if read_summary(self._root, death.task.shard) is not None:
+                return  # it was done, and only its answer was lost: the death was at another task
         if death.task is None:
             raise ActorsDied(
                 f"detection actors died {death.deaths} times while starting; the last one: {reason}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from facequarry.dashboards.server import end, serve, start
+from facequarry.datasets.disk.errors import BadInput
 from facequarry.datasets.runs.run_dir import RunDir
 
 DEADLINE_S = 90.0
@@ -52,7 +53,7 @@ def test_a_port_that_is_taken_is_refused(made: RunDir) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}"):
+        with pytest.raises(BadInput, match=f"cannot listen on 127.0.0.1 port {port}"):
             start(made.root.parent, None, host="127.0.0.1", port=port)
 
 

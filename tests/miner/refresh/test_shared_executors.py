@@ -27,7 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     class Pool:
         def each(self, starts: Sequence[int], *_: object) -> Iterator[tuple[int, Any]]:
-            yield from ((start, np.zeros((1, 2), np.float32)) for start in starts)
+            yield from ((start, np.array([[0, 1]], np.float32)) for start in starts)
 
     def actor_pool(
         what: str, actor_class: type, num_actors: int, arguments: Callable[..., Any], **told: Any
