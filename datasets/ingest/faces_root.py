@@ -100,7 +100,9 @@ def _sweep(root: Path) -> None:
 
 
 def _holds_nothing_made(root: Path) -> bool:
-    return root.exists() and {path.name for path in root.iterdir()} <= {WRITER_LOCK, EVENTS}
+    if not root.exists() or any((root / ARCHIVES).glob("*")):
+        return False
+    return {path.name for path in root.iterdir()} <= {WRITER_LOCK, EVENTS, ARCHIVES}
 
 
 def _empty(root: Path, *, keep_folder: bool) -> None:

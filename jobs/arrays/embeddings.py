@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from facequarry.datasets.disk.errors import BadInput, NotFound
 from facequarry.datasets.disk.parquet import reading_parquet
 from facequarry.datasets.disk.publish import sha256_file
+from facequarry.datasets.disk.text import quoted
 
 Progress = Callable[[int, int], None]
 """Takes the rows that are done, and all of them."""
@@ -306,7 +307,10 @@ def _is_embedding(kind: pa.DataType) -> bool:
 
 
 def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
+    # A file that is something else has the oddest of names.
+    names = [name if name.isprintable() else quoted(name) for name in schema.names]
+    kinds = [field.type for field in schema]
+    return ", ".join(f"{n} ({k})" for n, k in zip(names, kinds, strict=True)) or "none"
 
 
 def _brief(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from ray.train.v2._internal.exceptions import (
 )
 from torch.distributed import DistBackendError
 
-from facequarry.datasets.disk.errors import BadInput, exit_code_of
+import facequarry.jobs.pipeline  # noqa: F401  # imports what a run can raise
+from facequarry.datasets.disk.errors import BadInput, Failure, exit_code_of
 from facequarry.jobs.endings import BadRun, RunFailed, ending_of
 from facequarry.miner.queue.client import MiningFailed
 from facequarry.miner.queue.journal import CorruptJournal
@@ -123,6 +125,48 @@ def test_ray_says_what_a_constructor_raised_also_through_another_actor(ray_clust
             ray.get(answer, timeout=60)
         assert not is_lost(caught.value)
         assert str(ending_of(caught.value)) == "line 3 is damaged"
+
+
+def kinds_of(base: type[Exception]) -> set[type[Exception]]:
+    """Return the error classes of the package below `base`, those that this module imports."""
+    below = {kind for child in base.__subclasses__() for kind in kinds_of(child)}
+    return below | ({base} if base.__module__.startswith("facequarry.") else set())
+
+
+KINDS = sorted(
+    kinds_of(BadInput) | kinds_of(Failure) - {WorkFailed}, key=lambda kind: kind.__name__
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_keeps_its_kind_and_its_sentence_on_its_way_through_ray(
+    kind: type[Exception],
+) -> None:
+    copied = pickle.loads(pickle.dumps(kind("the sentence")))
+    assert (type(copied), str(copied)) == (kind, "the sentence")
+    raised = through_ray(kind("the sentence"))
+    assert isinstance(raised, kind)
+    ending = ending_of(raised)
+    assert str(ending) == "the sentence"
+    assert exit_code_of(ending) == exit_code_of(copied) == (2 if issubclass(kind, BadInput) else 1)
+
+
+class Raises:
+    """An actor that raises one of our errors."""
+
+    def ask(self, kind: type[Exception]) -> None:
+        raise kind("the sentence")
+
+
+@pytest.mark.ray
+def test_an_actor_raises_the_kind_that_its_code_raised(ray_cluster: None) -> None:
+    remote: Any = ray.remote
+    actor = remote(Raises).options(num_cpus=0).remote()
+    answers = {kind: actor.ask.remote(kind) for kind in KINDS}
+    for kind, answer in answers.items():
+        with pytest.raises(kind) as caught:
+            ray.get(answer, timeout=60)
+        assert str(ending_of(caught.value)) == "the sentence"
 
 
 def test_a_lost_controller_takes_the_group_with_it() -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from facequarry.datasets.disk.errors import BadInput, Damaged, NotFound
+from facequarry.datasets.disk.errors import BadInput, Damaged, Failure, NotFound
 from facequarry.datasets.disk.publish import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -51,6 +52,10 @@ class CheckpointMismatch(BadInput):
     """A checkpoint's weights do not fit the backbone it is to be loaded into."""
 
 
+class NotWritten(Failure):
+    """The disk did not take a checkpoint."""
+
+
 def publish_checkpoint(
     run: RunDir,
     step: int,
@@ -65,17 +70,19 @@ def publish_checkpoint(
 
     Raises:
         AlreadyPublished: this step has a checkpoint; it is never replaced.
+        NotWritten, OSError: the disk did not take it; nothing was published.
     """
     folder = run.checkpoint(step)
     with staged_folder(folder) as staging:
-        save_file(
-            {
-                name: tensor.detach().cpu().contiguous()
-                for name, tensor in model.state_dict().items()
-            },
-            staging / WEIGHTS_FILE,
-        )
-        torch.save(dict(trainer_state), staging / TRAINER_FILE)
+        weights = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+        }
+        try:
+            save_file(weights, staging / WEIGHTS_FILE)
+            torch.save(dict(trainer_state), staging / TRAINER_FILE)
+        except (SafetensorError, RuntimeError) as error:  # neither lets the disk's own error pass
+            reason = str(error).partition("\n")[0].rstrip(". ")
+            raise NotWritten(f"{folder} was not written ({reason}); is the disk full?") from error
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "step": step,
