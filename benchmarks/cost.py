@@ -21,9 +21,10 @@ from sklearn.linear_model import LinearRegression
 from benchmarks.approximate import BASE, inverted_lists
 from benchmarks.common import show
 from benchmarks.galleries import GALLERIES, Gallery
-from benchmarks.mining import COMPILE_ROWS, compile_kernels
+from benchmarks.mining import compile_kernels
 from facequarry.miner import MinerConfig, mine
 from facequarry.miner.engines.cost import SECONDS_PER, WORTH_S, Chosen, seconds, work
+from facequarry.miner.engines.exact import INT8_FROM
 
 KINDS = ("separated", "untrained")
 REPEATS = 2
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__)
     parser.parse_args(arguments)
     compile_kernels()
-    measure({engine: [(COMPILE_ROWS, 100)] for engine in PASSES}, 1)  # compiles the others
+    measure({engine: [(INT8_FROM, 100)] for engine in PASSES}, 1)  # compiles the others
     points = measure(PASSES, REPEATS)
     _show(points, fit(points))
 

@@ -4,9 +4,11 @@ Each step's result is a line of a file: a later call prints those it finds there
 others. `--only` takes the steps whose names hold all these words, so that a part can run by itself.
 
 - mine: the cases of `benchmarks.mining` and larger ones, once each
+- equal: a million rows, 5,000 anchors, with and without int8 products: tables, suspects and counts
+  must be the same; limits are set so that there are suspects, and every pair is served
 - memory: what a process grows by that mines a million rows, all of them anchors
 
-    python -m benchmarks.full [results.jsonl] [--list] [--only mine separated]
+    python -m benchmarks.full [results.jsonl] [--list] [--only equal separated]
 """
 
 from __future__ import annotations
@@ -17,35 +19,94 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import facequarry.miner
+from benchmarks.common import seconds, show
+from benchmarks.galleries import GALLERIES
 from benchmarks.mining import (
     CASES,
+    CONFIG,
     KINDS,
     MEMORY_ROWS,
     Case,
     Row,
+    check_same,
     compile_kernels,
     growth,
     measure,
     memory,
     memory_line,
+    mine_in_float32,
     show_rows,
 )
+from facequarry.miner import Mined, mine
 
 LARGE = (
     *(Case(gallery=kind, num_rows=60_000, dimension=512, repeats=1) for kind in KINDS),
     *(Case(gallery=kind, num_rows=200_000, repeats=1) for kind in KINDS),
     *(Case(gallery=kind, num_rows=1_000_000, anchors=50_000, repeats=1) for kind in KINDS),
-    *(Case(gallery=kind, num_rows=1_000_000, repeats=1) for kind in KINDS),
+    *(Case(gallery=kind, num_rows=1_000_000, against_float32=False, repeats=1) for kind in KINDS),
 )
 GROWING = (60_000, 200_000, 1_000_000)
 """Rows, all of them anchors, that the growth exponent is fitted to."""
 
+EQUAL_ROWS, EQUAL_ANCHORS = 1_000_000, 5_000
+
+SUSPECTS = {"separated": (1.2, 0.58), "untrained": (1.2, 2.4), "collapsed": (0.0033, 0.0065)}
+"""duplicate_floor and positive_cap that about one negative in a million and one pair in a hundred
+are beyond."""
+
 Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """A gallery that was mined with and without int8 products, and gave the same."""
+
+    gallery: str
+    mine_s: float
+    float32_s: float
+    undecided: float
+    """Of the pass with int8 products."""
+    rows: int
+    pairs: int
+    semi_hard: int
+    suspects: int
+
+
+def check_equal(gallery: str, num_rows: int, num_anchors: int) -> Equal:
+    """Mine with and without int8 products.
+
+    Raises:
+        RuntimeError: what was found differs.
+    """
+    made = GALLERIES[gallery](num_rows)
+    floor, cap = SUSPECTS[gallery]
+    config = replace(
+        CONFIG,
+        anchors=num_anchors,
+        fallback=("easy",),
+        duplicate_floor=floor,
+        positive_cap=cap,
+    )
+    found: list[Mined] = []
+    mine_s = seconds(lambda: found.append(mine(*made, config=config)))
+    float32_s = seconds(lambda: found.append(mine_in_float32(made, config)))
+    check_same(f"{gallery} {num_rows:,}", *found)
+    ours = found[0]
+    return Equal(
+        gallery=gallery,
+        mine_s=mine_s,
+        float32_s=float32_s,
+        undecided=ours.stats.undecided_share or 0.0,
+        rows=ours.table.num_rows,
+        pairs=ours.stats.pairs,
+        semi_hard=ours.stats.semi_hard,
+        suspects=ours.suspects.num_rows,
+    )
 
 
 def steps() -> dict[str, Callable[[], Line]]:
@@ -53,6 +114,9 @@ def steps() -> dict[str, Callable[[], Line]]:
     found: dict[str, Callable[[], Line]] = {}
     for case in CASES:
         found[f"mine {case.name}"] = functools.partial(_measure, case)
+    for kind in KINDS:
+        name = f"equal {kind} {EQUAL_ROWS:,} x 128, {EQUAL_ANCHORS:,} anchors"
+        found[name] = functools.partial(_equal, kind)
     for case in LARGE:
         found[f"mine {case.name}"] = functools.partial(_measure, case)
     found[f"memory separated {MEMORY_ROWS:,} x 128, all anchors"] = _memory
@@ -61,6 +125,10 @@ def steps() -> dict[str, Callable[[], Line]]:
 
 def _measure(case: Case) -> Line:
     return asdict(measure(case))
+
+
+def _equal(kind: str) -> Line:
+    return asdict(check_equal(kind, EQUAL_ROWS, EQUAL_ANCHORS))
 
 
 def _memory() -> Line:
@@ -117,6 +185,8 @@ def report(known: Mapping[str, Line]) -> None:
     ]
     if rows:
         show_rows(rows)
+    if equal := [Equal(**line) for name, line in lines.items() if name.startswith("equal ")]:
+        _show_equal(equal)
     growing = [
         row
         for row in rows
@@ -131,6 +201,26 @@ def report(known: Mapping[str, Line]) -> None:
     for name, line in lines.items():
         if name.startswith("memory "):
             print(memory_line(None, line["bytes"]))
+
+
+def _show_equal(rows: Sequence[Equal]) -> None:
+    show(
+        f"{EQUAL_ROWS:,} x 128, {EQUAL_ANCHORS:,} anchors: the same with and without int8 products",
+        ("gallery", "s", "without, s", "computed", "rows", "pairs", "semi-hard", "suspects"),
+        [
+            (
+                row.gallery,
+                f"{row.mine_s:.2f}",
+                f"{row.float32_s:.2f}",
+                f"{100 * row.undecided:.2f} %",
+                f"{row.rows:,}",
+                f"{row.pairs:,}",
+                f"{row.semi_hard:,}",
+                f"{row.suspects:,}",
+            )
+            for row in rows
+        ],
+    )
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -1,10 +1,10 @@
 """What the exact engine takes, held against what it cannot do without and what others do.
 
-`mine` with four positives per anchor takes turns with the bare float32 product of every anchor with
-every row (over the same tiles, a sixteenth of them, times sixteen), by `torch.mm` and by whatever
-is fastest here, and with a flat FAISS search for 64 neighbours of each anchor (a sixteenth of
-them). Speeds are ratios of whole calls. Useful GFLOP/s count 2 x anchors x N x D, whatever symmetry
-saves.
+`mine` with four positives per anchor takes turns with itself when int8 products are forbidden (both
+must find the same), with the bare float32 product of every anchor with every row (over the same
+tiles, a sixteenth of them, times sixteen), by `torch.mm` and by whatever is fastest here, and with
+a flat FAISS search for 64 neighbours of each anchor (a sixteenth of them). Speeds are ratios of
+whole calls. Useful GFLOP/s count 2 x anchors x N x D, whatever symmetry saves.
 
     python -m benchmarks.mining    # part of make bench; benchmarks.full goes to a million rows
 """
@@ -17,16 +17,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.common import show, take_turns
-from benchmarks.galleries import GALLERIES
+from benchmarks.galleries import GALLERIES, Gallery
 from benchmarks.memory import peak_bytes, resident_bytes
 from facequarry.miner import Mined, MinerConfig, mine
 from facequarry.miner.core.search import Workers
+from facequarry.miner.engines import exact
 from facequarry.miner.engines.exact import TILE_COLUMNS, TILE_ROWS
 from facequarry.miner.engines.multiply import Multiply, blas_products, float32_products
 
@@ -35,8 +37,6 @@ REPEATS = 3
 _SHARE = 16
 _FAISS_K = 64
 MEMORY_ROWS = 1_000_000
-COMPILE_ROWS = 4096
-"""Enough for a tile to serve both its sides."""
 _MIB = 1 << 20
 
 
@@ -49,6 +49,8 @@ class Case:
     dimension: int = 128
     anchors: int | None = None
     """None mines all rows as anchors."""
+    against_float32: bool = True
+    """Also without int8 products."""
     against_faiss: bool = False
     repeats: int = REPEATS
 
@@ -70,6 +72,7 @@ class Row:
     """By `torch.mm`."""
     fastest_s: float
     """The same products as the engine multiplies float32."""
+    float32_s: float | None
     faiss_s: float | None
     symmetric: bool
     undecided: float
@@ -87,7 +90,9 @@ CASES = (
     *(Case(gallery=kind, num_rows=20_000, dimension=512) for kind in KINDS),
     *(Case(gallery=kind, num_rows=200_000, anchors=10_000) for kind in KINDS),
 )
-GROWTH = tuple(Case(gallery="separated", num_rows=rows) for rows in (20_000, 35_000))
+GROWTH = tuple(
+    Case(gallery="separated", num_rows=rows, against_float32=False) for rows in (20_000, 35_000)
+)
 
 
 def measure(case: Case) -> Row:
@@ -102,6 +107,9 @@ def measure(case: Case) -> Row:
         "product": lambda: multiply(part, x, lambda dimension: blas_products),
         "fastest": lambda: multiply(part, x, float32_products),
     }
+    if case.against_float32:
+        gallery = x, identities
+        ways["float32"] = lambda: mined.update(float32=mine_in_float32(gallery, config))
     if case.against_faiss:
         import faiss
 
@@ -110,6 +118,8 @@ def measure(case: Case) -> Row:
         faiss.omp_set_num_threads(torch.get_num_threads())
         ways["faiss"] = lambda: index.search(part, _FAISS_K)
     times = take_turns(ways, case.repeats)
+    if case.against_float32:
+        check_same(case.name, mined["mine"], mined["float32"])
     stats = mined["mine"].stats
     scale = len(anchors) / len(part)
     return Row(
@@ -118,10 +128,32 @@ def measure(case: Case) -> Row:
         mine_s=times["mine"],
         product_s=times["product"] * scale,
         fastest_s=times["fastest"] * scale,
+        float32_s=times.get("float32"),
         faiss_s=times["faiss"] * scale if case.against_faiss else None,
         symmetric=stats.symmetric,
         undecided=stats.undecided_share or 0.0,
     )
+
+
+def mine_in_float32(gallery: Gallery, config: MinerConfig) -> Mined:
+    """Mine as where int8 products do not pay."""
+    with mock.patch.object(exact, "int8_pays", lambda dimension: False):
+        return mine(*gallery, config=config)
+
+
+def check_same(name: str, ours: Mined, in_float32: Mined) -> None:
+    """Compare what was found with and without int8 products.
+
+    Raises:
+        RuntimeError: it differs.
+    """
+    differ = [
+        part
+        for part in ("table", "suspects", "stats")
+        if getattr(ours, part) != getattr(in_float32, part)
+    ]
+    if differ:
+        raise RuntimeError(f"{name}: {', '.join(differ)} differ with and without int8 products")
 
 
 def multiply(
@@ -179,7 +211,8 @@ def _grow(folder: str, anchors: int | None) -> int:
 
 def compile_kernels() -> None:
     """Mine a little, so that nothing is compiled while something is timed."""
-    mine(*GALLERIES["separated"](COMPILE_ROWS), config=CONFIG)
+    for kind in ("separated", "untrained"):  # integer products, and those after falling back
+        mine(*GALLERIES[kind](exact.INT8_FROM), config=CONFIG)
 
 
 def _name(case: Case) -> str:
@@ -200,6 +233,7 @@ def show_rows(rows: Sequence[Row]) -> None:
             "GFLOP/s",
             "÷ torch.mm",
             "÷ fastest",
+            "÷ float32",
             "÷ FAISS",
             "computed",
         ),
@@ -213,14 +247,17 @@ def show_rows(rows: Sequence[Row]) -> None:
                 f"{row.gflops:.0f}" + ("*" if row.symmetric else ""),
                 f"{row.product_s / row.mine_s:.2f}",
                 f"{row.fastest_s / row.mine_s:.2f}",
+                "" if row.float32_s is None else f"{row.float32_s / row.mine_s:.2f}",
                 "" if row.faiss_s is None else f"{row.faiss_s / row.mine_s:.1f}",
                 f"{100 * row.undecided:.2f} %",
             )
             for row in rows
         ],
         [
-            "÷ torch.mm, ÷ fastest, ÷ FAISS: speed over that of the bare float32 product, by torch "
-            f"and by what is fastest here, and of a flat FAISS search, k = {_FAISS_K}",
+            "÷ product, ÷ float32, ÷ FAISS: speed over that of the bare float32 product, of this "
+            f"engine without int8 products, and of a flat FAISS search, k = {_FAISS_K}",
+            "with and without int8 products (÷ float32, at least 0.77 is asked) tables, suspects "
+            "and counts were the same",
             "*: each product served both its rows as anchors. computed: share of (anchor, row) "
             "whose distance was computed",
         ],

@@ -95,6 +95,25 @@ def product_share(dimension: int, precision: str = "highest") -> float:
     return product + 10.5 * _FLOAT32_ROUNDOFF
 
 
+def code_share() -> float:
+    """Bound what is left of the error of a distance taken from int8 codes, apart from residuals.
+
+    With a = s A + r and b = s B + t, both taken from the centre, where A and B are vectors of whole
+    numbers and their product A.B is an exact sum, a.b = s^2 A.B + s A.t + r.b. By Cauchy-Schwarz,
+    and since |s A| <= |a| + |r|,
+
+        |d2 - (|a|^2 + |b|^2 - 2 s^2 A.B)| <= 2 ((|a| + |r|) |t| + |r| |b|),
+
+    which `miner.kernels` takes from each row's own residual. What remains is the rounding of |a|^2
+    and |b|^2 to whole units, half a unit each, and `UNDERFLOW`, which `engines.products` adds; and
+    the rounding in the definition, u (|a| + |b|)^2, and as much again for float64.
+
+    Returns:
+        The last two as a share of (|a| + |b|)^2.
+    """
+    return 2 * _FLOAT32_ROUNDOFF
+
+
 def index_error(dimension: int, largest_norm2: float) -> float:
     """Bound how far a distance that a flat FAISS index returns can be from the defined d2.
 

@@ -7,7 +7,9 @@ not small are anchors, a tile serves the rows along both its sides, so that only
 are multiplied.
 
 Blocks of rows are searched against each other in rounds, as in a tournament: in one round no block
-meets two others, so that threads write to lists of their own and need no locks.
+meets two others, so that threads write to lists of their own and need no locks. What a thread
+multiplies with, int8 or float32, follows from how much it had to decide lately; as a product only
+filters, that cannot show in the results.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import numpy as np
 import torch
 
 from facequarry.miner.core.search import Workers
-from facequarry.miner.engines.products import Product, float32_product, take_centre
+from facequarry.miner.engines.multiply import int8_pays
+from facequarry.miner.engines.products import Product, float32_product, int8_product, take_centre
 from facequarry.miner.engines.scratch import Count, Scratch
 from facequarry.miner.kernels.layout import (
     Found,
@@ -51,9 +54,16 @@ Between 60 %, where serving one side was measured faster, and 75 %, where it was
 ONE_SIDED_UP_TO = 2048
 """Rows up to which it never does: seeing whole rows of a tile saves an anchor more."""
 
+MOST_DECIDED_SHARE = 0.03
+"""Share of a tile's elements after whose decision float32 products are cheaper than int8 ones."""
+
+INT8_FROM = 16_384
+"""Rows from which rounding them to 8 bits is made up for; never changes results."""
+
 CHUNK_ROWS = 4096
 """Rows that stay in the cache while the tiles beside them go by."""
 
+_UNLIMITED = 2**62
 _NO_ROWS = np.empty(0, np.int64)
 
 Blocks = tuple[Int64Array, Int64Array]
@@ -73,7 +83,12 @@ class ExactSearch:
     ) -> None:
         self._rows = rows
         self._workers = workers
-        self._product = float32_product(rows, take_centre(rows, workers), workers)
+        centre = take_centre(rows, workers)
+        self._exact = float32_product(rows, centre, workers)
+        self._coarse: Product | None = None
+        is_large = len(rows.x) >= INT8_FROM
+        if is_large and all(workers.all([functools.partial(int8_pays, rows.x.shape[1])])):
+            self._coarse = int8_product(rows, centre, workers)
         self._progress = progress
         self._symmetric = False
         self._total = Count()
@@ -132,7 +147,7 @@ class ExactSearch:
         searches = open_searches(queries, len(anchors))
         slot = np.full(len(self._rows.x), -1, np.int64)
         slot[anchors] = np.arange(len(anchors))
-        scan = _Scan(self._rows, searches, slot, self._product, self._scratches)
+        scan = _Scan(self._rows, searches, slot, self._exact, self._coarse, self._scratches)
         if others is None:
             # Anchors may be any rows in any order; a thread takes as many at a time.
             parts = _cut(anchors, max(1, min(CHUNK_ROWS, len(anchors) // self._workers.threads)))
@@ -199,13 +214,15 @@ class _Scan:
         rows: Rows,
         searches: Searches,
         slot: Int64Array,
-        product: Product,
+        exact: Product,
+        coarse: Product | None,
         scratches: list[Scratch],
     ) -> None:
         self._rows = rows
         self._searches = searches
         self._slot = slot
-        self._product = product
+        self._exact = exact
+        self._coarse = coarse
         self._scratches = scratches
         num_searches = np.diff(searches.begin, axis=1).sum(axis=0)
         self._most_searches = int(num_searches.max(initial=1))
@@ -232,7 +249,7 @@ class _Scan:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Scratch]:
-        """Lend a job the memory that an earlier one has left."""
+        """Lend a job what an earlier one has left: its memory, and what it learned."""
         try:
             scratch = self._scratches.pop()
         except IndexError:  # all are in use
@@ -244,36 +261,54 @@ class _Scan:
 
     def _strip(self, left: Int64Array, right: Int64Array, scratch: Scratch, *, both: bool) -> None:
         """Go through the tiles of some rows with all of `right`."""
-        down = self._take(left)
+        taken: dict[torch.dtype, _Operand] = {}
         for columns in _cut(right, TILE_COLUMNS):
-            across = self._take(columns)
-            self._column(down, across if both else across.unasking(), scratch)
+            product = self._exact if self._coarse is None or scratch.is_costly() else self._coarse
+            stopped = 0
+            while stopped < left.size:
+                if product.dtype not in taken:
+                    taken[product.dtype] = self._take(product, left)
+                down, across = taken[product.dtype], self._take(product, columns)
+                if not both:
+                    across = across.unasking()
+                stopped = self._column(product, down, across, stopped, scratch)
+                if stopped < left.size:
+                    scratch.give_up()
+                    product = self._exact
+                elif product is self._coarse:
+                    scratch.succeed()
 
-    def _take(self, rows: Int64Array) -> _Operand:
-        norm = self._product.norm[rows]
+    def _take(self, product: Product, rows: Int64Array) -> _Operand:
+        norm = product.norm[rows]
+        residual = np.zeros(rows.size) if product.residual is None else product.residual[rows]
         side = Side(
             row=rows,
             slot=self._slot[rows],
             first=self._rows.first[rows],
             last=self._rows.last[rows],
-            shift=self._product.shift[rows],
+            shift=product.shift[rows],
             norm=norm,
+            residual=residual,
             most_norm=float(norm.max()),
+            most_residual=float(residual.max()),
         )
-        return _Operand(side, self._product.take(rows))
+        return _Operand(side, product.take(rows))
 
-    def _column(self, left: _Operand, right: _Operand, scratch: Scratch) -> None:
-        """Go down a column of tiles."""
-        room, scale = scratch.room, self._product.scale
+    def _column(
+        self, product: Product, left: _Operand, right: _Operand, begin: int, scratch: Scratch
+    ) -> int:
+        """Go down a column of tiles from row `begin`; return the row that it stopped before."""
+        room = scratch.room
+        width = right.side.row.size
         # What is known of all of the left side holds for each tile of it.
-        num_right = set_limits(self._searches, right.side, left.side, scale, room.right)
-        served = right.side.row.size * (2 if right.side.slot.size else 1)
-        for start in range(0, left.side.row.size, TILE_ROWS):
+        num_right = set_limits(self._searches, right.side, left.side, product.scale, room.right)
+        most = int(MOST_DECIDED_SHARE * TILE_ROWS * width)
+        for start in range(begin, left.side.row.size, TILE_ROWS):
             part = left.part(start, start + TILE_ROWS)
             met = Encounter(
                 rows=self._rows,
                 searches=self._searches,
-                scale=scale,
+                scale=product.scale,
                 left=part.side,
                 right=right.side,
                 left_limits=room.left,
@@ -281,10 +316,14 @@ class _Scan:
                 values=room.values,
                 known=room.known,
             )
-            tile = self._product.multiply(part.rows, right.rows, room.tile)
-            decided = scan_tile(met, tile, num_right)
+            most_decided = most if product is self._coarse else _UNLIMITED
+            tile = product.multiply(part.rows, right.rows, room.tile.view(product.dtype))
+            stopped, decided = scan_tile(met, tile, num_right, most_decided)
             del tile  # some products bring their own memory: there is room for one
-            scratch.count.add(part.side.row.size * served, decided)
+            scratch.count.add(stopped * width * (2 if right.side.slot.size else 1), decided)
+            if stopped < part.side.row.size:
+                return start + stopped
+        return left.side.row.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +344,7 @@ class _Operand:
             last=side.last[some],
             shift=side.shift[some],
             norm=side.norm[some],
+            residual=side.residual[some],
         )
         return _Operand(part, self.rows[some])
 

@@ -1,6 +1,7 @@
 """What a thread of the exact engine holds while it goes through tiles.
 
-Jobs of an engine lend it to each other, search after search.
+Jobs of an engine lend it to each other, search after search: memory for a tile, and which product
+paid lately.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from facequarry.miner.kernels.layout import Float32Array
 from facequarry.miner.kernels.tiles import Limits
+
+MOST_UNTRIED = 16
+"""Columns of tiles after which the coarse product is tried again at the latest."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,8 @@ class Room:
     """Memory for a tile of R x C products, used again for each."""
 
     tile: torch.Tensor
-    """Flat, R * C float32; what brings memory of its own leaves it untouched."""
+    """Flat, R * C float32; `torch.Tensor.view` makes other types of four bytes of it. What brings
+    memory of its own leaves it untouched."""
     left: Limits
     """Of R rows."""
     right: Limits
@@ -45,7 +50,7 @@ class Room:
 
 
 class Scratch:
-    """The memory of a thread, job after job.
+    """A thread's turn, job after job.
 
     Args:
         rows: R of its tiles, at most.
@@ -64,9 +69,11 @@ class Scratch:
             known=np.empty(columns, np.float32),
         )
         self.count = Count()
+        self._untried = 0
+        self._next_untried = 1
 
     def fit(self, most_searches: int) -> None:
-        """Have room for so many searches of one row, and no more."""
+        """Have room for so many searches of one row, and no more: what it learned stays."""
         if most_searches == self._most_searches:
             return
         self._most_searches = most_searches
@@ -77,6 +84,22 @@ class Scratch:
         """Return what was done in one job; the next one begins to count anew."""
         count, self.count = self.count, Count()
         return count
+
+    def is_costly(self) -> bool:
+        """Say whether the coarse product left too much undecided a short while ago."""
+        if not self._untried:
+            return False
+        self._untried -= 1
+        return True
+
+    def succeed(self) -> None:
+        """Note that the coarse product was the cheaper one for a column of tiles."""
+        self._next_untried = 1
+
+    def give_up(self) -> None:
+        """Note that it was not: it is tried again after twice as many columns as before."""
+        self._untried = self._next_untried
+        self._next_untried = min(2 * self._next_untried, MOST_UNTRIED)
 
 
 def _limits(most_searches: int, size: int) -> Limits:

@@ -1,4 +1,4 @@
-"""The seeded hash, and the defined distance."""
+"""The seeded hash, the defined distance, and rows rounded to 8 bits."""
 
 from __future__ import annotations
 
@@ -108,3 +108,28 @@ def norms2_from(
             value = np.float64(x[i, k]) - np.float64(centre[k])
             total += value * value
         out[i] = total
+
+
+@kernel
+def quantise(
+    x: Float32Array,
+    centre: Float32Array,
+    step: float,
+    codes: NDArray[np.int8],
+    residual: NDArray[np.float64],
+    begin: int,
+    end: int,
+) -> None:
+    """Round rows `begin:end`, taken from the centre, to multiples of `step`.
+
+    And note how far each is from its code.
+    """
+    for i in range(begin, end):
+        total = 0.0
+        for k in range(x.shape[1]):
+            value = np.float64(x[i, k]) - np.float64(centre[k])
+            code = max(-127.0, min(127.0, np.rint(value / step)))
+            codes[i, k] = np.int8(code)
+            rest = value - step * code
+            total += rest * rest
+        residual[i] = np.sqrt(total)

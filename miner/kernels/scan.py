@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facequarry.miner.kernels.compiled import inlined, kernel
 from facequarry.miner.kernels.hashed_d2 import d2_of
@@ -61,16 +62,19 @@ class Encounter(NamedTuple):
 
 
 @kernel
-def scan_tile(met: Encounter, tile: Float32Array, num_right: int) -> int:
+def scan_tile(
+    met: Encounter, tile: NDArray[Any], num_right: int, most_decided: int
+) -> tuple[int, int]:
     """Offer the rows of a tile's right side to the anchors of its left side, and the other way.
 
     Args:
         met: the two sides.
         tile: (R, C) products of the left side's rows with the right side's.
         num_right: most searches of a row on the right.
+        most_decided: stop after the row in which more distances than this had to be computed.
 
     Returns:
-        How many distances were computed.
+        The row of the tile after the last one looked at, and how many distances were computed.
     """
     decided = 0
     own, others = met.left_limits, met.right_limits
@@ -95,7 +99,9 @@ def scan_tile(met: Encounter, tile: Float32Array, num_right: int) -> int:
                 decided += _scan_left(met, r, start, stop, w, top)
             for w in range(num_right):
                 decided += _scan_right(met, r, start, stop, w)
-    return decided
+        if decided > most_decided:
+            return r + 1, decided
+    return tile.shape[0], decided
 
 
 @inlined

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facequarry.miner.kernels.compiled import inlined, kernel
-from facequarry.miner.kernels.layout import Float32Array, Int64Array, Searches
+from facequarry.miner.kernels.layout import Int64Array, Searches
 from facequarry.miner.kernels.lists import admitted
 
 Int32Array = NDArray[np.int32]
@@ -35,26 +35,31 @@ class Side(NamedTuple):
     """(R,) first row of each row's identity."""
     last: Int64Array
     """(R,) one past the last of them."""
-    shift: Float32Array
-    """(R,) half of |a|^2."""
+    shift: NDArray[Any]
+    """(R,) half of |a|^2 as the products have it, in their own type."""
     norm: NDArray[np.float64]
     """(R,) |a|, taken from the centre."""
+    residual: NDArray[np.float64]
+    """(R,) how far each row is from what is multiplied; 0 for float32 products."""
     most_norm: float
     """The largest `norm`."""
+    most_residual: float
+    """The largest `residual`."""
 
 
 class Scale(NamedTuple):
     """What a product says about d2; `engines.products` makes it, `core.distance` proves it.
 
     A product less the shifts of both its rows, times the grain and cut to a whole number, is the
-    *measure* of the two: about -d2 / unit, an int32 of 31 bits. With a and b taken from the centre,
-    that d2 is off by at most error + share (|a| + |b|)^2.
+    *measure* of the two: about -d2 / unit. Whatever multiplies, it is an int32 of 31 bits. With a
+    and b taken from the centre, that d2 is off by at most
+    error + share (|a| + |b|)^2 + 2 ((|a| + residual_a) residual_b + residual_a |b|).
     """
 
     unit: float
     """What one measure stands for, squared L2."""
-    grain: np.float32
-    """Measures to one of the product."""
+    grain: Any
+    """In the products' own type; 1 where they are whole."""
     error: float
     """Squared L2, the same for any two rows."""
     share: float
@@ -90,7 +95,9 @@ def lowest_measure(half: float, most: float, unit: float) -> float:
 @inlined
 def half_width(side: Side, r: int, other: Side, scale: Scale) -> float:
     """Return how far a distance to the other side that is taken from a measure may be off."""
-    return float(scale.error + scale.share * (side.norm[r] + other.most_norm) ** 2)
+    norm, residual = side.norm[r], side.residual[r]
+    crossed = (norm + residual) * other.most_residual + residual * other.most_norm
+    return float(scale.error + scale.share * (norm + other.most_norm) ** 2 + 2 * crossed)
 
 
 @inlined

@@ -25,11 +25,15 @@ Gallery = tuple[NDArray[np.float32], list[int]]
 seeds = st.sampled_from([0, 1, -7, 2**70])
 
 
-@pytest.fixture(params=["torch.mm", "oneDNN"])
+@pytest.fixture(params=["int8", "torch.mm", "oneDNN"])
 def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Filter with each product, however fast they are here."""
     if request.param == "oneDNN" and not onednn_is_exact(128):
         pytest.skip("this torch multiplies nothing through oneDNN, or rounds its inputs")
+    monkeypatch.setattr(
+        facequarry.miner.engines.exact, "int8_pays", lambda dimension: request.param == "int8"
+    )
+    monkeypatch.setattr(facequarry.miner.engines.exact, "INT8_FROM", 0)
     monkeypatch.setattr(facequarry.miner.engines.products, "CHOSEN_FROM", 0)
     pays = request.param == "oneDNN"
     monkeypatch.setattr(facequarry.miner.engines.multiply, "onednn_pays", lambda dimension: pays)

@@ -18,6 +18,7 @@ from facequarry.miner.engines.multiply import (
     blas_products,
     float32_products,
     int8_is_exact,
+    int8_pays,
     onednn_is_exact,
     onednn_pays,
     onednn_products,
@@ -106,21 +107,32 @@ def test_a_torch_without_onednn_does_without(
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "onednn"),
-    [(1.0, 2.0, True), (1.0, 1.2, True), (1.0, 1.05, False), (2.0, 1.0, False)],
+    ("new", "old", "onednn", "int8"),
+    [
+        (1.0, 2.0, True, True),
+        (1.0, 1.2, True, False),
+        (1.0, 1.05, False, False),
+        (2.0, 1.0, False, False),
+    ],
 )
 def test_what_pays_is_faster_by_enough(
-    monkeypatch: pytest.MonkeyPatch, new: float, old: float, onednn: bool
+    monkeypatch: pytest.MonkeyPatch, new: float, old: float, onednn: bool, int8: bool
 ) -> None:
     monkeypatch.setattr(
         facequarry.miner.engines.multiply, "onednn_is_exact", lambda dimension: True
     )
-    took = {"onednn_products": new, "blas_products": old}
+    monkeypatch.setattr(facequarry.miner.engines.multiply, "int8_is_exact", lambda dimension: True)
+    took = {"onednn_products": new, "int8_products": new, "blas_products": old}
     called: list[str] = []
     for name in took:
         monkeypatch.setattr(
             facequarry.miner.engines.multiply, name, lambda *_, name=name: called.append(name)
         )
+    monkeypatch.setattr(
+        facequarry.miner.engines.multiply,
+        "float32_products",
+        lambda _: facequarry.miner.engines.multiply.blas_products,
+    )
 
     def seconds(work: Callable[[], object]) -> float:
         work()
@@ -128,6 +140,7 @@ def test_what_pays_is_faster_by_enough(
 
     monkeypatch.setattr(facequarry.miner.engines.multiply, "_seconds", seconds)
     assert onednn_pays.__wrapped__(128) == onednn
+    assert int8_pays.__wrapped__(128) == int8
     assert sorted(set(called)) == sorted(took)
 
 

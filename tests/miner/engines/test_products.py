@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.multiply import blas_products, onednn_is_exact, onednn_products
-from facequarry.miner.engines.products import Product, float32_product, take_centre
+from facequarry.miner.engines.products import Product, float32_product, int8_product, take_centre
 from facequarry.miner.kernels.hashed_d2 import d2_of
 from facequarry.miner.kernels.layout import Rows
 from facequarry.miner.kernels.tiles import Scale, measure
@@ -20,10 +20,11 @@ from tests.miner.inputs import on_circle, separated
 
 
 def all_ways(rows: Rows) -> list[Product]:
-    """Return the products that there are here."""
+    """Return the products that there are here, that of 8-bit codes last."""
     with Workers(1) as workers:
-        float32 = float32_product(rows, take_centre(rows, workers), workers)
-    ways = [replace(float32, multiply=blas_products)]
+        centre = take_centre(rows, workers)
+        float32, int8 = float32_product(rows, centre, workers), int8_product(rows, centre, workers)
+    ways = [replace(float32, multiply=blas_products), int8]
     if onednn_is_exact(rows.x.shape[1]):
         ways.insert(0, replace(float32, multiply=onednn_products))
     return ways
@@ -43,19 +44,22 @@ def distances(rows: Rows, product: Product) -> tuple[Any, Any]:
     """Return what the products say of d2, and how far they may be off."""
     every = np.arange(len(rows.x))
     operand = product.take(every)
-    room = torch.empty(every.size**2, dtype=torch.float32)
+    room = torch.empty(every.size**2, dtype=product.dtype)
     scale, measures = product.scale, np.empty((every.size, every.size), np.int32)
     products = product.multiply(operand, operand, room)
     for row in every:
         shift = product.shift
         measure(products[row], shift[row], shift, scale.grain, measures[row])
     about = -scale.unit * measures.astype(np.float64)
-    return about, bound(scale, np.sqrt(norms2_of(rows)))
+    norm = np.sqrt(norms2_of(rows))
+    residual = np.zeros_like(norm) if product.residual is None else product.residual
+    return about, bound(scale, norm, residual)
 
 
-def bound(scale: Scale, norm: Any) -> Any:
+def bound(scale: Scale, norm: Any, residual: Any) -> Any:
     """Return how far the distance of each two rows may be off, as `Scale` says."""
-    return scale.error + scale.share * (norm[:, None] + norm) ** 2
+    crossed = (norm + residual)[:, None] * residual + residual[:, None] * norm
+    return scale.error + scale.share * (norm[:, None] + norm) ** 2 + 2 * crossed
 
 
 @settings(deadline=None, max_examples=60)
@@ -72,7 +76,7 @@ def test_products_stay_within_their_bounds(
 ) -> None:
     random = np.random.default_rng(seed)
     x = middle + noise * random.normal(size=(24, dimension))
-    if spike:  # one row unlike all others
+    if spike:  # one row unlike all others, whose code is cut off
         x[0] = 0
         x[0, 0] = 1
     x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -114,15 +118,16 @@ def test_a_row_unlike_the_sample_stays_within_32_bits() -> None:
     x[1001] = -1  # the sample takes every third row
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     rows = check_rows(x.astype(np.float32), np.repeat(np.arange(1000), 2))
+    product = all_ways(rows)[-1]
+    scale, shift = product.scale, product.shift
+    assert int(shift.max()) + int(np.sort(shift)[-2]) <= 2**30
     some = np.array([0, 1, 1000, 1001, 1999])
     few = Rows(*(column[some] for column in rows))
-    for product in all_ways(rows):
-        scale, shift = product.scale, product.shift
-        largest = 2 * float(shift.max()) + 2 * float(norms2_of(rows).max())
-        assert largest * float(scale.grain) < 2**31
-        operand, room = product.take(some), torch.empty(some.size**2, dtype=torch.float32)
-        products, measures = product.multiply(operand, operand, room), np.empty((5, 5), np.int32)
-        for row, own in enumerate(shift[some]):
-            measure(products[row], own, shift[some], scale.grain, measures[row])
-        about = -scale.unit * measures.astype(np.float64)
-        assert np.all(np.abs(about - defined(few)) <= bound(scale, np.sqrt(norms2_of(rows)[some])))
+    operand, room = product.take(some), torch.empty(some.size**2, dtype=torch.int32)
+    products, measures = product.multiply(operand, operand, room), np.empty((5, 5), np.int32)
+    for row, own in enumerate(shift[some]):
+        measure(products[row], own, shift[some], scale.grain, measures[row])
+    about = -scale.unit * measures.astype(np.float64)
+    assert product.residual is not None
+    norm, residual = np.sqrt(norms2_of(rows)[some]), product.residual[some]
+    assert np.all(np.abs(about - defined(few)) <= bound(scale, norm, residual))

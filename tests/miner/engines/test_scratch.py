@@ -37,7 +37,7 @@ def test_searches_of_more_and_of_fewer_find_what_a_new_engine_finds(threads: int
                 np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_thread_has_one_scratch_for_all_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_has_one_turn_for_all_searches(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
     class Watched(Scratch):
@@ -54,12 +54,14 @@ def test_a_thread_has_one_scratch_for_all_searches(monkeypatch: pytest.MonkeyPat
     assert len(made) == 1
 
 
-def test_scratch_is_fitted_to_more_searches_and_to_fewer() -> None:
-    scratch = Scratch(16, 32, 1)
-    scratch.fit(5)
-    assert (scratch.room.left.low.shape, scratch.room.right.high.shape) == ((5, 16), (5, 32))
-    scratch.fit(2)  # what many searches of one search took is not kept for the next
-    assert (scratch.room.left.high.shape, scratch.room.right.low.shape) == ((2, 16), (2, 32))
+def test_a_turn_that_is_fitted_to_more_searches_knows_what_it_learned() -> None:
+    turn = Scratch(16, 32, 1)
+    turn.give_up()
+    turn.fit(5)
+    assert (turn.room.left.low.shape, turn.room.right.high.shape) == ((5, 16), (5, 32))
+    assert turn.is_costly() and not turn.is_costly()
+    turn.fit(2)  # what many searches of one search took is not kept for the next
+    assert (turn.room.left.high.shape, turn.room.right.low.shape) == ((2, 16), (2, 32))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

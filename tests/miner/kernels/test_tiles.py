@@ -102,11 +102,13 @@ def test_a_side_that_asks_nothing_reaches_nothing_whatever_was_there_before() ->
         slot=none,
         first=rows,
         last=rows + 1,
-        shift=np.zeros(3, np.float32),
+        shift=np.zeros(3, np.int32),
         norm=np.ones(3),
+        residual=np.zeros(3),
         most_norm=1.0,
+        most_residual=0.0,
     )
-    scale = Scale(unit=2.0**-20, grain=np.float32(1), error=0.0, share=0.0)
+    scale = Scale(unit=2.0**-20, grain=np.int32(1), error=0.0, share=0.0)
     limits = Limits(*(np.full(shape, -5, np.int32) for shape in ((2, 4), (2, 4), 4)))
     assert set_limits(open_searches([query], 3), silent, silent, scale, limits) == 0
     assert limits.reach.tolist() == [MOST, MOST, MOST, -5]
