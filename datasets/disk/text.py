@@ -62,6 +62,11 @@ def quoted(text: str) -> str:
     return repr(short)
 
 
+def printable(said: object) -> str:
+    """Return what a library said of bytes that it quotes, fit for one line of a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(said))
+
+
 def _refuse_binary(head: bytes, path: Path, expected: str) -> None:
     if head.startswith(_UTF16_MARKS):
         raise BadInput(f"{path} is UTF-16 text, expected {expected}; save the file as UTF-8")

@@ -16,6 +16,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from facequarry.datasets.disk.errors import BadInput
+from facequarry.datasets.disk.text import printable
 from facequarry.jobs.arrays.embeddings import choose_column, load_npy, open_parquet, reading
 
 Labels = NDArray[Any]
@@ -88,7 +89,7 @@ def _from_csv(path: Path, column: str | None) -> Labels:
         with pa.csv.open_csv(path) as reader:
             names = reader.schema.names
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} is no CSV with a header line ({error})") from error
+        raise BadInput(f"{path} is no CSV with a header line ({printable(error)})") from error
     schema = pa.schema([(name, pa.string()) for name in names])
     name = choose_column(path, schema, column, _is_label, _FLAG, "labels")
     try:
@@ -99,7 +100,7 @@ def _from_csv(path: Path, column: str | None) -> Labels:
             ),
         )
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} does not parse as CSV ({error})") from error
+        raise BadInput(f"{path} does not parse as CSV ({printable(error)})") from error
     return _plain(path, name, table[name])
 
 
