@@ -116,4 +116,4 @@ def begin_again(page: Any, run: RunDir) -> None:
     log_step(trainer, 60)
     step = page.locator('[data-testid="stMetric"]', has_text="Step").first
     playwright.expect(step).to_contain_text("61", timeout=TIMEOUT_MS)
-    playwright.expect(page.locator(".fq-state")).to_have_text("training", timeout=TIMEOUT_MS)
+    playwright.expect(page.locator(".fq-state")).to_have_text("evaluating", timeout=TIMEOUT_MS)
