@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectFetchTimedOutError, RayError, RayTaskError
 
 from facequarry.datasets.actors.schedule import TASKS_IN_HAND, Death, Schedule
 from facequarry.datasets.disk.errors import BadInput, Failure, TimedOut
@@ -163,10 +163,13 @@ class ActorPool(Generic[T]):
         """Return an answer that is there, however long its bytes travel: that is no death."""
         try:
             return ray.get(answer, timeout=self._timeout_s)
-        except GetTimeoutError as error:
+        except (GetTimeoutError, ObjectFetchTimedOutError) as error:
+            # `ray.wait` fetches too, and Ray itself gives a fetch up, before our time is over.
+            is_ours = isinstance(error, GetTimeoutError)
+            limit = f"in {self._timeout_s:.0f} s" if is_ours else "in Ray's own time for a fetch"
             raise TimedOut(
-                f"the answer of a {self._what} did not arrive in {self._timeout_s:.0f} s; look at "
-                "the network, and at the space of Ray's object store"
+                f"the answer of a {self._what} did not arrive {limit}; look at the network, and at "
+                "the space of Ray's object store"
             ) from error
 
     def _replace(self, answer: Any, schedule: Schedule[T], reason: str) -> None:

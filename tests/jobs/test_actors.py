@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,6 +132,19 @@ def test_no_actors_are_refused_by_hand_too(
     assert capsys.readouterr().err.count("--actors is 0, it must be 1 or more") == 1
 
 
+class Dying:
+    """A miner whose process ends at every task."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def ready(self) -> None:
+        pass
+
+    def answer(self, *_: object) -> None:
+        os._exit(1)
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_generation_is_replayed_by_actors_with_one_flag(
@@ -144,3 +158,21 @@ def test_a_generation_is_replayed_by_actors_with_one_flag(
     assert main(["mine", "--run", str(run.root)]) == 0
     assert main(["mine", "--run", str(run.root), "--replay", "gen=0", "--actors", "3"]) == 0
     assert "generation 0 is the same byte for byte: " in capsys.readouterr().out
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_actors_that_die_again_and_again_end_it_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = "facequarry.miner.refresh.shared_executors"
+    monkeypatch.setattr(f"{shared}.choose_num_blocks", lambda *_: 5)
+    monkeypatch.setattr(f"{shared}.MineActor", Dying)
+    at = publish(tmp_path, IDENTITIES)
+    config = RunConfig(name="run", runs=tmp_path, faces=at.root, split=PLAN.split, trainer=TRAINER)
+    run, _ = open_run(config, at.open().manifest, resume=False)
+    train_small(run, RunFaces(at), TRAINER)
+    assert main(["mine", "--run", str(run.root), "--actors", "2"]) == 1
+    said = capsys.readouterr().err
+    assert "miner actors die: 3 of them died at " in said
+    assert "Traceback" not in said

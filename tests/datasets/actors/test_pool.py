@@ -131,8 +131,18 @@ def test_no_answer_in_time_says_what_was_waited_for() -> None:
         list(pool.each([1, 2, 3], lambda actor, seat, task: actor.square.remote(task)))
 
 
+@pytest.mark.parametrize(
+    ("error", "limit"),
+    [
+        (ray.exceptions.GetTimeoutError("still on its way"), "1800 s"),
+        (ray.exceptions.ObjectFetchTimedOutError("ab", b"", ""), "Ray's own time for a fetch"),
+    ],
+)
 def test_an_answer_that_travels_for_long_is_no_death(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    limit: str,
 ) -> None:
     class Fine:
         def ready(self) -> None:
@@ -146,11 +156,11 @@ def test_an_answer_that_travels_for_long_is_no_death(
     def slow(answer: Any, timeout: float) -> Any:
         found = get(answer, timeout=timeout)
         if found == 4:
-            raise ray.exceptions.GetTimeoutError("still on its way")
+            raise error
         return found
 
     monkeypatch.setattr("facequarry.datasets.actors.pool.ray.get", slow)
-    with pytest.raises(TimedOut, match="the answer of a squarer did not arrive in 1800 s"):
+    with pytest.raises(TimedOut, match=f"the answer of a squarer did not arrive in {limit};"):
         squares(Fine, [1, 2, 3], num_actors=1)
     assert not any("died" in message for message in caplog.messages)
 
