@@ -89,6 +89,9 @@ CASES = (
     *(Case(gallery=kind, num_rows=60_000, against_faiss=True) for kind in KINDS),
     *(Case(gallery=kind, num_rows=20_000, dimension=512) for kind in KINDS),
     *(Case(gallery=kind, num_rows=200_000, anchors=10_000) for kind in KINDS),
+    # Where a trained network still takes some people for others, and int8 products bring most.
+    Case(gallery="confusable", num_rows=60_000),
+    Case(gallery="confusable", num_rows=200_000, anchors=10_000),
 )
 GROWTH = tuple(
     Case(gallery="separated", num_rows=rows, against_float32=False) for rows in (20_000, 35_000)
