@@ -18,6 +18,7 @@ import streamlit as st
 from facequarry.dashboards import sections
 from facequarry.dashboards.drawing import cards
 from facequarry.dashboards.facts.read import RunFacts, list_runs, read_run, signature
+from facequarry.datasets.runs.record import UNREADABLE, what_is_wrong
 
 _LIVE_EVERY_S = 2.0
 # Streamlit mounts a changed plotly figure anew, which blinks: figures follow at a calmer pace.
@@ -45,8 +46,8 @@ def page(runs: Path, first: str | None) -> None:
         root = runs / _chosen(names, first)
     try:
         facts = _facts(root)
-    except (OSError, ValueError) as error:
-        st.error(str(error))
+    except UNREADABLE as error:
+        st.error(what_is_wrong(error))
         return
     is_live = facts.is_alive
     every_s = _LIVE_EVERY_S if is_live else _IDLE_EVERY_S
@@ -69,8 +70,8 @@ def _live(runs: Path, names: list[str], root: Path, shown: object) -> None:
     """Draw the headline; draw the whole page anew where more than that has changed."""
     try:
         facts = _facts(root)
-    except (OSError, ValueError) as error:
-        st.error(str(error))
+    except UNREADABLE as error:
+        st.error(what_is_wrong(error))
         return
     if _shown(facts) != shown or list_runs(runs) != names:
         st.rerun()
@@ -80,7 +81,7 @@ def _live(runs: Path, names: list[str], root: Path, shown: object) -> None:
 
 def _figures(root: Path) -> None:
     # What is wrong with a run that cannot be read is said above.
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(*UNREADABLE):
         sections.training(_facts(root))
 
 

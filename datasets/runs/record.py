@@ -30,6 +30,9 @@ State = Literal[
 WRITERS = ("driver", "trainer", "miner", "queue")
 """Who writes an event log."""
 
+UNREADABLE = (OSError, ValueError, LookupError, TypeError)
+"""What reading a run raises where a file of it is damaged or gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
@@ -56,6 +59,11 @@ class RunRecord:
         """The refresh at work, while the run is alive."""
         running = [refresh for refresh in self.refreshes if refresh.outcome == "running"]
         return running[-1] if running else None
+
+    @property
+    def num_published(self) -> int:
+        """Refreshes that published a generation, those deleted or passed over since included."""
+        return sum(refresh.outcome == "published" for refresh in self.refreshes)
 
     @property
     def failed_refreshes(self) -> int:
@@ -85,7 +93,8 @@ def read_record(run: RunDir, *, now: float | None = None) -> RunRecord:
 
     Raises:
         NotFound: there is no `config.json`.
-        BadInput: it, or a line of the events, was written by a newer version or is damaged.
+        BadInput: it was written by a newer version or is damaged.
+        LookupError, TypeError: a line of the events is; as `UNREADABLE` has them all.
     """
     settings = read_manifest(run.config)
     is_driven = is_held(run.driver_lock)  # looked at first: an end is logged before it is freed
@@ -95,9 +104,22 @@ def read_record(run: RunDir, *, now: float | None = None) -> RunRecord:
     is_alive = is_driven and not (driver and driver[-1]["event"] == "end")
     if is_alive:
         clock.run_until(time.time() if now is None else now)
-    refreshes = read_refreshes(events["miner"], events["queue"], clock, is_live=is_alive)
-    state, reason = _state(settings, events, refreshes, is_alive=is_alive)
+    total = settings.get("trainer", {}).get("steps")
+    is_complete = total is not None and completed_steps(events["trainer"]) >= total
+    refreshes = read_refreshes(
+        events["miner"],
+        events["queue"],
+        clock,
+        is_live=is_alive and not is_complete,  # the miner ends with training
+        on_disk=run.generation_numbers(),
+    )
+    state, reason = _state(events, refreshes, is_alive=is_alive, is_complete=is_complete)
     return RunRecord(settings, is_alive, events, clock, refreshes, state, reason)
+
+
+def what_is_wrong(error: Exception) -> str:
+    """Return a sentence of one of `UNREADABLE`: a KeyError's own text is the key alone."""
+    return f"a file lacks {error}" if isinstance(error, LookupError) else str(error)
 
 
 def completed_steps(trainer: Sequence[Mapping[str, Any]]) -> int:
@@ -155,11 +177,11 @@ def bound_of(
 
 
 def _state(
-    settings: Mapping[str, Any],
     events: Mapping[str, list[Event]],
     refreshes: Sequence[Refresh],
     *,
     is_alive: bool,
+    is_complete: bool,
 ) -> tuple[State, str]:
     driver, trainer = events["driver"], events["trainer"]
     if driver and driver[-1]["event"] == "end":
@@ -176,6 +198,4 @@ def _state(
         return "refreshing", ""
     if last_at is None:
         return "starting", ""
-    total = settings.get("trainer", {}).get("steps")
-    is_complete = total is not None and completed_steps(trainer) >= total
     return ("evaluating" if is_complete else "training"), ""

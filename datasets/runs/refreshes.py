@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,8 +46,22 @@ class Refresh:
         return self.ended_s - self.began_s
 
 
+def published(miner: Events) -> list[dict[str, Any]]:
+    """Return the events of the refreshes that ended well and were not taken back, in order.
+
+    Args:
+        miner: events in the order written.
+    """
+    return [event for event in standing(miner) if event["event"] == "published"]
+
+
 def read_refreshes(
-    miner: Events, queue: Events, clock: RunClock, *, is_live: bool
+    miner: Events,
+    queue: Events,
+    clock: RunClock,
+    *,
+    is_live: bool,
+    on_disk: Collection[int] = (),
 ) -> tuple[Refresh, ...]:
     """Pair each begin with its end.
 
@@ -60,7 +74,8 @@ def read_refreshes(
         miner: events in the order written.
         queue: events in the order written.
         clock: of the run.
-        is_live: the run goes on, so that a refresh without an end is still at work.
+        is_live: training goes on, so that a refresh without an end is still at work.
+        on_disk: numbers of the published generations.
     """
     switches = last_attempt_by_step([dict(e) for e in queue], "switch")
     first_steps: dict[int | None, int] = {e["generation"]: e["first_step"] for e in switches}
@@ -87,15 +102,16 @@ def read_refreshes(
 
     def unfinished(begin: Mapping[str, Any], after: Mapping[str, Any] | None = None) -> Refresh:
         """Say what became of one without an end, from what the miner began `after` it."""
+        # Published and then killed before it was logged: the folder or the queue knows of it all
+        # the same, and the next one takes the next number, while another try keeps this one.
+        is_tried_again = after is not None and after["generation"] == begin["generation"]
+        is_known = begin["generation"] in on_disk or begin["generation"] in first_steps
+        is_passed = after is not None and after["generation"] > begin["generation"]
+        if is_passed or (is_known and not is_tried_again):
+            return made(begin, None, "published")
         if after is None and is_live and begin["attempt"] == clock.attempts:
             return made(begin, None, "running")
-        # Published and then killed before it was logged: the queue knows of it all the same, and
-        # the next one takes the next number.
-        came_back = after is not None and after["attempt"] == begin["attempt"]
-        is_numbered = came_back and after is not None and after["generation"] > begin["generation"]
-        if begin["generation"] in first_steps or is_numbered:
-            return made(begin, None, "published")
-        if came_back:
+        if after is not None and after["attempt"] == begin["attempt"]:
             return made(begin, {"reason": KILLED, **begin}, "failed")
         return made(begin, None, "cut off")
 

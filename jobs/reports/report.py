@@ -11,8 +11,9 @@ from typing import Any
 
 from facequarry.datasets.generations.triplets import CorruptGeneration
 from facequarry.datasets.runs.consumed import Consumed, by_generation
-from facequarry.datasets.runs.events import last_attempt_by_step, read_events, standing
+from facequarry.datasets.runs.events import last_attempt_by_step, read_events
 from facequarry.datasets.runs.record import read_record
+from facequarry.datasets.runs.refreshes import published
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.datasets.runs.staleness import (
     longest_refresh_steps,
@@ -22,7 +23,6 @@ from facequarry.datasets.runs.vocabulary import WHEN_CONSUMED
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.pictures.generation_pictures import draw_generation
 from facequarry.jobs.state.runs_on_disk import snapshots_of
-from facequarry.miner.queue.journal import known_generations
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.evaluation.plots import (
     d2_histograms_before_after,
@@ -90,7 +90,7 @@ def make_report(
         faces=faces.first.num_faces,
         rejects=faces.first.rejects,
         snapshots=snapshots_of(run),
-        refreshes=len(known_generations(run)),
+        refreshes=record.num_published,
         failed_refreshes=record.failed_refreshes,
         longest_refresh_steps=longest_refresh_steps(trainer, miner, queue),
         steps=len(steps),
@@ -151,6 +151,6 @@ def draw(
 def rows_by_kind(miner: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Count the mined triplets of all generations by what they were when mined."""
     kinds: Counter[str] = Counter()
-    for event in standing(miner):
+    for event in published(miner):
         kinds.update(event.get("rows_by_kind", {}))
     return {kind: count for kind, count in kinds.items() if count}

@@ -11,7 +11,6 @@ from facequarry.datasets.runs.record import WRITERS, State, completed_steps, rea
 from facequarry.datasets.runs.refreshes import Refresh
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.jobs.state.runs_on_disk import read_run, snapshots_of
-from facequarry.miner.queue.journal import known_generations
 
 Event = Mapping[str, Any]
 
@@ -94,7 +93,7 @@ def read_state(run: RunDir, *, num_recent: int = 12) -> RunState:
         serving=last["generation"] if last else None,
         newest=max(run.generation_numbers(), default=None),
         refresh=record.in_hand,
-        refreshes=len(known_generations(run)),
+        refreshes=record.num_published,
         failed_refreshes=record.failed_refreshes,
         restarts=sum(event["event"] == "restart" for event in record.events["driver"]),
         checkpoint=max(run.checkpoint_steps(), default=None),

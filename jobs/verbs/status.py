@@ -16,6 +16,7 @@ from facequarry.datasets.disk.errors import NotFound
 from facequarry.datasets.disk.lock import is_held
 from facequarry.datasets.disk.progress import duration
 from facequarry.datasets.ingest.faces_root import WRITER_LOCK
+from facequarry.datasets.runs.record import UNREADABLE, what_is_wrong
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import parse
 from facequarry.jobs.state.run_state import RunState, read_state
@@ -79,9 +80,9 @@ def run(flags: Sequence[str]) -> int:
         is_legend_due = args.run is None
         try:
             state = read_state(RunDir(folder))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except UNREADABLE as error:
             table.add_row(folder.name, "unreadable")
-            sentences.append(f"{folder.name}: {_sentence(error)}")
+            sentences.append(f"{folder.name}: {what_is_wrong(error)}")
             continue
         table.add_row(folder.name, *status_cells(state, now=now))
         if state.reason:
@@ -102,11 +103,6 @@ def unopened(folder: Path) -> list[str]:
     The demo has both in the run's own folder.
     """
     return ["ingesting" if is_held(folder / "faces" / WRITER_LOCK) else "no run yet"]
-
-
-def _sentence(error: Exception) -> str:
-    # A KeyError's text is the key alone.
-    return f"a file lacks {error}" if isinstance(error, LookupError) else str(error)
 
 
 def status_cells(state: RunState, *, now: float) -> list[str]:

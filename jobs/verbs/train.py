@@ -69,6 +69,7 @@ def trained_table(where: RunDir) -> Table:
     from facequarry.datasets.disk.progress import duration
     from facequarry.datasets.runs.events import last_attempt_by_step, read_events
     from facequarry.datasets.runs.record import wait_share
+    from facequarry.datasets.runs.refreshes import published
     from facequarry.jobs.reports.report import OF_TRAINING_TIME
     from facequarry.jobs.state.runs_on_disk import last_attempt
 
@@ -89,9 +90,7 @@ def trained_table(where: RunDir) -> Table:
         stale = [event["staleness_steps"] for event in steps if "staleness_steps" in event]
         if stale:
             table.add_row("staleness", f"at most {max(stale)} steps")
-    table.add_row(
-        "refreshes in this attempt", str(sum(event["event"] == "published" for event in miner))
-    )
+    table.add_row("refreshes in this attempt", str(len(published(miner))))
     restarts = [e for e in read_events(where.events, "driver") if e["event"] == "restart"]
     restarts = [event for event in restarts if event["attempt"] == attempt]
     table.add_row("lost groups of workers", str(len(restarts)))

@@ -91,6 +91,15 @@ def test_a_configuration_that_cannot_be_read_is_one_sentence(runs: Path, text: s
     assert "config.json" in page.error[0].value
 
 
+def test_a_damaged_line_is_one_sentence(runs: Path) -> None:
+    run = begin_run(runs, "broken")
+    run.events.mkdir()
+    (run.events / "trainer.jsonl").write_text('{"event": "step", "time": 1}\n')
+    page = open_page(runs)
+    assert not page.exception
+    assert page.error[0].value == "a file lacks 'attempt'"
+
+
 def test_the_run_that_is_asked_for_is_shown_and_unknown_ones_are_not(made: RunDir) -> None:
     runs = made.root.parent
     for asked in ("made", "../made", "absent"):

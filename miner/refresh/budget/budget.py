@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from facequarry.datasets.runs.events import standing
+from facequarry.datasets.runs.refreshes import published
 from facequarry.datasets.runs.vocabulary import LOAD, OPEN, PACK, PUBLISH
 
 RECENT_REFRESHES = 3
@@ -93,9 +93,7 @@ def rates_of(
     """
     steps = [event["step_s"] for event in trainer if event["event"] == "step"]
     refreshes = [
-        event
-        for event in standing(miner)
-        if event["event"] == "published" and event.get("faces") and event.get("anchors")
+        event for event in published(miner) if event.get("faces") and event.get("anchors")
     ][-RECENT_REFRESHES:]
     if not steps or not refreshes:
         return None
@@ -165,8 +163,8 @@ def most_faces(
     return low
 
 
-def _fixed_s(published: Mapping[str, Any], face_s: float) -> float:
-    stages = sum(float(published.get(f"{stage.name}_s") or 0.0) for stage in _FIXED_STAGES)
+def _fixed_s(event: Mapping[str, Any], face_s: float) -> float:
+    stages = sum(float(event.get(f"{stage.name}_s") or 0.0) for stage in _FIXED_STAGES)
     # The probe is forecast by itself: what is left of the choice is the same each time.
-    probe_s = face_s * (published.get("probe_faces") or 0)
-    return stages + max(0.0, (published.get("choose_s") or 0.0) - probe_s)
+    probe_s = face_s * (event.get("probe_faces") or 0)
+    return stages + max(0.0, (event.get("choose_s") or 0.0) - probe_s)
