@@ -13,18 +13,18 @@ import subprocess
 import sys
 
 BENCHMARKS = (
-    "loop",
+    "training.loop",
     "mining",
     "in_batch",
     "approximate",
     "budget",
     "actors",
-    "store",
-    "shards",
-    "ingest",
+    "faces.store",
+    "faces.shards",
+    "faces.ingest",
     "memory",
-    "planning",
-    "detectors",
+    "faces.planning",
+    "faces.detectors",
 )
 
 _TIMEOUT_S = 1800  # the longest takes about six minutes

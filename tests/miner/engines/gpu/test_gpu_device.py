@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks import gpu
-from benchmarks.gpu_inputs import faces, usual_queries
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.inputs import faces, usual_queries
 from facequarry.miner.engines.gpu.gpu_engine import GpuSearch
 
 

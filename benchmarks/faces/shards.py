@@ -5,8 +5,8 @@ file: its bytes beyond the JPEG bytes that it holds, reading one random image (a
 to be read) as a ratio to decoding that image from memory, and reading the whole file. The files
 take turns; medians are shown. `datasets/faces/shards.py` and `ROW_GROUP_ROWS` follow this table.
 
-    python -m benchmarks.shards
-    python -m benchmarks.shards --photos PHOTOS     # identity folders of your own, such as LFW
+    python -m benchmarks.faces.shards
+    python -m benchmarks.faces.shards --photos PHOTOS   # identity folders of your own, such as LFW
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _faces(root: Path) -> pa.Table:
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.shards")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faces.shards")
     parser.add_argument("--photos", type=Path, help="identity folders; default: synthetic photos")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:

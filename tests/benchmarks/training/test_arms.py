@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.arms import check_reusable, figures_of, spread
+from benchmarks.training.arms import check_reusable, figures_of, spread
 from facequarry.datasets.disk.publish import write_json
 from facequarry.datasets.runs.run_dir import METRICS, RunDir
 from facequarry.jobs.config import EvaluationConfig, RunConfig, to_tree

@@ -6,7 +6,7 @@ The same steps on the same faces, three ways that take turns in one process:
     alone     `trainer.loop.train`: lease, fetch, decode, embed, loss, step, log
     beside    the same, while another process refreshes on another core without a pause
 
-    python -m benchmarks.loop
+    python -m benchmarks.training.loop
 """
 
 from __future__ import annotations

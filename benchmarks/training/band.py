@@ -4,7 +4,7 @@ Each generation of a run whose checkpoint is kept is looked at with the very wei
 as it was mined, with faces as they are in the photo, with faces changed anew, and with the batch's
 own statistics in place of the running ones, as training has them.
 
-    python -m benchmarks.band runs/lfw
+    python -m benchmarks.training.band runs/lfw
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def shares(
 
 def main() -> None:
     """Look at every generation that can be and print the shares that are still semi-hard."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.band", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.band", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's folder")
     run = RunDir(parser.parse_args().run.resolve())
     config = read_run(run)

@@ -5,7 +5,7 @@ who were not trained on, at several checkpoints. Finished runs are read again an
 resumed, so the command may be stopped and repeated. Not part of `make bench`: on two CPU cores it
 takes the better part of an hour.
 
-    python -m benchmarks.arms --photos lfw/images --out runs-arms
+    python -m benchmarks.training.arms --photos lfw/images --out runs-arms
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def draw(args: Arms, runs: Mapping[str, Sequence[RunDir]], path: Path) -> None:
 
 def main() -> None:
     """Train what is missing, print the tables, draw the curves."""
-    args = tyro.cli(Arms, prog="python -m benchmarks.arms", description=__doc__)
+    args = tyro.cli(Arms, prog="python -m benchmarks.training.arms", description=__doc__)
     try:
         # Seed by seed, so that an interrupted comparison holds whole seeds.
         found_by_seed = [

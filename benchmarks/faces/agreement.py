@@ -2,7 +2,7 @@
 
 facequarry ingest --source photos --out faces/hog
 facequarry ingest --source photos --out faces/yunet --detector yunet --detector-model YUNET.onnx
-python -m benchmarks.agreement faces/hog faces/yunet
+python -m benchmarks.faces.agreement faces/hog faces/yunet
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from benchmarks.gpu_inputs import Kind, defined_d2, every_sort_of_query, faces, usual_queries
+from benchmarks.gpu.inputs import Kind, defined_d2, every_sort_of_query, faces, usual_queries
 from facequarry.miner.engines.gpu.float16_bound import split
 from facequarry.miner.engines.gpu.gpu_engine import GpuSearch, Sizes, TileSteps, triton_steps
 from facequarry.miner.kernels.layout import Found, Query, Rows

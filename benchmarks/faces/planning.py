@@ -4,7 +4,7 @@ Photos without pixels: a layout on disk is listed, 3.14 million photos are compa
 and shards of empty crops are published. Seconds for the whole set; what was measured on a part is
 multiplied up.
 
-    python -m benchmarks.planning
+    python -m benchmarks.faces.planning
 """
 
 from __future__ import annotations

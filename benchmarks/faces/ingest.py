@@ -7,8 +7,8 @@ clock of both leaves out what happens once: starting Ray, processes and actors, 
 The bare one runs from the moment when both processes are ready to the last photo; that of `ingest`
 from its call to its return, less the time between its first actor's start and all actors' ready.
 
-    python -m benchmarks.ingest
-    python -m benchmarks.ingest --photos PHOTOS     # identity folders of your own, such as LFW
+    python -m benchmarks.faces.ingest
+    python -m benchmarks.faces.ingest --photos PHOTOS   # identity folders of your own, such as LFW
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _over(times: Sequence[Times], combine: Callable[[list[float]], float]) -> Ti
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faces.ingest")
     parser.add_argument("--photos", type=Path, help="identity folders; default: synthetic photos")
     parser.add_argument("--turns", type=int, default=REPEATS)
     options = parser.parse_args(arguments)

@@ -5,7 +5,7 @@ store's memory-mapped cache in batches of a training step's size, JPEG bytes tha
 already (the limit: `cv2.imdecode` to RGB, nothing kept), a folder of JPEG files, and the shards'
 Parquet row groups. Medians are shown, as ratios to the limit. Files are in the page cache.
 
-    python -m benchmarks.store
+    python -m benchmarks.faces.store
 """
 
 from __future__ import annotations

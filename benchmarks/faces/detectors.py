@@ -4,8 +4,8 @@ Decoded photos go through the detectors one after another, photo by photo, so th
 on all. Speed is photos by CPU second, whatever threads a library starts; decoding, cropping and
 encoding are left out. A detector whose model file is absent is left out with a line that says so.
 
-    python -m benchmarks.detectors
-    python -m benchmarks.detectors --photos PHOTOS --models MODELS
+    python -m benchmarks.faces.detectors
+    python -m benchmarks.faces.detectors --photos PHOTOS --models MODELS
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def make_detectors(models: Path) -> tuple[dict[DetectorName, Detector], list[str
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.detectors")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faces.detectors")
     lfw = REAL_DATA / "lfw_devtrain" / "images"
     parser.add_argument("--photos", type=Path, default=lfw if lfw.is_dir() else None)
     parser.add_argument("--models", type=Path, default=REAL_DATA / "models")

@@ -1,0 +1,1 @@
+"""Photos to faces, and faces from the store: detectors, shards, ingest, reading."""
