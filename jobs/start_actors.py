@@ -9,7 +9,7 @@ import ray
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.config import RunConfig
 from facequarry.jobs.state.plans import queue_settings, refresh_executors, refresh_plan
-from facequarry.miner.actors import MinerActor
+from facequarry.miner.miner_actor import MinerActor
 from facequarry.miner.queue_actor import QueueActor
 from facequarry.trainer.batch.run_faces import FacesAt
 

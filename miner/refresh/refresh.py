@@ -1,7 +1,7 @@
 """When a refresh is due, and what becomes of one that failed.
 
 `refresh.generation` is one refresh; `Refresher` decides when one is due. Plain Python: the Ray
-actor that runs it beside training is in `miner/actors.py`.
+actor that runs it beside training is in `miner/miner_actor.py`.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import facequarry.miner.actors
+import facequarry.miner.miner_actor
 from facequarry.datasets.disk.fence import FencedLock, LockLost
 from facequarry.datasets.disk.publish import sweep_staging
 from facequarry.datasets.runs.clock import RunClock
 from facequarry.datasets.runs.refreshes import read_refreshes
 from facequarry.datasets.runs.run_dir import RunDir
-from facequarry.miner.actors import MinerActor
+from facequarry.miner.miner_actor import MinerActor
 from facequarry.miner.queue.client import MiningFailed
 from facequarry.miner.refresh.generation import make_generation
 from tests.miner.small_run import PLAN, SmallRun, checkpoint_of
@@ -40,7 +40,7 @@ def stop_after(actor: MinerActor, monkeypatch: pytest.MonkeyPatch) -> None:
         actor.stop()
         return rows
 
-    monkeypatch.setattr(facequarry.miner.actors, "make_generation", make_and_stop)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "make_generation", make_and_stop)
 
 
 def test_the_newest_checkpoint_is_mined_under_the_lock(
@@ -66,7 +66,7 @@ def test_a_miner_that_lost_its_lock_takes_it_again_and_goes_on(
             actor.stop()  # after this refresh
         return make_generation(run, *args, lock=lock, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(facequarry.miner.actors, "make_generation", lose_it_once)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "make_generation", lose_it_once)
     assert actor.work() == 1
     assert tokens == [1, 2]
     assert [reason.split(":")[0] for reason in reasons(small)] == [LockLost.__name__]
@@ -76,7 +76,7 @@ def test_an_error_beside_a_refresh_is_logged_and_mining_goes_on(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
-    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "_POLL_S", 0.0)
     fails = iter([True, True, False])
 
     def sweep(folder: Path) -> int:
@@ -93,7 +93,7 @@ def test_a_log_that_takes_nothing_does_not_end_mining(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
-    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "_POLL_S", 0.0)
     append, fails = actor._log._append, iter([True] * 3)
 
     def append_late(raw: bytes) -> None:
@@ -112,8 +112,8 @@ def test_no_first_generation_ends_the_miner_with_its_reason(
     def fail(*args: object, **kwargs: object) -> int:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(facequarry.miner.actors, "make_generation", fail)
-    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "make_generation", fail)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "_POLL_S", 0.0)
     with pytest.raises(MiningFailed, match="failed 2 times in a row, .*no space left"):
         actor.work()
 
@@ -143,7 +143,7 @@ def test_a_first_refresh_does_without_a_checkpoint_that_embeds_nothing(
 def test_a_first_refresh_that_training_waits_for_ends_with_the_checkpoint_that_embeds_nothing(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facequarry.miner.actors, "_POLL_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "_POLL_S", 0.0)
     checkpoint_of(small.run, 8, float("nan"))
     with pytest.raises(MiningFailed, match="failed 2 times in a row, at checkpoint 8: CannotEmbed"):
         actor.work()
@@ -170,7 +170,7 @@ def test_a_wait_for_the_lock_is_logged_once_with_the_refresh_that_it_delays(
     small: SmallRun, actor: MinerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(actor, monkeypatch)
-    monkeypatch.setattr(facequarry.miner.actors, "_LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(facequarry.miner.miner_actor, "_LOCK_TIMEOUT_S", 0.0)
     other = FencedLock(small.run.miner_lock)
     other.__enter__()
     in_hand, looks = actor._refresher.in_hand, iter(range(5))
