@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, ObjectFetchTimedOutError, RayError, RayTaskError
+from ray.exceptions import (
+    GetTimeoutError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectFetchTimedOutError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from facequarry.datasets.actors.schedule import TASKS_IN_HAND, Death, Schedule
 from facequarry.datasets.disk.errors import BadInput, Failure, TimedOut
@@ -24,6 +35,17 @@ MOST_DEATHS = 3
 
 _START_TIMEOUT_S = 300.0
 _KILL_TIMEOUT_S = 30.0
+
+# What Ray raises where an actor, its process, its node or its answer is gone. What else it raises
+# (a full object store, a full disk) another actor would meet too.
+_DEATHS = (
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    ObjectLostError,
+    LocalRayletDiedError,
+)
 
 OnDeath = Callable[[Death[Any], str], None]
 """Given a death and what Ray says of it; raises where it is not to be worked around."""
@@ -98,6 +120,7 @@ class ActorPool(Generic[T]):
         Raises:
             WorkersDied: actors die again and again, unless `on_death` says otherwise.
             TimedOut: no actor started, none answered, or an answer did not arrive, in time.
+            Failure: Ray itself could not deliver an answer, such as from a full object store.
             BadInput, Failure, MemoryError, OSError, ImportError: as an actor raised it.
             RuntimeError: an actor failed by a fault of ours.
         """
@@ -114,10 +137,12 @@ class ActorPool(Generic[T]):
             answer = self._first_answer(schedule)
             try:
                 found = self._fetch(answer)
-            except RayError as error:
-                cause = error.cause if isinstance(error, RayTaskError) else None
-                if cause is not None and not self._is_death(cause):
-                    raise self._as_raised(error, cause) from error
+            except RayTaskError as error:
+                if not self._is_death(error.cause):
+                    raise self._as_raised(error, error.cause) from error
+                self._replace(answer, schedule, _first_line(error))
+                continue
+            except _DEATHS as error:
                 self._replace(answer, schedule, _first_line(error))
                 continue
             if answer in self._starting:
@@ -171,6 +196,10 @@ class ActorPool(Generic[T]):
                 f"the answer of a {self._what} did not arrive {limit}; look at the network, and at "
                 "the space of Ray's object store"
             ) from error
+        except (*_DEATHS, RayTaskError):
+            raise
+        except RayError as error:
+            raise Failure(f"Ray lost the answer of a {self._what}: {_first_line(error)}") from error
 
     def _replace(self, answer: Any, schedule: Schedule[T], reason: str) -> None:
         """Let another actor take the seat of a dead one; its tasks are to be done again."""

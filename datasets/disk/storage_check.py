@@ -65,24 +65,20 @@ def check_storage(
     findings = [StorageFinding("file system", True, file_system(folder))]
     try:
         with WriterLock(path):
-            is_exclusive = _other(path) == _HELD
+            held = _other(path)
             sleep(hold_s)
-        is_freed = _other(path) == _FREE
+        freed = _other(path)
         path.unlink(missing_ok=True)
     except LockHeld as error:
         raise BadInput(f"locks exclude here, as they should: {error}") from error
     except OSError as error:
         findings.append(StorageFinding("flock", False, f"refused: {error}; {_ADVICE}"))
         return findings
-    findings += [
-        StorageFinding(
-            "flock", is_exclusive, "a second process is kept out" if is_exclusive else _ADVICE
-        ),
-        StorageFinding(
-            "flock freed", is_freed, "with its holder" if is_freed else f"not freed; {_ADVICE}"
-        ),
-        _names_are_taken_once(folder),
-    ]
+    answers: dict[int | str, str] = {_HELD: "a second process is kept out", _FREE: _ADVICE}
+    findings.append(StorageFinding("flock", held == _HELD, answers.get(held, str(held))))
+    answers = {_FREE: "with its holder", _HELD: f"not freed; {_ADVICE}"}
+    findings.append(StorageFinding("flock freed", freed == _FREE, answers.get(freed, str(freed))))
+    findings.append(_names_are_taken_once(folder))
     return findings
 
 
@@ -101,10 +97,16 @@ def file_system(folder: Path) -> str:
     return f"{kind} at {point}"
 
 
-def _other(path: Path) -> int:
-    """Try the lock in another process; return its exit code."""
+def _other(path: Path) -> int | str:
+    """Try the lock in another process; return `_FREE`, `_HELD`, or what went wrong."""
     command = [sys.executable, "-c", _OTHER, str(path)]
-    return subprocess.run(command, capture_output=True, timeout=_OTHER_TIMEOUT_S).returncode
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_OTHER_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return f"a second process did not get an answer in {_OTHER_TIMEOUT_S:.0f} s"
+    if done.returncode in (_FREE, _HELD):
+        return done.returncode
+    return f"a second process cannot try the lock: {done.stderr.strip().rpartition(chr(10))[2]}"
 
 
 def _names_are_taken_once(folder: Path) -> StorageFinding:

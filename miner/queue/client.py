@@ -1,6 +1,7 @@
 """A trainer's side of the queue: ask until the rows of a step exist. Plain Python.
 
-`QueueClient` in `actors.py` asks an actor; a test asks a `TripletQueue` or a script of answers.
+`QueueClient` in `queue_actor.py` asks an actor; a test asks a `TripletQueue` or a script of
+answers.
 """
 
 from __future__ import annotations

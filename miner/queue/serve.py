@@ -1,6 +1,7 @@
 """The queue at work: takes published generations, grants steps, answers with leases.
 
-Plain Python over the journal and the generations folder; the Ray actor around it is in `actors.py`.
+Plain Python over the journal and the generations folder; the Ray actor around it is in
+`queue_actor.py`.
 Nobody tells it of a new generation: what is published is on disk, so a restarted queue knows all.
 """
 

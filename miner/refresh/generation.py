@@ -2,7 +2,7 @@
 
 `mine_into` is the one way from a recipe to files. `make_generation` publishes what it wrote,
 `refresh.replay` compares it. Plain Python: the Ray actor that runs it beside training is in
-`actors.py`, and `facequarry mine` calls it directly.
+`miner_actor.py`, and `facequarry mine` calls it directly.
 """
 
 from __future__ import annotations

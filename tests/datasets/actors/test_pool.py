@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from facequarry.datasets.actors.pool import ActorPool, WorkersDied, actor_pool, starter
-from facequarry.datasets.disk.errors import BadInput, TimedOut
+from facequarry.datasets.disk.errors import BadInput, Failure, TimedOut
 from facequarry.miner.core.memory import is_out_of_memory
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -131,6 +131,38 @@ def test_no_answer_in_time_says_what_was_waited_for() -> None:
         list(pool.each([1, 2, 3], lambda actor, seat, task: actor.square.remote(task)))
 
 
+class Fine:
+    """Does what it is asked."""
+
+    def ready(self) -> None:
+        pass
+
+    def square(self, task: int) -> int:
+        return task * task
+
+
+def raise_for_4(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let Ray raise an error in place of the answer 4."""
+    get = ray.get
+
+    def fail(answer: Any, timeout: float) -> Any:
+        found = get(answer, timeout=timeout)
+        if found == 4:
+            raise error
+        return found
+
+    monkeypatch.setattr("facequarry.datasets.actors.pool.ray.get", fail)
+
+
+def test_what_any_other_actor_would_meet_too_is_no_death(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    raise_for_4(monkeypatch, ray.exceptions.ObjectStoreFullError("no room for 5 GiB"))
+    with pytest.raises(Failure, match="^Ray lost the answer of a squarer: .*no room for 5 GiB"):
+        squares(Fine, [1, 2, 3], num_actors=1)
+    assert not any("died" in message for message in caplog.messages)
+
+
 @pytest.mark.parametrize(
     ("error", "limit"),
     [
@@ -144,22 +176,7 @@ def test_an_answer_that_travels_for_long_is_no_death(
     error: Exception,
     limit: str,
 ) -> None:
-    class Fine:
-        def ready(self) -> None:
-            pass
-
-        def square(self, task: int) -> int:
-            return task * task
-
-    get = ray.get
-
-    def slow(answer: Any, timeout: float) -> Any:
-        found = get(answer, timeout=timeout)
-        if found == 4:
-            raise error
-        return found
-
-    monkeypatch.setattr("facequarry.datasets.actors.pool.ray.get", slow)
+    raise_for_4(monkeypatch, error)
     with pytest.raises(TimedOut, match=f"the answer of a squarer did not arrive in {limit};"):
         squares(Fine, [1, 2, 3], num_actors=1)
     assert not any("died" in message for message in caplog.messages)

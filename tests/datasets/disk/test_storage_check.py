@@ -34,6 +34,24 @@ def test_locks_that_each_process_has_to_itself_are_found(
     assert not found["flock"].is_well and "two drivers" in found["flock"].text
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("raise PermissionError('denied')", "cannot try the lock: PermissionError: denied"),
+        ("import signal; signal.pause()", "did not get an answer in 0 s"),
+    ],
+)
+def test_a_second_process_that_cannot_tell_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, words: str
+) -> None:
+    monkeypatch.setattr(storage_check, "_OTHER", other)
+    if "pause" in other:
+        monkeypatch.setattr(storage_check, "_OTHER_TIMEOUT_S", 0.01)
+    found = {finding.what: finding for finding in check_storage(tmp_path)}
+    for what in ("flock", "flock freed"):
+        assert not found[what].is_well and words in found[what].text
+
+
 def test_a_folder_that_refuses_locks_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
