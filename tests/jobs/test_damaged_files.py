@@ -25,16 +25,12 @@ from facequarry.datasets.faces.snapshots import snapshot_folder
 from facequarry.datasets.runs.events import EventLog
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs import cli
-from facequarry.jobs.config import RunConfig
-from facequarry.jobs.state.runs_on_disk import open_run
-from facequarry.miner.config import MinerConfig
 from facequarry.miner.queue.journal import Journal
-from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.checkpoints.checkpoint import publish_checkpoint
 from facequarry.trainer.config import TrainerConfig
 from facequarry.trainer.network.backbones import build_backbone
-from tests.miner.small_run import PLAN, checkpoint_of
-from tests.trainer.stores import IDENTITIES, publish, train_small
+from tests.jobs.small_runs import train_run
+from tests.miner.small_run import checkpoint_of
 
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "gone": lambda raw: None,
@@ -121,18 +117,7 @@ def test_damaged_pages_of_parquet_are_bad_input(arrays: Path, tmp_path: Path, sa
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run with checkpoints 0 and 4 and a generation of the latter, beside its faces."""
-    folder = tmp_path_factory.mktemp("trained")
-    at = publish(folder, IDENTITIES)
-    config = RunConfig(
-        name="run",
-        runs=folder,
-        faces=at.root,
-        split=PLAN.split,
-        trainer=TRAINER,
-        miner=MinerConfig(threads=1),
-    )
-    run, _ = open_run(config, at.open().manifest, resume=False)
-    train_small(run, RunFaces(at), TRAINER)
+    run = train_run(tmp_path_factory.mktemp("trained"), TRAINER)
     assert cli.main(["mine", "--run", str(run.root)]) == 0
     return run
 

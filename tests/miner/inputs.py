@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facequarry.miner import Mined, MinerConfig
+from facequarry.miner import Mined, MinerConfig, mine
+from facequarry.miner.selection.stats import MiningStats
 from tests.miner.oracle import Expected
 
 
@@ -85,6 +86,26 @@ def assert_equals(mined: Mined, expected: Expected) -> None:
     assert {name: stats[name] for name in expected.counts} == expected.counts
     assert stats["beyond_search"] == 0
     assert_adds_up(mined)
+
+
+def assert_equals_exact_when_larger(negatives: str, fields: set[str], **engine: Any) -> MiningStats:
+    """Mine 400 faces by an engine and by the exact one; all but `fields` of the stats is equal."""
+    x, identities = separated(40, 10, 32, 1.0)
+    options: dict[str, Any] = {
+        "negatives": negatives,
+        "negatives_per_pair": 2,
+        "distinct_negative_identities": True,
+        "fallback": () if negatives == "hardest" else ("hard", "easy"),
+        "duplicate_floor": 0.6,
+        "positive_cap": 1.5,
+    }
+    exact = mine(x, identities, config=MinerConfig(engine="exact", **options))
+    found = mine(x, identities, config=MinerConfig(**engine, **options))
+    assert found.table.equals(exact.table)
+    assert found.suspects.equals(exact.suspects)
+    expected, got = exact.stats.to_dict(), found.stats.to_dict()
+    assert {name for name in got if got[name] != expected[name]} == fields
+    return found.stats
 
 
 def assert_adds_up(mined: Mined) -> None:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 
 from facequarry.datasets.disk.fence import FencedLock, LockLost
 from facequarry.datasets.disk.lock import LockHeld, WriterLock, is_held, read_holder
+from tests.datasets.disk.holder import holding
 
 STALE_S = 60.0
 
@@ -302,15 +301,9 @@ def test_at_most_one_passes_the_check_and_it_has_the_highest_token(
 
 def test_a_stopped_process_wakes_up_without_the_lock(tmp_path: Path) -> None:
     path = tmp_path / ".miner.lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with holding(_HOLD, path, says="1") as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        assert process.stdout.readline() == "1\n"
         os.kill(process.pid, signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)  # until it has stopped
         with pytest.raises(LockHeld, match=f"process {process.pid} "), FencedLock(path):
@@ -327,14 +320,7 @@ def test_a_stopped_process_wakes_up_without_the_lock(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     path = tmp_path / ".miner.lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "1\n"
+    with holding(_HOLD, path, says="1") as process:
         process.kill()
         process.wait(timeout=60)
     with FencedLock(path) as lock:

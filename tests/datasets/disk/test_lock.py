@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from facequarry.datasets.disk.lock import LockHeld, WriterLock, is_held, read_holder
+from tests.datasets.disk.holder import holding
 
 _HOLD = """
 import sys
@@ -51,14 +51,7 @@ def test_lock_is_free_again_after_use(tmp_path: Path) -> None:
 
 def test_lock_frees_itself_when_its_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / ".writer.lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+    with holding(_HOLD, path, says="held") as process:
         assert is_held(path)
         with pytest.raises(LockHeld, match=f"process {process.pid} "), WriterLock(path):
             pass

@@ -19,15 +19,14 @@ from facequarry.datasets.generations.triplets import CorruptGeneration, read_gen
 from facequarry.datasets.runs.events import read_events
 from facequarry.datasets.runs.run_dir import RunDir
 from facequarry.jobs.cli import main
-from facequarry.jobs.config import RunConfig, to_tree
+from facequarry.jobs.config import to_tree
 from facequarry.jobs.pictures.generation_pictures import draw_generation, manifests_until
 from facequarry.jobs.state.plans import faces_of
-from facequarry.jobs.state.runs_on_disk import open_run, read_run
+from facequarry.jobs.state.runs_on_disk import read_run
 from facequarry.miner.config import MinerConfig
 from facequarry.trainer.batch.run_faces import RunFaces
 from facequarry.trainer.config import TrainerConfig
-from tests.miner.small_run import PLAN
-from tests.trainer.stores import IDENTITIES, publish, train_small
+from tests.jobs.small_runs import train_run
 
 TRAINER = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
 
@@ -35,18 +34,7 @@ TRAINER = TrainerConfig(embedding_dim=8, steps=4, batch=8, checkpoint_every=4)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run with checkpoints 0 and 4, and generations 0 and 1 of them."""
-    folder = tmp_path_factory.mktemp("trained")
-    at = publish(folder, IDENTITIES)
-    config = RunConfig(
-        name="run",
-        runs=folder,
-        faces=at.root,
-        split=PLAN.split,
-        trainer=TRAINER,
-        miner=MinerConfig(threads=1),
-    )
-    run, _ = open_run(config, at.open().manifest, resume=False)
-    train_small(run, RunFaces(at), TRAINER)
+    run = train_run(tmp_path_factory.mktemp("trained"), TRAINER)
     for step in ("0", "4"):
         assert main(["mine", "--run", str(run.root), "--step", step]) == 0
     return run

@@ -17,6 +17,7 @@ from facequarry.miner.engines.approximate import check_index
 from tests.miner.inputs import (
     assert_adds_up,
     assert_equals,
+    assert_equals_exact_when_larger,
     configs,
     galleries,
     on_circle,
@@ -81,24 +82,9 @@ def test_flat_index_claims_nothing_it_did_not_see(
 
 @pytest.mark.parametrize("negatives", ["nearest", "random", "hardest"])
 def test_flat_index_equals_exact_on_a_larger_gallery(negatives: str) -> None:
-    x, identities = separated(40, 10, 32, 1.0)
-    options = {
-        "negatives": negatives,
-        "negatives_per_pair": 2,
-        "distinct_negative_identities": True,
-        "fallback": () if negatives == "hardest" else ("hard", "easy"),
-        "duplicate_floor": 0.6,
-        "positive_cap": 1.5,
-    }
-    exact = mine(x, identities, config=MinerConfig(engine="exact", **options))  # type: ignore[arg-type]
-    config = MinerConfig(engine="faiss", neighbours=8, **options)  # type: ignore[arg-type]
-    found = mine(x, identities, config=config)
-    assert found.table.equals(exact.table)
-    assert found.suspects.equals(exact.suspects)
-    assert found.stats.recall_vs_exact == 1.0
-    assert 0 < found.stats.recall_pairs <= found.stats.semi_hard
-    expected, got = exact.stats.to_dict(), found.stats.to_dict()
-    assert {name for name in got if got[name] != expected[name]} == ENGINE_FIELDS
+    stats = assert_equals_exact_when_larger(negatives, ENGINE_FIELDS, engine="faiss", neighbours=8)
+    assert stats.recall_vs_exact == 1.0
+    assert 0 < stats.recall_pairs <= stats.semi_hard
 
 
 def test_band_beyond_the_limit_is_counted_and_lowers_recall() -> None:

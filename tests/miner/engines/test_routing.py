@@ -16,7 +16,14 @@ from facequarry.miner.config import Resolve
 from facequarry.miner.core.search import Workers
 from facequarry.miner.engines.lookalikes import LookAlikes
 from facequarry.miner.selection.rows import check_rows
-from tests.miner.inputs import assert_adds_up, assert_equals, configs, galleries, separated
+from tests.miner.inputs import (
+    assert_adds_up,
+    assert_equals,
+    assert_equals_exact_when_larger,
+    configs,
+    galleries,
+    separated,
+)
 from tests.miner.oracle import mine_slowly
 
 Gallery = tuple[NDArray[np.float32], list[int]]
@@ -57,23 +64,10 @@ def test_routing_claims_nothing_it_did_not_see(
 
 @pytest.mark.parametrize("negatives", ["nearest", "random", "hardest"])
 def test_routing_to_all_identities_equals_exact_on_a_larger_gallery(negatives: str) -> None:
-    x, identities = separated(40, 10, 32, 1.0)
-    options = {
-        "negatives": negatives,
-        "negatives_per_pair": 2,
-        "distinct_negative_identities": True,
-        "fallback": () if negatives == "hardest" else ("hard", "easy"),
-        "duplicate_floor": 0.6,
-        "positive_cap": 1.5,
-    }
-    exact = mine(x, identities, config=MinerConfig(engine="exact", **options))  # type: ignore[arg-type]
-    config = MinerConfig(engine="routed", routed_identities=39, **options)  # type: ignore[arg-type]
-    found = mine(x, identities, config=config)
-    assert found.table.equals(exact.table)
-    assert found.suspects.equals(exact.suspects)
-    assert found.stats.recall_vs_exact == 1.0
-    expected, got = exact.stats.to_dict(), found.stats.to_dict()
-    assert {name for name in got if got[name] != expected[name]} == ENGINE_FIELDS
+    stats = assert_equals_exact_when_larger(
+        negatives, ENGINE_FIELDS, engine="routed", routed_identities=39
+    )
+    assert stats.recall_vs_exact == 1.0
 
 
 @pytest.mark.parametrize("cells_from", [16, 4096])
